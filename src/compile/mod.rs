@@ -1,0 +1,53 @@
+//! From a blueprint to something a device can run.
+//!
+//! In order: [`passes`] builds the graph of a pass (forward with the blend, backward, isolated training) from a
+//! blueprint; [`lower`] turns it into a [`Program`] of primitives and [`simplify`] improves that; [`codegen`] prints a
+//! whole layer's kernel; [`nvrtc`] turns CUDA C++ into machine code; [`pipeline`] does all of it in the background, one
+//! compile per key, and keeps the result in the [`crate::store`].
+//!
+//! This module must know no layer: what it compiles is a [`KernelClass`].
+
+mod lower;
+mod program;
+
+pub use lower::{Lowered, Lowering, View};
+pub use program::*;
+
+use crate::graph::DataType;
+use serde::{Deserialize, Serialize};
+
+/// What a kernel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pass {
+    /// Output and telemetry from the input.
+    Forward,
+    /// Input gradient, parameter gradients and, if the programs compute it, the gradient of alpha.
+    Backward,
+    /// Loss and parameter gradients of isolated training. Writes no rows.
+    Train,
+}
+
+/// Everything a kernel's machine code depends on, but the target: one kernel serves all seeds of a layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelClass {
+    /// What the kernel is for.
+    pub pass: Pass,
+    /// Element type of the row tensors. Parameters and their gradients are of its compute type.
+    pub data_type: DataType,
+    /// Channels of a seed's chunk.
+    pub chunk: usize,
+    /// The programs of the live blueprints, by branch. In a backward class: of seeds that train on the main loss.
+    pub programs: Vec<Program>,
+    /// Backward only: the programs of seeds whose parameters are frozen, by branch. Empty otherwise.
+    pub frozen: Vec<Program>,
+}
+
+/// What machine code is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Architecture {
+    /// This library's own CPU backend.
+    Cpu,
+    /// NVIDIA compute capability, as major * 10 + minor: 90 is sm_90.
+    Cuda(u32),
+}

@@ -1,0 +1,267 @@
+//! Where kernels run: one trait, two backends ([`cpu`] and [`cuda`]).
+//!
+//! A device knows memory, streams and kernels. It must know nothing of lifecycles or gates: the two predicates it needs
+//! come from [`Lifecycle`](crate::layer::Lifecycle) numbers that are passed in the state arrays.
+//!
+//! Addresses are plain numbers here and in every caller; only the backends turn them into pointers.
+
+use crate::Result;
+use crate::compile::{Architecture, KernelClass};
+use std::any::Any;
+use std::sync::Arc;
+
+/// Which device: the CPU, or a CUDA device by ordinal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DeviceKind {
+    /// The host.
+    Cpu,
+    /// The CUDA device of this ordinal.
+    Cuda(u32),
+}
+
+/// An address in the memory of some device; 0 is null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Address(pub u64);
+
+impl Address {
+    /// No memory.
+    pub const NULL: Address = Address(0);
+
+    /// The address `bytes` further on.
+    pub fn offset(self, bytes: usize) -> Address {
+        Address(self.0 + bytes as u64)
+    }
+
+    /// Whether this is no memory.
+    pub fn is_null(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// A stream, as the host's opaque pointer (`cudaStream_t`); 0 is the default stream. The CPU backend ignores it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Stream(pub u64);
+
+/// A row tensor: `rows` rows of `hidden` elements, the channels of a row adjacent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    /// The first element.
+    pub address: Address,
+    /// Elements from one row to the next.
+    pub stride: usize,
+}
+
+/// The parameters of all slots of one blueprint structure, and the gradient of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bank {
+    /// `[capacity, size]` in the compute type.
+    pub parameters: Address,
+    /// `[capacity, size]` in the compute type, added to by backward and train launches; null in a forward launch.
+    pub gradient: Address,
+    /// Elements of one slot.
+    pub size: usize,
+}
+
+/// Columns of the telemetry array, `[seeds, TELEMETRY_COLUMNS]` f64. Forward launches add to all but
+/// `GRADIENT_SQUARES`; backward launches add to that one. Non-finite elements of x only count in `NON_FINITE`.
+pub mod telemetry {
+    /// How many columns there are.
+    pub const COLUMNS: usize = 10;
+    /// Elements of x seen.
+    pub const COUNT: usize = 0;
+    /// Sum of the finite elements of x.
+    pub const SUM: usize = 1;
+    /// Sum of the squares of the finite elements of x.
+    pub const SQUARES: usize = 2;
+    /// Smallest finite element of x; +inf when none.
+    pub const MIN: usize = 3;
+    /// Largest finite element of x; -inf when none.
+    pub const MAX: usize = 4;
+    /// Elements with |x| < 1e-6.
+    pub const DEAD: usize = 5;
+    /// Sum of x[c] * x[c + 1] over neighbouring channels of the chunk, where both are finite.
+    pub const NEIGHBOURS: usize = 6;
+    /// Elements of x that are not finite.
+    pub const NON_FINITE: usize = 7;
+    /// Sum of the squares of the finite elements of the output gradient.
+    pub const GRADIENT_SQUARES: usize = 8;
+    /// Rows in which the blueprint's output was not finite and the row fell back to identity.
+    pub const FALLBACK_ROWS: usize = 9;
+    /// Magnitude below which an element counts as dead.
+    pub const DEAD_BELOW: f64 = 1e-6;
+}
+
+/// One launch of a kernel over all seeds of a layer.
+///
+/// For each seed, the kernel reads `lifecycle[seed]` and `blueprint[seed]` and picks a program:
+/// forward: `programs[branch[blueprint]]` if the state applies a blueprint (3..=7), else identity;
+/// backward: the same, from `programs` if the state trains on the main loss (3 or 6), else from `frozen`;
+/// train: `programs[branch[blueprint]]` if the state is TRAINING (2), else nothing.
+/// A blueprint of -1 or a branch of -1 is identity. Identity copies the bits of the fallback input to the output.
+/// Channels after `seeds * chunk` are identity.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    /// Rows of every row tensor. May be 0.
+    pub rows: usize,
+    /// Channels of a row; at least `seeds * chunk`.
+    pub hidden: usize,
+    /// Seeds of the layer.
+    pub seeds: usize,
+    /// Input of the layer.
+    pub x: Rows,
+    /// Gradient of the output; backward.
+    pub output_gradient: Rows,
+    /// Aim of isolated training; train.
+    pub target: Rows,
+    /// What is written: y in forward, dx in backward, nothing in train.
+    pub output: Rows,
+    /// `[seeds]` i8.
+    pub lifecycle: Address,
+    /// `[seeds]` i32: position in `branch`, or -1.
+    pub blueprint: Address,
+    /// `[seeds]` i32: slot in the bank.
+    pub slot: Address,
+    /// `[seeds]` f32; the kernel clamps it to [0, 1].
+    pub alpha: Address,
+    /// `[blueprints]` i32: position in the class's programs and in `banks`, or -1.
+    pub branch: Address,
+    /// The banks by branch; as many as the class has programs.
+    pub banks: Vec<Bank>,
+    /// `[seeds, telemetry::COLUMNS]` f64; may be null, then nothing is observed.
+    pub telemetry: Address,
+    /// `[seeds]` f32, added to if the programs compute it; may be null.
+    pub alpha_gradient: Address,
+    /// `[seeds, 2]` f64: train launches add the loss to the first and 1 to the second; null otherwise.
+    pub loss: Address,
+    /// The number [`crate::graph::Scalar::LossScale`] stands for.
+    pub loss_scale: f64,
+    /// Whether two launches on the same inputs must give the same bits. The CPU backend always does.
+    pub deterministic: bool,
+}
+
+/// One step of AdamW on the slots of a bank that are in a given mode; the others keep their bits.
+///
+/// As `torch.optim.AdamW`: decoupled weight decay, bias correction by the slot's own step count. A slot with a
+/// non-finite gradient is skipped and marked.
+#[derive(Clone, Copy, Debug)]
+pub struct Adamw {
+    /// Whether parameters, gradient and moments are f64 instead of f32.
+    pub double: bool,
+    /// `[capacity, size]`.
+    pub parameters: Address,
+    /// `[capacity, size]`.
+    pub gradient: Address,
+    /// `[capacity, size]`, running mean of the gradient.
+    pub first_moment: Address,
+    /// `[capacity, size]`, running mean of its square.
+    pub second_moment: Address,
+    /// `[capacity]` u32: steps done by each slot.
+    pub steps: Address,
+    /// `[capacity]` u8: the mode of each slot.
+    pub mode: Address,
+    /// The mode that is updated.
+    pub updated: u8,
+    /// `[capacity]` u8, set to 1 where the gradient was not finite.
+    pub non_finite: Address,
+    /// Slots of the bank.
+    pub capacity: usize,
+    /// Elements of one slot.
+    pub size: usize,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+/// A kernel that a device has loaded; only the device that loaded it can launch it.
+#[derive(Clone)]
+pub struct Kernel(pub Arc<dyn Any + Send + Sync>);
+
+/// A backend.
+///
+/// All calls may come from any thread. Work is ordered by the stream; only `download` and `synchronize` wait for it.
+pub trait Device: Send + Sync {
+    /// Which device this is.
+    fn kind(&self) -> DeviceKind;
+
+    /// Its name for people, such as `NVIDIA H100 80GB HBM3`.
+    fn description(&self) -> String;
+
+    /// What kernels for it are compiled for.
+    fn architecture(&self) -> Architecture;
+
+    /// Memory of at least `bytes` bytes, zeroed, aligned to 256 bytes.
+    fn allocate(&self, bytes: usize) -> Result<Address>;
+
+    /// Gives memory from `allocate` back.
+    fn free(&self, address: Address, bytes: usize);
+
+    /// Copies host bytes to the device. `from` may be reused when it returns.
+    fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()>;
+
+    /// Copies device bytes to the host, after all work on the stream.
+    fn download(&self, to: &mut [u8], from: Address, stream: Stream) -> Result<()>;
+
+    /// Copies within the device.
+    fn copy(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()>;
+
+    /// Sets bytes to zero.
+    fn zero(&self, to: Address, bytes: usize, stream: Stream) -> Result<()>;
+
+    /// Waits for all work on the stream.
+    fn synchronize(&self, stream: Stream) -> Result<()>;
+
+    /// Makes a kernel ready to launch from what the compile pipeline gave for this device's architecture.
+    fn load(&self, class: &KernelClass, machine_code: &[u8]) -> Result<Kernel>;
+
+    /// Runs a kernel over all seeds.
+    fn launch(&self, kernel: &Kernel, launch: &Launch, stream: Stream) -> Result<()>;
+
+    /// Updates the parameters of one bank.
+    fn adamw(&self, update: &Adamw, stream: Stream) -> Result<()>;
+}
+
+/// The device of a kind; devices are made once per process.
+pub fn open(kind: DeviceKind) -> Result<Arc<dyn Device>> {
+    crate::fail!(DeviceUnavailable, "no backend for {kind:?}")
+}
+
+/// Memory that is given back when the last owner drops it.
+#[derive(Clone)]
+pub struct Buffer(Arc<Allocation>);
+
+struct Allocation {
+    device: Arc<dyn Device>,
+    address: Address,
+    bytes: usize,
+}
+
+impl Buffer {
+    /// Zeroed memory on a device.
+    pub fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<Buffer> {
+        let address = device.allocate(bytes)?;
+        Ok(Buffer(Arc::new(Allocation { device: device.clone(), address, bytes })))
+    }
+
+    /// Where it begins.
+    pub fn address(&self) -> Address {
+        self.0.address
+    }
+
+    /// How long it is.
+    pub fn bytes(&self) -> usize {
+        self.0.bytes
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        self.device.free(self.address, self.bytes);
+    }
+}
