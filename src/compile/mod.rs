@@ -7,6 +7,7 @@
 //!
 //! This module must know no layer: what it compiles is a [`KernelClass`].
 
+pub mod codegen;
 mod lower;
 mod program;
 

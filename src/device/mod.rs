@@ -5,6 +5,8 @@
 //!
 //! Addresses are plain numbers here and in every caller; only the backends turn them into pointers.
 
+pub mod cpu;
+
 use crate::Result;
 use crate::compile::{Architecture, KernelClass};
 use std::any::Any;
@@ -58,6 +60,8 @@ pub struct Bank {
     pub parameters: Address,
     /// `[capacity, size]` in the compute type, added to by backward and train launches; null in a forward launch.
     pub gradient: Address,
+    /// Slots. A seed whose slot is not below it runs as identity, so no state array can reach foreign memory.
+    pub capacity: usize,
     /// Elements of one slot.
     pub size: usize,
 }
@@ -229,7 +233,12 @@ pub trait Device: Send + Sync {
 
 /// The device of a kind; devices are made once per process.
 pub fn open(kind: DeviceKind) -> Result<Arc<dyn Device>> {
-    crate::fail!(DeviceUnavailable, "no backend for {kind:?}")
+    match kind {
+        DeviceKind::Cpu => Ok(cpu::device()),
+        DeviceKind::Cuda(ordinal) => {
+            crate::fail!(DeviceUnavailable, "this build has no backend for CUDA device {ordinal}; use the CPU")
+        }
+    }
 }
 
 /// Memory that is given back when the last owner drops it.
