@@ -1,0 +1,67 @@
+# The commands of this repository. `make` lists them.
+#
+# Everything they need comes into the tree: Python packages into .venv, build products into build/ and target/. What only
+# the system can give (a C++ compiler, python3-venv, Rust) is checked by scripts/system.sh, which says what to do.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON := .venv/bin/python
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PYTHONPATH := $(CURDIR)/python
+# Arguments passed on to the program behind a target, such as `make demo ARGUMENTS="--device cuda"`.
+ARGUMENTS ?=
+
+help: ## List the commands
+	@echo "usage: make <command>"; echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: build ## Train the handwritten digits with a network that grows; writes build/demo/digits.{json,png}
+	$(PYTHON) examples/digits/train.py $(ARGUMENTS)
+
+test: build ## Run every suite and print the counts
+	$(PYTHON) tests/run.py $(ARGUMENTS)
+
+build: .venv/installed ## Build the library and its torch operators into build/lib
+	@if ! grep -qsF "$(CURDIR)" build/cmake/CMakeCache.txt; then rm -rf build/cmake; fi
+	@mkdir -p build
+	@cmake -S . -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release -DKASMINA_TORCH=ON -DKASMINA_PYTHON="$(CURDIR)/$(PYTHON)" \
+		-DCMAKE_MAKE_PROGRAM="$(CURDIR)/.venv/bin/ninja" >build/cmake.log 2>&1 || { cat build/cmake.log; exit 1; }
+	@cmake --build build/cmake
+
+header: ## Write include/kasmina/kasmina.h anew from src/ffi
+	KASMINA_WRITE_HEADER=1 cargo test --quiet --test header
+
+format: .venv/installed ## Format Rust and C++
+	cargo fmt
+	git ls-files '*.c' '*.cpp' '*.hpp' | xargs -r clang-format -i
+
+lint: build ## Check the format and run clippy
+	$(PYTHON) tests/run.py format lint
+
+test-rust: build ## Run the Rust tests alone
+	$(PYTHON) tests/run.py rust
+
+test-c: build ## Run the C and C++ tests alone
+	$(PYTHON) tests/run.py c
+
+test-python: build ## Run the Python tests alone
+	$(PYTHON) tests/run.py python
+
+gpu: build ## Run the layer tests and the digits example on a CUDA device
+	tests/gpu/run.sh
+
+clean: ## Remove what was built; keeps .venv
+	rm -rf build target
+
+.venv/installed: requirements.txt
+	@scripts/system.sh
+	@if [ ! -x $(PYTHON) ]; then python3 -m venv .venv; fi
+	@echo "installing the Python packages into .venv (torch is large: several minutes on a slow line)"
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@mkdir -p build && touch $@
+
+.PHONY: help demo test build header format lint test-rust test-c test-python gpu clean
