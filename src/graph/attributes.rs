@@ -21,3 +21,16 @@ pub enum Attribute {
 
 /// The attributes of one call, by name.
 pub type Attributes = BTreeMap<String, Attribute>;
+
+impl Attribute {
+    /// What messages call an attribute of this kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Attribute::Bool(_) => "true or false",
+            Attribute::Integer(_) => "a whole number",
+            Attribute::Float(_) => "a number",
+            Attribute::Text(_) => "a text",
+            Attribute::Integers(_) => "a list of whole numbers",
+        }
+    }
+}

@@ -7,10 +7,20 @@
 //! This module must know no device, no kernel and no layer.
 
 mod attributes;
+mod blueprint;
 mod builder;
+mod differentiate;
+mod initializer;
+mod library;
+mod limits;
 
 pub use attributes::{Attribute, Attributes};
+pub use blueprint::{Blueprint, Parameter};
 pub use builder::Builder;
+pub use differentiate::differentiate;
+pub use initializer::Initializer;
+pub use library::{LIBRARY, library};
+pub use limits::Limits;
 
 use crate::ops::Operator;
 use serde::{Deserialize, Serialize};
@@ -102,6 +112,23 @@ impl Shape {
     /// How many elements a value of this shape has. Verified graphs cannot overflow it.
     pub fn elements(&self) -> usize {
         self.0.iter().product()
+    }
+
+    /// The shape two values have after NumPy broadcasting; `None` if they do not fit.
+    pub fn broadcast_with(&self, other: &Shape) -> Option<Shape> {
+        let rank = self.rank().max(other.rank());
+        let size = |shape: &Shape, axis: usize| match axis.checked_sub(rank - shape.rank()) {
+            Some(own) => shape.0[own],
+            None => 1,
+        };
+        (0..rank)
+            .map(|axis| match (size(self, axis), size(other, axis)) {
+                (a, b) if a == b || b == 1 => Some(a),
+                (1, b) => Some(b),
+                _ => None,
+            })
+            .collect::<Option<Vec<_>>>()
+            .map(Shape)
     }
 
     /// How many dimensions there are.

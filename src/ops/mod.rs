@@ -53,3 +53,16 @@ pub struct Call<'a> {
     /// The attributes.
     pub attributes: &'a Attributes,
 }
+
+/// The operators, in the order messages list them.
+static REGISTRY: &[&dyn Operator] = &[];
+
+/// The operator of this name.
+pub fn lookup(name: &str) -> Option<&'static dyn Operator> {
+    REGISTRY.iter().copied().find(|operator| operator.name() == name)
+}
+
+/// All operators.
+pub fn all() -> &'static [&'static dyn Operator] {
+    REGISTRY
+}

@@ -1,0 +1,96 @@
+//! Reverse-mode differentiation, in the graph itself: the gradient is more nodes of the same graph.
+
+use super::builder::Builder;
+use super::{DataType, Source, ValueId};
+use crate::error;
+use crate::ops::Call;
+
+/// Adds the nodes that compute the gradient of a scalar with respect to some values, given its gradient with respect
+/// to one value, and returns them: of the shape of their value; `None` where the gradient is zero by construction.
+///
+/// The scalar is a sum over all rows of the launch. So where the gradient of a per-row value flows into a uniform one,
+/// a `row_sum` is inserted, and everything after it is linear in it.
+///
+/// An operator whose gradient has another shape than its input makes [`Builder::finish`] fail.
+pub fn differentiate(
+    builder: &mut Builder,
+    output: ValueId,
+    output_gradient: ValueId,
+    with_respect_to: &[ValueId],
+) -> Vec<Option<ValueId>> {
+    let wanted = dependents(builder, output, with_respect_to);
+    let mut contributions: Vec<Contributions> = vec![Contributions::default(); wanted.len()];
+    let mut gradients = vec![None; wanted.len()];
+    if let Some(own) = contributions.last_mut() {
+        // The given gradient is that of the output itself, so it needs no sum over rows.
+        own.summed.push(output_gradient);
+    }
+    for position in (0..wanted.len()).rev().filter(|&position| wanted[position]) {
+        let value = ValueId(position as u32);
+        let name = format!("gradient_of_{}", builder.node(value).name);
+        builder.set_scope(Some(name.clone()));
+        let Some(gradient) = std::mem::take(&mut contributions[position]).total(builder) else { continue };
+        if value != output {
+            builder.named(gradient, name);
+        }
+        gradients[position] = Some(gradient);
+
+        let node = builder.node(value).clone();
+        let Source::Operator { operator, inputs, attributes } = &node.source else { continue };
+        let call = Call { inputs, output: value, attributes };
+        let parts = operator.gradient(builder, &call, gradient);
+        for (&input, part) in inputs.iter().zip(parts) {
+            let Some(part) = part else { continue };
+            let (from, to) = (builder.shape(part), builder.shape(input));
+            if from != to {
+                builder.fail(error!(
+                    Panic,
+                    "the gradient of `{}` for an input of shape {to} has shape {from}: a defect of the operator",
+                    operator.name(),
+                ));
+            }
+            if !wanted[input.index()] {
+                continue;
+            }
+            let into = &mut contributions[input.index()];
+            if node.per_row && !builder.per_row(input) { &mut into.per_row } else { &mut into.summed }.push(part);
+        }
+    }
+    builder.set_scope(None);
+    with_respect_to.iter().map(|value| gradients.get(value.index()).copied().flatten()).collect()
+}
+
+/// For every value up to `output`: whether it is a number that depends on one of the values.
+fn dependents(builder: &Builder, output: ValueId, with_respect_to: &[ValueId]) -> Vec<bool> {
+    let mut wanted = Vec::with_capacity(output.index() + 1);
+    for position in 0..=output.index() {
+        let value = ValueId(position as u32);
+        let node = builder.node(value);
+        let through_inputs = match &node.source {
+            Source::Operator { inputs, .. } => inputs.iter().any(|input| wanted[input.index()]),
+            _ => false,
+        };
+        wanted.push(node.data_type == DataType::F32 && (through_inputs || with_respect_to.contains(&value)));
+    }
+    wanted
+}
+
+/// What flows into the gradient of one value.
+#[derive(Clone, Debug, Default)]
+struct Contributions {
+    /// From per-row values into a uniform one: to be summed over rows.
+    per_row: Vec<ValueId>,
+    /// All others.
+    summed: Vec<ValueId>,
+}
+
+impl Contributions {
+    /// Their sum, with one sum over rows for all that need it.
+    fn total(mut self, builder: &mut Builder) -> Option<ValueId> {
+        let sum = |builder: &mut Builder, parts: Vec<ValueId>| parts.into_iter().reduce(|a, b| builder.add(a, b));
+        if let Some(per_row) = sum(builder, self.per_row) {
+            self.summed.push(builder.row_sum(per_row));
+        }
+        sum(builder, self.summed)
+    }
+}

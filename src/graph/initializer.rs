@@ -1,0 +1,93 @@
+//! What a parameter starts as when a seed germinates: reproducible from one number, on every platform.
+
+use super::Shape;
+use crate::error::Result;
+use crate::fail;
+use serde::{Deserialize, Serialize};
+use std::f64::consts::TAU;
+
+/// What a parameter starts as. In JSON: `"zeros"`, `{"constant": 0.5}`, `{"uniform": {"low": -1, "high": 1}}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Initializer {
+    /// All 0.
+    #[default]
+    Zeros,
+    /// All 1.
+    Ones,
+    /// All this number.
+    Constant(f64),
+    /// Evenly between two numbers.
+    Uniform {
+        /// The least.
+        low: f64,
+        /// Above it, or equal.
+        high: f64,
+    },
+    /// Normally distributed.
+    Normal {
+        /// The mean.
+        mean: f64,
+        /// The standard deviation, not negative.
+        standard_deviation: f64,
+    },
+    /// Evenly between -b and b, b = 1 / sqrt(last dimension): what `torch.nn.Linear` starts with, for a weight
+    /// `[out, in]`.
+    FanIn,
+}
+
+impl Initializer {
+    /// Refuses numbers that are not finite, a negative deviation and an interval that is the wrong way round.
+    pub(super) fn check(&self) -> Result<()> {
+        let sound = match *self {
+            Initializer::Zeros | Initializer::Ones | Initializer::FanIn => true,
+            Initializer::Constant(value) => value.is_finite(),
+            Initializer::Uniform { low, high } => low <= high && (high - low).is_finite(),
+            Initializer::Normal { mean, standard_deviation } => {
+                mean.is_finite() && standard_deviation.is_finite() && standard_deviation >= 0.0
+            }
+        };
+        if !sound {
+            fail!(InvalidBlueprint, "its initializer {self:?} is not finite or the wrong way round");
+        }
+        Ok(())
+    }
+
+    /// The elements of a parameter of this shape, from a stream of random numbers.
+    pub(super) fn fill(&self, shape: &Shape, random: &mut Random) -> Vec<f64> {
+        let fan_in = shape.0.last().copied().unwrap_or(1) as f64;
+        let mut element = || match *self {
+            Initializer::Zeros => 0.0,
+            Initializer::Ones => 1.0,
+            Initializer::Constant(value) => value,
+            Initializer::Uniform { low, high } => low + (high - low) * random.uniform(),
+            Initializer::Normal { mean, standard_deviation } => mean + standard_deviation * random.normal(),
+            Initializer::FanIn => (2.0 * random.uniform() - 1.0) / fan_in.sqrt(),
+        };
+        (0..shape.elements()).map(|_| element()).collect()
+    }
+}
+
+/// A stream of random numbers that depends on a seed and a position only.
+pub(super) struct Random(blake3::OutputReader);
+
+impl Random {
+    pub(super) fn new(seed: u64, position: usize) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("kasmina 1 parameter initialisation");
+        hasher.update(&seed.to_le_bytes()).update(&(position as u64).to_le_bytes());
+        Self(hasher.finalize_xof())
+    }
+
+    /// Evenly in [0, 1).
+    fn uniform(&mut self) -> f64 {
+        let mut bytes = [0; 8];
+        self.0.fill(&mut bytes);
+        (u64::from_le_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Normally distributed (Box and Muller). `libm`, because the platform's functions differ in the last bit.
+    fn normal(&mut self) -> f64 {
+        let radius = libm::sqrt(-2.0 * libm::log(1.0 - self.uniform()));
+        radius * libm::cos(TAU * self.uniform())
+    }
+}
