@@ -103,8 +103,8 @@ pub mod telemetry {
 /// train: `programs[branch[blueprint]]` if the state is TRAINING (2), else nothing.
 /// A blueprint of -1 or a branch of -1 is identity. Identity copies the bits of the fallback input to the output.
 /// Channels after `seeds * chunk` are identity.
-#[derive(Clone, Debug, Default)]
-pub struct Launch {
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Launch<'a> {
     /// Rows of every row tensor. May be 0.
     pub rows: usize,
     /// Channels of a row; at least `seeds * chunk`.
@@ -130,7 +130,7 @@ pub struct Launch {
     /// `[blueprints]` i32: position in the class's programs and in `banks`, or -1.
     pub branch: Address,
     /// The banks by branch; as many as the class has programs.
-    pub banks: Vec<Bank>,
+    pub banks: &'a [Bank],
     /// `[seeds, telemetry::COLUMNS]` f64; may be null, then nothing is observed.
     pub telemetry: Address,
     /// `[seeds]` f32, added to if the programs compute it; may be null.
@@ -218,6 +218,12 @@ pub trait Device: Send + Sync {
     /// Sets bytes to zero.
     fn zero(&self, to: Address, bytes: usize, stream: Stream) -> Result<()>;
 
+    /// Whether the stream is recording a graph: then nothing may be compiled, loaded, allocated or waited for.
+    fn is_capturing(&self, stream: Stream) -> bool {
+        let _ = stream;
+        false
+    }
+
     /// Waits for all work on the stream.
     fn synchronize(&self, stream: Stream) -> Result<()>;
 
@@ -225,7 +231,7 @@ pub trait Device: Send + Sync {
     fn load(&self, class: &KernelClass, machine_code: &[u8]) -> Result<Kernel>;
 
     /// Runs a kernel over all seeds.
-    fn launch(&self, kernel: &Kernel, launch: &Launch, stream: Stream) -> Result<()>;
+    fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, stream: Stream) -> Result<()>;
 
     /// Updates the parameters of one bank.
     fn adamw(&self, update: &Adamw, stream: Stream) -> Result<()>;
@@ -241,9 +247,13 @@ pub fn open(kind: DeviceKind) -> Result<Arc<dyn Device>> {
     }
 }
 
-/// Memory that is given back when the last owner drops it.
+/// Memory that is given back when the last owner drops it, or a part of such memory.
 #[derive(Clone)]
-pub struct Buffer(Arc<Allocation>);
+pub struct Buffer {
+    allocation: Arc<Allocation>,
+    offset: usize,
+    bytes: usize,
+}
 
 struct Allocation {
     device: Arc<dyn Device>,
@@ -255,17 +265,31 @@ impl Buffer {
     /// Zeroed memory on a device.
     pub fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<Buffer> {
         let address = device.allocate(bytes)?;
-        Ok(Buffer(Arc::new(Allocation { device: device.clone(), address, bytes })))
+        let allocation = Arc::new(Allocation { device: device.clone(), address, bytes });
+        Ok(Buffer { allocation, offset: 0, bytes })
+    }
+
+    /// `bytes` bytes of this memory from `offset` on; they keep the whole of it alive.
+    pub fn part(&self, offset: usize, bytes: usize) -> Result<Buffer> {
+        if offset.checked_add(bytes).is_none_or(|end| end > self.bytes) {
+            crate::fail!(InvalidArgument, "bytes {offset}..+{bytes} lie outside a buffer of {} bytes", self.bytes);
+        }
+        Ok(Buffer { allocation: self.allocation.clone(), offset: self.offset + offset, bytes })
     }
 
     /// Where it begins.
     pub fn address(&self) -> Address {
-        self.0.address
+        self.allocation.address.offset(self.offset)
     }
 
     /// How long it is.
     pub fn bytes(&self) -> usize {
-        self.0.bytes
+        self.bytes
+    }
+
+    /// The device it lies on.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.allocation.device
     }
 }
 
