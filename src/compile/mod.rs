@@ -9,6 +9,7 @@
 
 pub mod codegen;
 mod lower;
+pub mod nvrtc;
 mod program;
 
 pub use lower::{Lowered, Lowering, View};

@@ -6,6 +6,7 @@
 //! Addresses are plain numbers here and in every caller; only the backends turn them into pointers.
 
 pub mod cpu;
+pub mod cuda;
 
 use crate::Result;
 use crate::compile::{Architecture, KernelClass};
@@ -129,6 +130,8 @@ pub struct Launch<'a> {
     pub alpha: Address,
     /// `[blueprints]` i32: position in the class's programs and in `banks`, or -1.
     pub branch: Address,
+    /// Elements of `branch`. A seed whose blueprint is not below it runs as identity.
+    pub blueprints: usize,
     /// The banks by branch; as many as the class has programs.
     pub banks: &'a [Bank],
     /// `[seeds, telemetry::COLUMNS]` f64; may be null, then nothing is observed.
@@ -241,9 +244,7 @@ pub trait Device: Send + Sync {
 pub fn open(kind: DeviceKind) -> Result<Arc<dyn Device>> {
     match kind {
         DeviceKind::Cpu => Ok(cpu::device()),
-        DeviceKind::Cuda(ordinal) => {
-            crate::fail!(DeviceUnavailable, "this build has no backend for CUDA device {ordinal}; use the CPU")
-        }
+        DeviceKind::Cuda(ordinal) => cuda::device(ordinal),
     }
 }
 

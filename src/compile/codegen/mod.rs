@@ -3,3 +3,4 @@
 //! Backends know only the primitives of a [`Program`](super::Program), no operator and no layer.
 
 pub mod cpu;
+pub mod cuda;
