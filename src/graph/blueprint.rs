@@ -1,9 +1,7 @@
 //! A blueprint: a verified graph `[C] -> [C]` with its parameters and where they lie in a slot.
 
 use super::initializer::Random;
-use super::{Graph, Initializer, Shape, ValueId};
-use crate::error::Result;
-use crate::fail;
+use super::{Graph, Initializer, Metadata, Shape, ValueId};
 
 /// A trainable parameter of a blueprint.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,14 +29,11 @@ pub struct Blueprint {
     pub parameters: Vec<Parameter>,
     /// The verified graph.
     pub graph: Graph,
+    /// What the author keeps with it; not part of the hash.
+    pub metadata: Metadata,
 }
 
 impl Blueprint {
-    /// Reads a blueprint from JSON. Any bytes give a valid blueprint or an error.
-    pub fn from_json(_bytes: &[u8]) -> Result<Self> {
-        fail!(Unsupported, "blueprints cannot be read from JSON yet")
-    }
-
     /// The value of x.
     pub fn x(&self) -> ValueId {
         ValueId(0)

@@ -75,7 +75,7 @@ impl Builder {
     /// [`Status::InvalidBlueprint`](crate::Status) and [`Status::BlueprintTooLarge`](crate::Status).
     pub fn call(&mut self, operator: &str, inputs: &[ValueId], attributes: Attributes) -> Result<ValueId> {
         let Some(operator) = ops::lookup(operator) else {
-            let known: Vec<_> = ops::all().iter().map(|known| known.name()).collect();
+            let known: Vec<_> = ops::all().iter().map(|known| known.name()).filter(|&name| name != ROW_SUM).collect();
             fail!(InvalidBlueprint, "there is no operator `{operator}`; there are {}", known.join(", "));
         };
         let name = operator.name();

@@ -37,18 +37,19 @@ pub enum Initializer {
 }
 
 impl Initializer {
-    /// Refuses numbers that are not finite, a negative deviation and an interval that is the wrong way round.
+    /// Refuses numbers that f32 cannot hold, a negative deviation and an interval that is the wrong way round.
     pub(super) fn check(&self) -> Result<()> {
+        let fits = |number: f64| (number as f32).is_finite();
         let sound = match *self {
             Initializer::Zeros | Initializer::Ones | Initializer::FanIn => true,
-            Initializer::Constant(value) => value.is_finite(),
-            Initializer::Uniform { low, high } => low <= high && (high - low).is_finite(),
+            Initializer::Constant(value) => fits(value),
+            Initializer::Uniform { low, high } => fits(low) && fits(high) && low <= high,
             Initializer::Normal { mean, standard_deviation } => {
-                mean.is_finite() && standard_deviation.is_finite() && standard_deviation >= 0.0
+                fits(mean) && fits(standard_deviation) && standard_deviation >= 0.0
             }
         };
         if !sound {
-            fail!(InvalidBlueprint, "its initializer {self:?} is not finite or the wrong way round");
+            fail!(InvalidBlueprint, "its initializer {self:?} is too large for f32 or the wrong way round");
         }
         Ok(())
     }

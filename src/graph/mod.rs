@@ -10,15 +10,19 @@ mod attributes;
 mod blueprint;
 mod builder;
 mod differentiate;
+mod hash;
 mod initializer;
+mod json;
 mod library;
 mod limits;
+mod verify;
 
 pub use attributes::{Attribute, Attributes};
 pub use blueprint::{Blueprint, Parameter};
 pub use builder::Builder;
 pub use differentiate::differentiate;
 pub use initializer::Initializer;
+pub use json::{IR_VERSION, Metadata};
 pub use library::{LIBRARY, library};
 pub use limits::Limits;
 
