@@ -2,6 +2,7 @@
 //! compiler log. Knows nothing of who raises it.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// What went wrong, as a number that never changes its meaning: banded by domain and never reused.
 ///
@@ -68,12 +69,14 @@ pub enum Status {
 }
 
 /// An error: what ([`Status`]), why (a sentence that names the value and the remedy), and what caused it.
-#[derive(Debug)]
+///
+/// It can be cloned, because everybody who waits for a compile gets the same one.
+#[derive(Clone, Debug)]
 pub struct Error {
     status: Status,
     message: String,
     attachments: Vec<(String, String)>,
-    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
 }
 
 /// The result of everything that can fail.
@@ -87,7 +90,7 @@ impl Error {
 
     /// The same error with the cause beneath it.
     pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(Arc::from(source.into()));
         self
     }
 

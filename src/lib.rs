@@ -19,5 +19,6 @@ pub mod device;
 pub mod error;
 pub mod graph;
 pub mod ops;
+pub mod store;
 
 pub use error::{Error, Result, Status};

@@ -10,9 +10,11 @@
 pub mod codegen;
 mod lower;
 pub mod nvrtc;
+mod pipeline;
 mod program;
 
 pub use lower::{Lowered, Lowering, View};
+pub use pipeline::{Artifact, Compiler, Origin, Pipeline, Statistics, Ticket, pipeline};
 pub use program::*;
 
 use crate::graph::DataType;
@@ -52,4 +54,13 @@ pub enum Architecture {
     Cpu,
     /// NVIDIA compute capability, as major * 10 + minor: 90 is sm_90.
     Cuda(u32),
+}
+
+impl std::fmt::Display for Architecture {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Architecture::Cpu => formatter.write_str("cpu"),
+            Architecture::Cuda(capability) => write!(formatter, "sm_{capability}"),
+        }
+    }
 }
