@@ -18,6 +18,7 @@ pub mod compile;
 pub mod device;
 pub mod error;
 pub mod graph;
+pub mod layer;
 pub mod ops;
 pub mod store;
 

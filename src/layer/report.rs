@@ -1,0 +1,159 @@
+//! What a layer tells people and controllers: transitions, refusals, health.
+
+use super::command::number_or_null;
+use super::{Action, Evidence, Lifecycle};
+use serde::Serialize;
+
+/// A transition that took place.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TransitionRecord {
+    /// The epoch that was ending, or running in an emergency rollback; the first is 1.
+    pub epoch: u32,
+    /// Which seed.
+    pub seed: u32,
+    /// What was asked.
+    pub action: Action,
+    /// The state before.
+    pub from: Lifecycle,
+    /// The state after.
+    pub to: Lifecycle,
+    /// The blueprint the seed had, or -1.
+    pub blueprint: i32,
+    /// What spoke for it.
+    pub evidence: Evidence,
+    /// Why, in the controller's words.
+    pub reason: String,
+}
+
+/// A batch that was accepted when it was submitted but could not be applied when the epoch ended.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Refusal {
+    /// The commands of the batch; none of them took effect.
+    pub commands: Vec<super::Command>,
+    /// Which seed, which transition, and why.
+    pub reason: String,
+}
+
+/// What the end of an epoch did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct EpochSummary {
+    /// The epoch that ended; the first is 1.
+    pub epoch: u32,
+    /// Transitions, in the order in which they were applied.
+    pub applied: Vec<TransitionRecord>,
+    /// Batches that were refused.
+    pub refused: Vec<Refusal>,
+    /// Damage to the state arrays that was found and repaired, one sentence each.
+    pub repaired: Vec<String>,
+}
+
+/// What was seen of one seed's chunk in one epoch. NaN (in JSON: null) where nothing was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Metrics {
+    /// Elements seen.
+    pub count: u64,
+    /// Mean of the finite elements.
+    #[serde(with = "number_or_null")]
+    pub mean: f64,
+    /// Their variance (population).
+    #[serde(with = "number_or_null")]
+    pub variance: f64,
+    /// Smallest.
+    #[serde(with = "number_or_null")]
+    pub minimum: f64,
+    /// Largest.
+    #[serde(with = "number_or_null")]
+    pub maximum: f64,
+    /// Share of elements with |x| < 1e-6.
+    #[serde(with = "number_or_null")]
+    pub dead_ratio: f64,
+    /// Correlation of neighbouring channels, -1 to 1.
+    #[serde(with = "number_or_null")]
+    pub correlation: f64,
+    /// Signal to noise ratio: mean² / variance.
+    #[serde(with = "number_or_null")]
+    pub snr: f64,
+    /// Root of the mean square of the output gradient's elements.
+    #[serde(with = "number_or_null")]
+    pub gradient_norm: f64,
+    /// Elements that were not finite.
+    pub non_finite: u64,
+    /// Rows in which the blueprint fell back to identity.
+    pub fallback_rows: u64,
+    /// Mean squared error of isolated training, over the epoch's steps.
+    #[serde(with = "number_or_null")]
+    pub loss: f64,
+}
+
+/// One seed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SeedReport {
+    /// Which seed.
+    pub seed: u32,
+    /// Its state.
+    pub state: Lifecycle,
+    /// Its blueprint, or -1.
+    pub blueprint: i32,
+    /// Its slot in the blueprint's bank, or -1.
+    pub slot: i32,
+    /// Epochs in this state.
+    pub epochs: i16,
+    /// Its blend weight.
+    pub alpha: f32,
+    /// Whether alpha is held.
+    pub paused: bool,
+    /// Whether a row ever fell back to identity since it germinated.
+    pub fallback_used: bool,
+    /// Epochs with errors since it germinated.
+    pub error_count: u16,
+    /// Epochs until it may be reset.
+    pub embargo: u16,
+    /// What was seen in the last epoch.
+    pub metrics: Metrics,
+}
+
+/// The layer as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Totals {
+    /// Seeds.
+    pub seeds: u32,
+    /// Seeds in states 1 to 6.
+    pub active: u32,
+    /// Seeds in TRAINING.
+    pub training: u32,
+    /// Seeds whose blueprint is part of the output.
+    pub applied: u32,
+    /// Seeds in FOSSILIZED.
+    pub fossilized: u32,
+    /// Elements seen in the last epoch that were not finite.
+    pub non_finite: u64,
+    /// Rows in the last epoch in which a blueprint fell back to identity.
+    pub fallback_rows: u64,
+}
+
+/// The health of a layer since the last epoch's end.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HealthReport {
+    /// The layer's name, from its settings.
+    pub layer_id: String,
+    /// Epochs that have ended.
+    pub epoch: u32,
+    /// When this was written, in seconds since 1970.
+    pub timestamp: f64,
+    /// Every seed, in order.
+    pub seeds: Vec<SeedReport>,
+    /// The layer as a whole.
+    pub totals: Totals,
+}
+
+impl HealthReport {
+    /// As JSON. Numbers that are not finite are null.
+    ///
+    /// # Errors
+    ///
+    /// Never for reports made by a layer.
+    pub fn to_json(&self) -> crate::Result<String> {
+        serde_json::to_string(self)
+            .map_err(|cause| crate::error!(InvalidArgument, "a report is no JSON").caused_by(cause))
+    }
+}

@@ -1,0 +1,197 @@
+//! What a layer can be told: every threshold, limit and rate, each with its default.
+
+use crate::{Result, fail};
+use serde::{Deserialize, Serialize};
+
+/// The settings of a layer. In JSON every field may be left out; an unknown one is an error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// What reports call the layer.
+    pub layer_id: String,
+    /// From this, the seed's number and how often it has germinated follow the parameters of a new germination.
+    pub random_seed: u64,
+    /// How many seeds may be in states 1 to 6 at once.
+    pub max_active_seeds: u32,
+    /// Epochs a culled seed must wait before it can be reset.
+    pub embargo_epochs: u16,
+    /// Epochs in which a fixed ramp takes alpha from 0 to 1.
+    pub ramp_steps: u32,
+    /// Whether a seed that fell back to identity in some row is kept from every promotion.
+    pub fallback_blocks_promotion: bool,
+    /// How long a seed must have been in a state before it may be promoted.
+    pub minimum_epochs: MinimumEpochs,
+    /// Thresholds of the gates.
+    pub gates: GateSettings,
+    /// Isolated training.
+    pub training: TrainingSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            layer_id: "layer".to_owned(),
+            random_seed: 0,
+            max_active_seeds: 100_000,
+            embargo_epochs: 3,
+            ramp_steps: 30,
+            fallback_blocks_promotion: true,
+            minimum_epochs: MinimumEpochs::default(),
+            gates: GateSettings::default(),
+            training: TrainingSettings::default(),
+        }
+    }
+}
+
+/// Epochs that a seed spends in a state at least, before the next promotion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MinimumEpochs {
+    /// In GERMINATED.
+    pub germinated: u16,
+    /// In TRAINING.
+    pub training: u16,
+    /// In GRAFTING.
+    pub grafting: u16,
+    /// In STABILIZATION.
+    pub stabilization: u16,
+    /// In EVALUATING.
+    pub evaluating: u16,
+    /// In FINE_TUNING.
+    pub fine_tuning: u16,
+}
+
+impl Default for MinimumEpochs {
+    fn default() -> Self {
+        Self { germinated: 1, training: 1, grafting: 1, stabilization: 1, evaluating: 1, fine_tuning: 1 }
+    }
+}
+
+/// Thresholds of the gates.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GateSettings {
+    /// STABILIZATION to EVALUATING: how far the chunk's statistics may move from one epoch to the next.
+    pub statistics_change: f64,
+    /// EVALUATING to FINE_TUNING: the validation delta must be above this.
+    pub validation_delta: f64,
+    /// EVALUATING to FINE_TUNING: least stability.
+    pub evaluation_stability: f64,
+    /// EVALUATING: below this validation delta the seed is to be culled.
+    pub cull_validation_delta: f64,
+    /// EVALUATING: above this error rate the seed is to be culled.
+    pub cull_error_rate: f64,
+    /// EVALUATING: with more errors than this the seed is to be culled.
+    pub cull_errors: u16,
+    /// FINE_TUNING to FOSSILIZED: least total improvement.
+    pub improvement: f64,
+    /// FINE_TUNING to FOSSILIZED: least stability.
+    pub fossilization_stability: f64,
+}
+
+impl Default for GateSettings {
+    fn default() -> Self {
+        Self {
+            statistics_change: 0.2,
+            validation_delta: 0.0,
+            evaluation_stability: 0.8,
+            cull_validation_delta: -0.05,
+            cull_error_rate: 0.1,
+            cull_errors: 5,
+            improvement: 0.01,
+            fossilization_stability: 0.95,
+        }
+    }
+}
+
+/// Isolated training: AdamW on the squared error of the blueprint against its target.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainingSettings {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Decay of the running mean of the gradient.
+    pub beta1: f64,
+    /// Decay of the running mean of its square.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Epochs after which a seed that has not reached the threshold stops training: it has failed.
+    pub epoch_limit: u16,
+    /// Mean squared error at which a seed stops training: it has succeeded.
+    pub loss_threshold: f64,
+    /// How many seeds may train at once.
+    pub places: u32,
+}
+
+impl Default for TrainingSettings {
+    fn default() -> Self {
+        Self {
+            learning_rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            epoch_limit: 100,
+            loss_threshold: 0.01,
+            places: 1024,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads settings from JSON and checks them.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` naming the field.
+    pub fn from_json(bytes: &[u8]) -> Result<Settings> {
+        let settings: Settings = serde_json::from_slice(bytes)
+            .map_err(|cause| crate::error!(InvalidArgument, "these are not layer settings").caused_by(cause))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// Refuses numbers that mean nothing.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` naming the field, its value and what it may be.
+    pub fn check(&self) -> Result<()> {
+        if self.ramp_steps == 0 {
+            fail!(InvalidArgument, "ramp_steps is 0; a ramp takes at least 1 epoch");
+        }
+        let (gates, training) = (&self.gates, &self.training);
+        for (name, value) in [
+            ("gates.statistics_change", gates.statistics_change),
+            ("gates.evaluation_stability", gates.evaluation_stability),
+            ("gates.cull_error_rate", gates.cull_error_rate),
+            ("gates.fossilization_stability", gates.fossilization_stability),
+            ("training.learning_rate", training.learning_rate),
+            ("training.weight_decay", training.weight_decay),
+            ("training.epsilon", training.epsilon),
+            ("training.loss_threshold", training.loss_threshold),
+        ] {
+            if !(value.is_finite() && value >= 0.0) {
+                fail!(InvalidArgument, "{name} is {value}; it must be a number not below 0");
+            }
+        }
+        for (name, value) in [
+            ("gates.validation_delta", gates.validation_delta),
+            ("gates.cull_validation_delta", gates.cull_validation_delta),
+            ("gates.improvement", gates.improvement),
+        ] {
+            if !value.is_finite() {
+                fail!(InvalidArgument, "{name} is {value}; it must be a finite number");
+            }
+        }
+        for (name, value) in [("training.beta1", training.beta1), ("training.beta2", training.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                fail!(InvalidArgument, "{name} is {value}; it must be in [0, 1)");
+            }
+        }
+        Ok(())
+    }
+}
