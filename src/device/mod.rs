@@ -61,14 +61,17 @@ pub struct Bank {
     pub parameters: Address,
     /// `[capacity, size]` in the compute type, added to by backward and train launches; null in a forward launch.
     pub gradient: Address,
-    /// Slots. A seed whose slot is not below it runs as identity, so no state array can reach foreign memory.
+    /// Slots. No slot read from a state array may reach beyond it: the CPU backend refuses such a launch, a CUDA kernel
+    /// runs the seed as identity.
     pub capacity: usize,
     /// Elements of one slot.
     pub size: usize,
 }
 
-/// Columns of the telemetry array, `[seeds, TELEMETRY_COLUMNS]` f64. Forward launches add to all but
-/// `GRADIENT_SQUARES`; backward launches add to that one. Non-finite elements of x only count in `NON_FINITE`.
+/// Columns of the telemetry array, `[seeds, COLUMNS]` f64. Forward launches add to all but `GRADIENT_SQUARES`; backward
+/// launches add to that one and to `FALLBACK_ROWS`, train launches to `FALLBACK_ROWS` alone (a training seed whose rows
+/// all fell back has no loss, and that must not look like success). Non-finite elements of x only count in
+/// `NON_FINITE`.
 pub mod telemetry {
     /// How many columns there are.
     pub const COLUMNS: usize = 10;
@@ -90,7 +93,8 @@ pub mod telemetry {
     pub const NON_FINITE: usize = 7;
     /// Sum of the squares of the finite elements of the output gradient.
     pub const GRADIENT_SQUARES: usize = 8;
-    /// Rows in which the blueprint's output was not finite and the row fell back to identity.
+    /// Rows that fell back to identity because a guarded value (the blueprint's output; the input's gradient in
+    /// backward) was not finite.
     pub const FALLBACK_ROWS: usize = 9;
     /// Magnitude below which an element counts as dead.
     pub const DEAD_BELOW: f64 = 1e-6;
@@ -118,7 +122,8 @@ pub struct Launch<'a> {
     pub output_gradient: Rows,
     /// Aim of isolated training; train.
     pub target: Rows,
-    /// What is written: y in forward, dx in backward, nothing in train.
+    /// What is written: y in forward, dx in backward, nothing in train. It may be one of the inputs (same address, same
+    /// stride), each row being read before it is written; any other overlap is refused.
     pub output: Rows,
     /// `[seeds]` i8.
     pub lifecycle: Address,
@@ -130,7 +135,8 @@ pub struct Launch<'a> {
     pub alpha: Address,
     /// `[blueprints]` i32: position in the class's programs and in `banks`, or -1.
     pub branch: Address,
-    /// Elements of `branch`. A seed whose blueprint is not below it runs as identity.
+    /// Blueprints of the layer: the length of `branch`. Numbers in `blueprint` that are not below it are treated as
+    /// slots beyond [`Bank::capacity`] are.
     pub blueprints: usize,
     /// The banks by branch; as many as the class has programs.
     pub banks: &'a [Bank],
@@ -138,7 +144,8 @@ pub struct Launch<'a> {
     pub telemetry: Address,
     /// `[seeds]` f32, added to if the programs compute it; may be null.
     pub alpha_gradient: Address,
-    /// `[seeds, 2]` f64: train launches add the loss to the first and 1 to the second; null otherwise.
+    /// `[seeds, 2]` f64: train launches of at least one row add the loss to the first and 1 to the second; null
+    /// otherwise.
     pub loss: Address,
     /// The number [`crate::graph::Scalar::LossScale`] stands for.
     pub loss_scale: f64,
