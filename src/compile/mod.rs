@@ -8,12 +8,14 @@
 //! This module must know no layer: what it compiles is a [`KernelClass`].
 
 pub mod codegen;
+mod expression;
 mod lower;
 pub mod nvrtc;
 mod pipeline;
 mod program;
+mod schedule;
 
-pub use lower::{Lowered, Lowering, View};
+pub use lower::{Lowered, Lowering, View, lower};
 pub use pipeline::{Artifact, Compiler, Origin, Pipeline, Statistics, Ticket, pipeline};
 pub use program::*;
 

@@ -3,12 +3,49 @@
 //! A new operator is one file here and one line in the registry below. Backends never see operators, only the
 //! primitives they lower to. This module must know no device.
 
+mod abs;
+mod add;
+mod attribute;
+mod broadcast;
+mod constant;
+mod div;
+mod einsum;
+mod elementwise;
+mod equal;
+mod erf;
+mod exp;
+mod gelu;
+mod greater;
+mod layer_norm;
+mod linear;
+mod log;
+mod max;
+mod mean;
+mod mul;
+mod neg;
+mod normalisation;
+mod permute;
+mod reduction;
+mod relu;
+mod reshape;
+mod rms_norm;
+mod row_sum;
+mod rsqrt;
+mod sigmoid;
+mod silu;
+mod softmax;
+mod sqrt;
+mod sub;
+mod sum;
+mod tanh;
+mod r#where;
+
 use crate::compile::{Lowered, Lowering, View};
 use crate::graph::{Attribute, Attributes, Builder, DataType, Shape, ValueId};
 
 /// One operator of the graph.
 ///
-/// Implementations are zero-sized and `'static`; `lookup` finds them by name.
+/// Implementations are `'static` and have no state; [`lookup`] finds them by name.
 pub trait Operator: Sync + std::fmt::Debug {
     /// The name blueprints use.
     fn name(&self) -> &'static str;
@@ -55,7 +92,40 @@ pub struct Call<'a> {
 }
 
 /// The operators, in the order messages list them.
-static REGISTRY: &[&dyn Operator] = &[];
+static REGISTRY: &[&dyn Operator] = &[
+    &linear::Linear,
+    &add::ADD,
+    &sub::SUB,
+    &mul::MUL,
+    &div::DIV,
+    &neg::NEG,
+    &exp::EXP,
+    &log::LOG,
+    &sqrt::SQRT,
+    &rsqrt::RSQRT,
+    &abs::ABS,
+    &erf::ERF,
+    &relu::RELU,
+    &gelu::Gelu,
+    &silu::Silu,
+    &tanh::TANH,
+    &sigmoid::SIGMOID,
+    &layer_norm::LayerNorm,
+    &rms_norm::RmsNorm,
+    &sum::Sum,
+    &mean::Mean,
+    &max::Max,
+    &softmax::Softmax,
+    &reshape::Reshape,
+    &permute::Permute,
+    &broadcast::Broadcast,
+    &greater::GREATER,
+    &equal::EQUAL,
+    &r#where::Where,
+    &einsum::Einsum,
+    &constant::Constant,
+    &row_sum::RowSum,
+];
 
 /// The operator of this name.
 pub fn lookup(name: &str) -> Option<&'static dyn Operator> {
@@ -65,4 +135,12 @@ pub fn lookup(name: &str) -> Option<&'static dyn Operator> {
 /// All operators.
 pub fn all() -> &'static [&'static dyn Operator] {
     REGISTRY
+}
+
+/// Refuses inputs that are not numbers.
+fn expect_numbers(inputs: &[Value<'_>]) -> Result<(), String> {
+    match inputs.iter().position(|input| input.data_type != DataType::F32) {
+        None => Ok(()),
+        Some(position) => Err(format!("input {position} is {}, not a number (f32)", inputs[position].data_type.name())),
+    }
 }

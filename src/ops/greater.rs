@@ -1,0 +1,13 @@
+//! `a > b`, a truth value; false if either is NaN.
+
+use super::elementwise::BinaryOperator;
+use crate::compile::{Binary, Expression};
+use crate::graph::DataType;
+
+/// Not differentiable.
+pub(super) static GREATER: BinaryOperator = BinaryOperator {
+    name: "greater",
+    data_type: DataType::Bool,
+    formula: |a, b| Expression::binary(Binary::Greater, a, b),
+    derivative: |_, _, _| [None, None],
+};

@@ -1,0 +1,54 @@
+//! What reductions over axes share: `axes` (none named means all of them), `keep` (they stay with size 1).
+
+use super::{Attribute, Call, Lowered, Lowering, Value, View, attribute, expect_numbers};
+use crate::compile::Reducer;
+use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
+use std::borrow::Cow;
+
+/// The attributes of a reduction.
+pub(super) static ATTRIBUTES: &[(&str, Option<Attribute>)] =
+    &[("axes", Some(Attribute::Integers(Cow::Borrowed(&[])))), ("keep", Some(Attribute::Bool(false)))];
+
+/// The shape that is left.
+pub(super) fn infer(inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {
+    expect_numbers(inputs)?;
+    let mut shape = inputs[0].shape.clone();
+    let axes = named(attribute::axes(attributes, "axes", shape.rank())?, shape.rank());
+    let keep = attribute::truth(attributes, "keep")?;
+    axes.iter().for_each(|&axis| shape.0[axis] = 1);
+    if !keep {
+        let kept = shape.0.into_iter().enumerate().filter(|(axis, _)| !axes.contains(axis));
+        shape = Shape(kept.map(|(_, size)| size).collect());
+    }
+    Ok((DataType::F32, shape))
+}
+
+/// The axes that are reduced.
+pub(super) fn axes(attributes: &Attributes, rank: usize) -> Vec<usize> {
+    named(attribute::known(attribute::axes(attributes, "axes", rank)), rank)
+}
+
+/// How many elements go into one of the result.
+pub(super) fn count(attributes: &Attributes, shape: &Shape) -> usize {
+    axes(attributes, shape.rank()).iter().map(|&axis| shape.0[axis]).product()
+}
+
+/// A value of the result's shape, repeated over the reduced axes to the input's shape.
+pub(super) fn spread(builder: &mut Builder, call: &Call<'_>, value: ValueId) -> ValueId {
+    let shape = builder.shape(call.inputs[0]);
+    let mut kept = shape.clone();
+    axes(call.attributes, shape.rank()).iter().for_each(|&axis| kept.0[axis] = 1);
+    let value = builder.reshape(value, &kept);
+    builder.broadcast(value, &shape)
+}
+
+/// The reduction as a step.
+pub(super) fn lower(lowering: &mut Lowering, call: &Lowered<'_>, reducer: Reducer) -> View {
+    let input = &call.inputs[0];
+    let reduced = lowering.reduce(reducer, input, &axes(call.attributes, input.shape.rank()));
+    lowering.reshape(&reduced, call.shape)
+}
+
+fn named(axes: Vec<usize>, rank: usize) -> Vec<usize> {
+    if axes.is_empty() { (0..rank).collect() } else { axes }
+}

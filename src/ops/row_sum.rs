@@ -1,0 +1,33 @@
+//! The sum of a value over all rows of a launch. Only differentiation and passes put it in; blueprints cannot.
+
+use super::{Call, Lowered, Lowering, Operator, Value, View, expect_numbers};
+use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
+use std::ops::RangeInclusive;
+
+/// What comes out is uniform, of the same shape.
+#[derive(Debug)]
+pub(super) struct RowSum;
+
+impl Operator for RowSum {
+    fn name(&self) -> &'static str {
+        "row_sum"
+    }
+
+    fn arity(&self) -> RangeInclusive<usize> {
+        1..=1
+    }
+
+    fn infer(&self, inputs: &[Value<'_>], _: &Attributes) -> Result<(DataType, Shape), String> {
+        expect_numbers(inputs)?;
+        Ok((DataType::F32, inputs[0].shape.clone()))
+    }
+
+    /// Every row gets the gradient of the sum.
+    fn gradient(&self, _: &mut Builder, _: &Call<'_>, output_gradient: ValueId) -> Vec<Option<ValueId>> {
+        vec![Some(output_gradient)]
+    }
+
+    fn lower(&self, lowering: &mut Lowering, call: &Lowered<'_>) -> View {
+        lowering.accumulate(&call.inputs[0])
+    }
+}

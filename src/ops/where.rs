@@ -1,0 +1,45 @@
+//! `a` where a condition holds, else `b`; the three broadcast as in NumPy.
+
+use super::elementwise::broadcast;
+use super::{Call, Lowered, Lowering, Operator, Value, View, expect_numbers};
+use crate::compile::Expression;
+use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
+use std::ops::RangeInclusive;
+
+/// Inputs: condition (truth values), a, b.
+#[derive(Debug)]
+pub(super) struct Where;
+
+impl Operator for Where {
+    fn name(&self) -> &'static str {
+        "where"
+    }
+
+    fn arity(&self) -> RangeInclusive<usize> {
+        3..=3
+    }
+
+    fn infer(&self, inputs: &[Value<'_>], _: &Attributes) -> Result<(DataType, Shape), String> {
+        let condition = inputs[0].data_type;
+        if condition != DataType::Bool {
+            return Err(format!("the condition is {}, not bool; compare with `greater` or `equal`", condition.name()));
+        }
+        expect_numbers(&inputs[1..])?;
+        Ok((DataType::F32, broadcast(inputs)?))
+    }
+
+    /// Each of a and b gets the gradient where it was chosen.
+    fn gradient(&self, builder: &mut Builder, call: &Call<'_>, output_gradient: ValueId) -> Vec<Option<ValueId>> {
+        let (condition, a, b) = (call.inputs[0], call.inputs[1], call.inputs[2]);
+        let (shape_a, shape_b) = (builder.shape(a), builder.shape(b));
+        let zero = builder.constant(0.0);
+        let of_a = builder.select(condition, output_gradient, zero);
+        let of_b = builder.select(condition, zero, output_gradient);
+        vec![None, Some(builder.sum_to(of_a, &shape_a)), Some(builder.sum_to(of_b, &shape_b))]
+    }
+
+    fn lower(&self, lowering: &mut Lowering, call: &Lowered<'_>) -> View {
+        let chosen = Expression::select(Expression::Operand(0), Expression::Operand(1), Expression::Operand(2));
+        lowering.map(call.shape, &[&call.inputs[0], &call.inputs[1], &call.inputs[2]], chosen)
+    }
+}
