@@ -33,7 +33,7 @@ build: .venv/installed ## Build the library and its torch operators into build/l
 	@cmake --build build/cmake
 
 header: ## Write include/kasmina/kasmina.h anew from src/ffi
-	KASMINA_WRITE_HEADER=1 cargo test --quiet --test header
+	KASMINA_UPDATE_HEADER=1 cargo test --quiet --test header
 
 format: .venv/installed ## Format Rust and C++
 	cargo fmt

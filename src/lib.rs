@@ -17,6 +17,7 @@
 pub mod compile;
 pub mod device;
 pub mod error;
+pub mod ffi;
 pub mod graph;
 pub mod layer;
 pub mod ops;

@@ -1,0 +1,748 @@
+// libkasmina: lets a neural network grow while it trains. The conventions of this ABI are in docs/c-api.md.
+//
+// Generated from src/ffi by cbindgen; do not edit. `make header` writes it anew.
+
+#ifndef KASMINA_KASMINA_H
+#define KASMINA_KASMINA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+// The version of this header; kasmina_version() is that of the library.
+#define KASMINA_VERSION_MAJOR 0
+#define KASMINA_VERSION_MINOR 1
+#define KASMINA_VERSION_PATCH 0
+#define KASMINA_VERSION "0.1.0"
+
+// What kasmina_get_api gives.
+typedef struct kasmina_api kasmina_api;
+
+// The version of this ABI: functions and fields are only ever added to it.
+#define KASMINA_ABI_VERSION 1
+
+// Flag: two calls on the same inputs give the same bits.
+#define KASMINA_DETERMINISTIC 1
+
+// Flag of kasmina_layer_prepare: the gradient of alpha will be asked for.
+#define KASMINA_ALPHA_GRADIENT 2
+
+// What went wrong, as a number that never changes its meaning: banded by domain and never reused.
+//
+// The C ABI returns these as `kasmina_status`.
+enum kasmina_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // The call did what it says.
+    KASMINA_STATUS_OK = 0,
+    // An argument is null, out of range or contradicts another one.
+    KASMINA_STATUS_INVALID_ARGUMENT = 1001,
+    // A handle that was never given out, was destroyed, or is of another kind.
+    KASMINA_STATUS_INVALID_HANDLE = 1002,
+    // An earlier call panicked inside this handle; only destroying it is allowed.
+    KASMINA_STATUS_POISONED = 1003,
+    // A defect of the library: it panicked, and the panic was caught at the boundary.
+    KASMINA_STATUS_PANIC = 1004,
+    // The request is well-formed but this version or this device cannot do it.
+    KASMINA_STATUS_UNSUPPORTED = 1005,
+    // The library was used in a forked child of the process that initialised the device.
+    KASMINA_STATUS_FORKED = 1006,
+    // The bytes are not a blueprint.
+    KASMINA_STATUS_MALFORMED_BLUEPRINT = 2001,
+    // The blueprint can be read but its graph is not valid.
+    KASMINA_STATUS_INVALID_BLUEPRINT = 2002,
+    // The blueprint is over the limit of nodes, parameters or elements.
+    KASMINA_STATUS_BLUEPRINT_TOO_LARGE = 2003,
+    // The kernel compiler refused the generated source; its log is attached.
+    KASMINA_STATUS_COMPILE_FAILED = 3001,
+    // NVRTC was not found; the message lists where it was looked for.
+    KASMINA_STATUS_COMPILER_UNAVAILABLE = 3002,
+    // The kernel that the call needs is not compiled yet.
+    KASMINA_STATUS_NOT_READY = 3003,
+    // The blueprint needs more of the device (shared memory, say) than there is.
+    KASMINA_STATUS_KERNEL_TOO_LARGE = 3004,
+    // No CUDA driver or no such device.
+    KASMINA_STATUS_DEVICE_UNAVAILABLE = 4001,
+    // The driver reported an error.
+    KASMINA_STATUS_DEVICE_FAILED = 4002,
+    // The device or the host is out of memory.
+    KASMINA_STATUS_OUT_OF_MEMORY = 4003,
+    // The tensor's shape, strides or device do not fit the layer.
+    KASMINA_STATUS_SHAPE_MISMATCH = 5001,
+    // The tensor's element type does not fit the layer.
+    KASMINA_STATUS_TYPE_MISMATCH = 5002,
+    // The transition is not in the table or a gate is closed; the message says which.
+    KASMINA_STATUS_TRANSITION_REFUSED = 5003,
+    // No slot is left in the bank, or too many seeds are active.
+    KASMINA_STATUS_CAPACITY_EXCEEDED = 5004,
+    // The state arrays do not match their checksum.
+    KASMINA_STATUS_STATE_CORRUPTED = 5005,
+    // A file could not be read or written.
+    KASMINA_STATUS_STORAGE_FAILED = 6001,
+    // A file is damaged or not of this format.
+    KASMINA_STATUS_FILE_CORRUPTED = 6002,
+    // A file was written by a newer version.
+    KASMINA_STATUS_FILE_TOO_NEW = 6003,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kasmina_status kasmina_status;
+#else
+typedef int32_t kasmina_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// The element type of a tensor or of a value in a graph. The numbers are part of the C ABI.
+//
+// Inside a graph, `F32` means the type a launch computes in: f32 for f32, f16 and bf16 tensors, f64 for f64 tensors.
+enum kasmina_data_type
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // IEEE single precision.
+    KASMINA_DATA_TYPE_F32 = 0,
+    // IEEE half precision.
+    KASMINA_DATA_TYPE_F16 = 1,
+    // bfloat16.
+    KASMINA_DATA_TYPE_BF16 = 2,
+    // IEEE double precision.
+    KASMINA_DATA_TYPE_F64 = 3,
+    // 32-bit signed integer.
+    KASMINA_DATA_TYPE_I32 = 4,
+    // 64-bit signed integer.
+    KASMINA_DATA_TYPE_I64 = 5,
+    // A truth value, one byte in memory.
+    KASMINA_DATA_TYPE_BOOL = 6,
+    // 8-bit signed integer; only state arrays have it.
+    KASMINA_DATA_TYPE_I8 = 7,
+    // 8-bit unsigned integer; only state arrays have it.
+    KASMINA_DATA_TYPE_U8 = 8,
+    // 16-bit signed integer; only state arrays have it.
+    KASMINA_DATA_TYPE_I16 = 9,
+    // 16-bit unsigned integer; only state arrays have it.
+    KASMINA_DATA_TYPE_U16 = 10,
+    // 32-bit unsigned integer; only state arrays have it.
+    KASMINA_DATA_TYPE_U32 = 11,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kasmina_data_type kasmina_data_type;
+#else
+typedef int32_t kasmina_data_type;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// An array of a blueprint's bank. `capacity` and `size` are those of the bank; moments and parameters are of the
+// layer's parameter type.
+enum kasmina_bank_array
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // `[capacity, size]`: the parameters.
+    KASMINA_BANK_ARRAY_PARAMETERS = 0,
+    // `[capacity, size]`: AdamW's running mean of the gradient.
+    KASMINA_BANK_ARRAY_FIRST_MOMENT = 1,
+    // `[capacity, size]`: AdamW's running mean of the gradient's square.
+    KASMINA_BANK_ARRAY_SECOND_MOMENT = 2,
+    // `[capacity]` u32: AdamW steps done by each slot.
+    KASMINA_BANK_ARRAY_STEPS = 3,
+    // `[capacity]` u8: 0 free or frozen, 1 trains on the main loss, 2 trains in isolation.
+    KASMINA_BANK_ARRAY_MODE = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kasmina_bank_array kasmina_bank_array;
+#else
+typedef int32_t kasmina_bank_array;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Where a device is. The numbers are those of DLPack.
+enum kasmina_device_type
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // The host; the device index is ignored.
+    KASMINA_DEVICE_TYPE_CPU = 1,
+    // A CUDA device; the device index is its ordinal.
+    KASMINA_DEVICE_TYPE_CUDA = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kasmina_device_type kasmina_device_type;
+#else
+typedef int32_t kasmina_device_type;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// An array of a layer's state. Shapes are in terms of the layer's seeds.
+enum kasmina_layer_array
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // `[seeds]` i8: a kasmina_lifecycle each.
+    KASMINA_LAYER_ARRAY_LIFECYCLE = 0,
+    // `[seeds]` i32: index of the blueprint, -1 for none.
+    KASMINA_LAYER_ARRAY_BLUEPRINT = 1,
+    // `[seeds]` i32: slot in the blueprint's bank, -1 for none.
+    KASMINA_LAYER_ARRAY_SLOT = 2,
+    // `[seeds]` f32: blend weight in [0, 1].
+    KASMINA_LAYER_ARRAY_ALPHA = 3,
+    // `[seeds]` i16: epochs since the last transition.
+    KASMINA_LAYER_ARRAY_EPOCHS_IN_STATE = 4,
+    // `[seeds]` i8: grafting strategy.
+    KASMINA_LAYER_ARRAY_STRATEGY = 5,
+    // `[seeds]` u32: epoch of the last change.
+    KASMINA_LAYER_ARRAY_LAST_UPDATE_EPOCH = 6,
+    // `[seeds]` u16: epochs of embargo left.
+    KASMINA_LAYER_ARRAY_EMBARGO = 7,
+    // `[seeds]` u16: errors counted.
+    KASMINA_LAYER_ARRAY_ERROR_COUNT = 8,
+    // `[seeds]` u8: bit 0 ready, bit 1 fallback used, bit 2 non-finite seen.
+    KASMINA_LAYER_ARRAY_FLAGS = 9,
+    // `[seeds, 10]` f64: count, sum, sum of squares, min, max, dead, neighbour product and non-finite count of x, sum
+    // of squares of the output gradient, rows that fell back to identity.
+    KASMINA_LAYER_ARRAY_TELEMETRY = 10,
+    // `[seeds, 2]` f64: sum of the isolated training losses, and how many there were.
+    KASMINA_LAYER_ARRAY_LOSS = 11,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kasmina_layer_array kasmina_layer_array;
+#else
+typedef int32_t kasmina_layer_array;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// How important a log message is.
+enum kasmina_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Nothing at all.
+    KASMINA_LOG_LEVEL_OFF = 0,
+    // Something failed.
+    KASMINA_LOG_LEVEL_ERROR = 1,
+    // Something works, but not as well as it could.
+    KASMINA_LOG_LEVEL_WARNING = 2,
+    // What happens.
+    KASMINA_LOG_LEVEL_INFORMATION = 3,
+    // What happens, for people who look for a defect.
+    KASMINA_LOG_LEVEL_DEBUG = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kasmina_log_level kasmina_log_level;
+#else
+typedef int32_t kasmina_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// Bytes or UTF-8 text that a call gave out. The caller owns it and frees it with kasmina_bytes_destroy. Reading it from
+// several threads is safe.
+typedef struct kasmina_bytes kasmina_bytes;
+
+// An error: a status for programs, a sentence for people, and attachments such as a compiler log. The caller that was
+// given one owns it and frees it with kasmina_error_destroy. Reading it from several threads is safe.
+typedef struct kasmina_error kasmina_error;
+
+// What the process has compiled and found.
+typedef struct {
+    // sizeof(kasmina_statistics)
+    size_t struct_size;
+    // Kernels that were compiled.
+    uint64_t compiled;
+    // Kernels that were found in memory.
+    uint64_t memory_hits;
+    // Kernels that were found on disk.
+    uint64_t disk_hits;
+    // Compiles that failed.
+    uint64_t failed;
+    // Seconds spent compiling, over all threads.
+    double compile_seconds;
+} kasmina_statistics;
+
+// Takes a message: its level (a kasmina_log_level), its text (valid during the call only) and the host's own pointer.
+// Must not throw. May call the library.
+typedef void (*kasmina_log_callback)(int32_t level, const char *message, void *user_data);
+
+// A blueprint: what a seed computes. Immutable; any thread may use it at any time. 0 is no blueprint.
+typedef struct {
+    // Opaque.
+    uint64_t id;
+} kasmina_blueprint;
+
+// What a layer is made from.
+typedef struct {
+    // sizeof(kasmina_layer_config)
+    size_t struct_size;
+    // Channels of the layer.
+    uint64_t hidden;
+    // Seeds; each has a chunk of hidden / seeds channels, and the channels left over are passed through.
+    uint64_t seeds;
+    // A kasmina_device_type.
+    int32_t device_type;
+    // The ordinal of the device.
+    int32_t device_index;
+    // KASMINA_DATA_TYPE_F32 or KASMINA_DATA_TYPE_F64.
+    int32_t parameter_type;
+    // Must be 0.
+    uint32_t flags;
+    // Settings as a JSON object, or NULL for the defaults.
+    const char *settings;
+} kasmina_layer_config;
+
+// A layer. Any thread may use it; calls that change it wait for those in progress. 0 is no layer.
+typedef struct {
+    // Opaque.
+    uint64_t id;
+} kasmina_layer;
+
+// What a layer is.
+typedef struct {
+    // sizeof(kasmina_layer_info)
+    size_t struct_size;
+    // Channels of the layer.
+    uint64_t hidden;
+    // Seeds of the layer.
+    uint64_t seeds;
+    // Channels of a seed's chunk.
+    uint64_t chunk;
+    // A kasmina_device_type.
+    int32_t device_type;
+    // The ordinal of the device.
+    int32_t device_index;
+    // A kasmina_data_type.
+    int32_t parameter_type;
+    // How many blueprints were added.
+    uint32_t blueprint_count;
+} kasmina_layer_info;
+
+// A command to one seed.
+typedef struct {
+    // sizeof(kasmina_command)
+    size_t struct_size;
+    // Which seed.
+    uint32_t seed;
+    // A kasmina_action.
+    int32_t action;
+    // Index of the blueprint to germinate; ignored by other actions.
+    int32_t blueprint;
+    // Grafting strategy; 0 is the fixed ramp.
+    int32_t strategy;
+    // Evidence for the gates, NAN where there is none: change of the validation metric, better above 0.
+    double validation_delta;
+    // Stability of the metric in [0, 1].
+    double stability;
+    // Total improvement, as a fraction.
+    double improvement;
+    // Share of calls that failed.
+    double error_rate;
+    // Why, for the record; may be NULL.
+    const char *reason;
+} kasmina_command;
+
+// A hold on memory that a layer exported. It stays valid when the layer is destroyed, until the hold is released. 0 is
+// no memory.
+typedef struct {
+    // Opaque.
+    uint64_t id;
+} kasmina_memory;
+
+// A tensor: a view of memory that someone else owns. Only read during the call it is passed to.
+typedef struct {
+    // sizeof(kasmina_tensor)
+    size_t struct_size;
+    // The first element; may be NULL if there are no elements.
+    void *data;
+    // A kasmina_data_type.
+    int32_t data_type;
+    // A kasmina_device_type.
+    int32_t device_type;
+    // The ordinal of the device.
+    int32_t device_index;
+    // How many dimensions there are.
+    int32_t rank;
+    // `rank` sizes.
+    const int64_t *shape;
+    // `rank` strides in elements; NULL if the tensor is dense with the last dimension varying fastest.
+    const int64_t *strides;
+} kasmina_tensor;
+
+// Arguments of kasmina_layer_forward.
+typedef struct {
+    // sizeof(kasmina_forward)
+    size_t struct_size;
+    // `[..., hidden]` f32, f16, bf16 or f64; its channels adjacent, its rows evenly spaced.
+    const kasmina_tensor *x;
+    // As x, and of as many rows; written. May be x itself.
+    const kasmina_tensor *y;
+    // `[seeds]` f32 instead of the layer's own alphas, or NULL.
+    const kasmina_tensor *alpha;
+    // One `[capacity, size]` tensor per blueprint instead of the layer's own banks, or NULL.
+    const kasmina_tensor *const *banks;
+    // How many banks are given.
+    size_t bank_count;
+    // `[seeds, 10]` f64 to add telemetry to instead of the layer's own, or NULL.
+    const kasmina_tensor *telemetry;
+    // KASMINA_DETERMINISTIC or 0.
+    uint32_t flags;
+    // Must be 0.
+    uint32_t reserved;
+} kasmina_forward;
+
+// Arguments of kasmina_layer_backward.
+typedef struct {
+    // sizeof(kasmina_backward)
+    size_t struct_size;
+    // The x of the forward call.
+    const kasmina_tensor *x;
+    // Gradient of the loss with respect to y; as x.
+    const kasmina_tensor *output_gradient;
+    // Gradient with respect to x; as x; written. May be output_gradient itself.
+    const kasmina_tensor *input_gradient;
+    // As in kasmina_forward.
+    const kasmina_tensor *alpha;
+    // As in kasmina_forward.
+    const kasmina_tensor *const *banks;
+    // How many banks are given.
+    size_t bank_count;
+    // One `[capacity, size]` tensor per blueprint, added to.
+    const kasmina_tensor *const *bank_gradients;
+    // How many bank gradients are given: as many as there are blueprints.
+    size_t bank_gradient_count;
+    // `[seeds]` f32, added to, or NULL.
+    const kasmina_tensor *alpha_gradient;
+    // As in kasmina_forward.
+    const kasmina_tensor *telemetry;
+    // KASMINA_DETERMINISTIC or 0.
+    uint32_t flags;
+    // Must be 0.
+    uint32_t reserved;
+} kasmina_backward;
+
+// Arguments of kasmina_layer_train.
+typedef struct {
+    // sizeof(kasmina_train)
+    size_t struct_size;
+    // As in kasmina_forward.
+    const kasmina_tensor *x;
+    // What blueprints learn to compute from x; as x. NULL means x itself.
+    const kasmina_tensor *target;
+    // KASMINA_DETERMINISTIC or 0.
+    uint32_t flags;
+    // Must be 0.
+    uint32_t reserved;
+} kasmina_train;
+
+// Arguments of kasmina_layer_adamw; as in torch.optim.AdamW.
+typedef struct {
+    // sizeof(kasmina_adamw)
+    size_t struct_size;
+    // Index of the blueprint whose bank is updated.
+    uint32_t blueprint;
+    // Must be 0.
+    uint32_t flags;
+    // `[capacity, size]` instead of the bank's own parameters, or NULL; written.
+    const kasmina_tensor *parameters;
+    // `[capacity, size]`.
+    const kasmina_tensor *gradient;
+    // Learning rate.
+    double learning_rate;
+    // Decay of the first moment.
+    double beta1;
+    // Decay of the second moment.
+    double beta2;
+    // Added to the root of the second moment.
+    double epsilon;
+    // Decoupled weight decay.
+    double weight_decay;
+} kasmina_adamw;
+
+
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// The version of the ABI that the library has; compare it with KASMINA_ABI_VERSION. This function and kasmina_get_api
+// never change.
+uint32_t kasmina_abi_version(void);
+
+// The version of the library, such as "0.1.0". Static.
+const char *kasmina_version(void);
+
+// What the process has compiled and found so far. The caller sets `struct_size`.
+kasmina_status kasmina_get_statistics(kasmina_statistics *statistics, kasmina_error **error);
+
+// Ends the use of the library in this process: destroys all layers and blueprints. After it, functions that can fail
+// return an error, destroy functions do nothing, and exported memory lives until it is released. To call it twice is
+// allowed, and not to call it at all.
+kasmina_status kasmina_shutdown(kasmina_error **error);
+
+// The status of an error; KASMINA_STATUS_OK of NULL.
+kasmina_status kasmina_error_status(const kasmina_error *error);
+
+// What went wrong, its causes included; "" of NULL. UTF-8; lives as long as the error.
+const char *kasmina_error_message(const kasmina_error *error);
+
+// How many texts are attached; 0 of NULL.
+size_t kasmina_error_attachment_count(const kasmina_error *error);
+
+// The name of an attached text, such as "compiler log"; NULL if there are not so many. Lives as long as the error.
+const char *kasmina_error_attachment_name(const kasmina_error *error,
+                                          size_t index);
+
+// An attached text; NULL if there are not so many. UTF-8; lives as long as the error.
+const char *kasmina_error_attachment_text(const kasmina_error *error, size_t index);
+
+// Frees an error. NULL is allowed.
+void kasmina_error_destroy(kasmina_error *error);
+
+// The first byte; NULL of NULL. A zero byte follows the last one, so text can be read as a C string. Lives as long as
+// the object.
+const char *kasmina_bytes_data(const kasmina_bytes *bytes);
+
+// How many bytes there are, without the zero byte that follows; 0 of NULL.
+size_t kasmina_bytes_length(const kasmina_bytes *bytes);
+
+// Frees the object. NULL is allowed.
+void kasmina_bytes_destroy(kasmina_bytes *bytes);
+
+// Sends log messages up to `level` (a kasmina_log_level) to a callback; NULL ends it. Messages are delivered on a thread
+// that is in a call into the library, when that call is about to return and no lock is held. When this function
+// returns, the callback before runs no more (unless this call was made from inside it).
+kasmina_status kasmina_set_log(kasmina_log_callback callback,
+                               void *user_data,
+                               int32_t level,
+                               kasmina_error **error);
+
+// Makes a blueprint from JSON, which may come from anywhere: any bytes give a valid blueprint or an error that names
+// the node and the reason. The caller destroys the blueprint.
+kasmina_status kasmina_blueprint_from_json(const char *json,
+                                           size_t length,
+                                           kasmina_blueprint *blueprint,
+                                           kasmina_error **error);
+
+// Makes a blueprint of the library, such as "bottleneck", for chunks of `chunk` channels. `attributes` is a JSON
+// object, such as {"width": 4}, or NULL for the defaults. The caller destroys the blueprint.
+kasmina_status kasmina_blueprint_from_library(const char *name,
+                                              uint64_t chunk,
+                                              const char *attributes,
+                                              kasmina_blueprint *blueprint,
+                                              kasmina_error **error);
+
+// The blueprint as JSON. The caller destroys the bytes.
+kasmina_status kasmina_blueprint_to_json(kasmina_blueprint blueprint,
+                                         kasmina_bytes **json,
+                                         kasmina_error **error);
+
+// The blueprint's identity: 32 bytes that two blueprints share if and only if they compute the same graph, whatever its
+// names are.
+kasmina_status kasmina_blueprint_hash(kasmina_blueprint blueprint,
+                                      uint8_t *hash,
+                                      kasmina_error **error);
+
+// How many channels a chunk has for this blueprint.
+kasmina_status kasmina_blueprint_chunk(kasmina_blueprint blueprint, uint64_t *chunk, kasmina_error **error);
+
+// How many parameters one seed with this blueprint has.
+kasmina_status kasmina_blueprint_parameter_count(kasmina_blueprint blueprint,
+                                                 uint64_t *count,
+                                                 kasmina_error **error);
+
+// Ends a blueprint's handle. Layers that it was added to keep what they need. Allowed after kasmina_shutdown.
+kasmina_status kasmina_blueprint_destroy(kasmina_blueprint blueprint, kasmina_error **error);
+
+// Makes a layer whose seeds are all dormant. The caller destroys it.
+kasmina_status kasmina_layer_create(const kasmina_layer_config *config,
+                                    kasmina_layer *layer,
+                                    kasmina_error **error);
+
+// What a layer is. The caller sets `struct_size` of `info`.
+kasmina_status kasmina_layer_get_info(kasmina_layer layer, kasmina_layer_info *info, kasmina_error **error);
+
+// Adds a blueprint with a bank of `capacity` slots and gives its index, which commands use. The blueprint may be
+// destroyed afterwards. Call it between steps: it waits for calls in progress on this layer.
+kasmina_status kasmina_layer_add_blueprint(kasmina_layer layer,
+                                           kasmina_blueprint blueprint,
+                                           uint64_t capacity,
+                                           uint32_t *index,
+                                           kasmina_error **error);
+
+// Compiles and loads now what the layer needs for tensors of a type, so that a CUDA graph capture that follows finds
+// everything. `flags` may be KASMINA_ALPHA_GRADIENT. Waits for the compiler.
+kasmina_status kasmina_layer_prepare(kasmina_layer layer,
+                                     int32_t data_type,
+                                     uint32_t flags,
+                                     kasmina_error **error);
+
+// The layer's health report as JSON. Waits for the device. The caller destroys the bytes.
+kasmina_status kasmina_layer_report(kasmina_layer layer, kasmina_bytes **report, kasmina_error **error);
+
+// Writes a checkpoint of the layer to a file, atomically. Waits for the device.
+kasmina_status kasmina_layer_save(kasmina_layer layer, const char *path, kasmina_error **error);
+
+// Makes a layer from a checkpoint file, on the given device. The caller destroys it.
+kasmina_status kasmina_layer_load(const char *path,
+                                  int32_t device_type,
+                                  int32_t device_index,
+                                  kasmina_layer *layer,
+                                  kasmina_error **error);
+
+// A checkpoint of the layer, as kasmina_layer_save writes it. Waits for the device. The caller destroys the bytes.
+kasmina_status kasmina_layer_to_bytes(kasmina_layer layer,
+                                      kasmina_bytes **bytes,
+                                      kasmina_error **error);
+
+// Makes a layer from a checkpoint, which may come from anywhere: damaged bytes are an error. The caller destroys the
+// layer.
+kasmina_status kasmina_layer_from_bytes(const uint8_t *data,
+                                        size_t length,
+                                        int32_t device_type,
+                                        int32_t device_index,
+                                        kasmina_layer *layer,
+                                        kasmina_error **error);
+
+// Ends a layer's handle. Memory that was exported from it lives on until it is released. Allowed after
+// kasmina_shutdown.
+kasmina_status kasmina_layer_destroy(kasmina_layer layer, kasmina_error **error);
+
+// Checks commands against the transition table and the gates, and queues them all or none; they take effect together at
+// the next kasmina_layer_end_epoch.
+kasmina_status kasmina_layer_submit(kasmina_layer layer,
+                                    const kasmina_command *commands,
+                                    size_t count,
+                                    kasmina_error **error);
+
+// Ends an epoch: applies queued commands, moves alphas on, checks the state arrays. Waits for the stream. What happened
+// goes to `summary` as JSON if that is not NULL; the caller destroys the bytes.
+kasmina_status kasmina_layer_end_epoch(kasmina_layer layer,
+                                       void *stream,
+                                       kasmina_bytes **summary,
+                                       kasmina_error **error);
+
+// Takes a seed out of the network at once: the next forward passes its chunk through. Always permitted from TRAINING to
+// FINE_TUNING. `reason` is for the record and may be NULL.
+kasmina_status kasmina_layer_roll_back(kasmina_layer layer,
+                                       uint32_t seed,
+                                       const char *reason,
+                                       void *stream,
+                                       kasmina_error **error);
+
+// Exports an array of the layer's state; `array` is a kasmina_layer_array. The caller sets `struct_size` of `tensor`
+// and releases `memory`; the tensor's pointers are valid until then. To be read only; on a CUDA device it lies in device
+// memory and kernels in flight may change it.
+kasmina_status kasmina_layer_export_array(kasmina_layer layer,
+                                          int32_t array,
+                                          kasmina_memory *memory,
+                                          kasmina_tensor *tensor,
+                                          kasmina_error **error);
+
+// Exports an array of the bank of a blueprint; `array` is a kasmina_bank_array. The host may write parameters, with the
+// work ordered by its stream; the others are to be read only. Otherwise as kasmina_layer_export_array.
+kasmina_status kasmina_layer_export_bank(kasmina_layer layer,
+                                         uint32_t blueprint,
+                                         int32_t array,
+                                         kasmina_memory *memory,
+                                         kasmina_tensor *tensor,
+                                         kasmina_error **error);
+
+// Makes another hold on the same memory, to be released on its own.
+kasmina_status kasmina_memory_retain(kasmina_memory memory, kasmina_memory *retained, kasmina_error **error);
+
+// Releases a hold. Memory that has no hold and no layer any more is freed. Allowed after kasmina_shutdown.
+kasmina_status kasmina_memory_release(kasmina_memory memory, kasmina_error **error);
+
+// Runs all seeds of the layer on x and writes y. On a CUDA device the work is enqueued on `stream` (a cudaStream_t; NULL
+// is the default stream) and the call does not wait.
+kasmina_status kasmina_layer_forward(kasmina_layer layer,
+                                     const kasmina_forward *forward,
+                                     void *stream,
+                                     kasmina_error **error);
+
+// Runs the gradient of kasmina_layer_forward: writes the input's, adds the parameters' (of seeds that train on the main
+// loss) and alpha's. Streams as in kasmina_layer_forward.
+kasmina_status kasmina_layer_backward(kasmina_layer layer,
+                                      const kasmina_backward *backward,
+                                      void *stream,
+                                      kasmina_error **error);
+
+// One step of isolated training of all seeds in TRAINING: loss, gradient and AdamW; returns at once when there are
+// none. Streams as in kasmina_layer_forward.
+kasmina_status kasmina_layer_train(kasmina_layer layer,
+                                   const kasmina_train *train,
+                                   void *stream,
+                                   kasmina_error **error);
+
+// One step of AdamW on the slots of a bank that train on the main loss; all others keep their bits. Streams as in
+// kasmina_layer_forward.
+kasmina_status kasmina_layer_adamw(kasmina_layer layer,
+                                   const kasmina_adamw *adamw,
+                                   void *stream,
+                                   kasmina_error **error);
+
+// The functions of the library, for hosts that open it with dlopen: give KASMINA_ABI_VERSION of the header you compiled
+// with. NULL if the library is older than that. Static.
+const kasmina_api *kasmina_get_api(uint32_t version);
+
+// The functions above, for hosts that open the library with dlopen. Grows at its end only: a field is there if
+// struct_size says so.
+struct kasmina_api {
+    // Size of the table in the library that gave it.
+    size_t struct_size;
+    uint32_t (*abi_version)(void);
+    const char *(*version)(void);
+    kasmina_status (*shutdown)(kasmina_error **error);
+    kasmina_status (*set_log)(kasmina_log_callback callback, void *user_data, int32_t level, kasmina_error **error);
+    kasmina_status (*get_statistics)(kasmina_statistics *statistics, kasmina_error **error);
+    kasmina_status (*error_status)(const kasmina_error *error);
+    const char *(*error_message)(const kasmina_error *error);
+    size_t (*error_attachment_count)(const kasmina_error *error);
+    const char *(*error_attachment_name)(const kasmina_error *error, size_t index);
+    const char *(*error_attachment_text)(const kasmina_error *error, size_t index);
+    void (*error_destroy)(kasmina_error *error);
+    const char *(*bytes_data)(const kasmina_bytes *bytes);
+    size_t (*bytes_length)(const kasmina_bytes *bytes);
+    void (*bytes_destroy)(kasmina_bytes *bytes);
+    kasmina_status (*blueprint_from_json)(const char *json, size_t length, kasmina_blueprint *blueprint, kasmina_error **error);
+    kasmina_status (*blueprint_from_library)(const char *name, uint64_t chunk, const char *attributes, kasmina_blueprint *blueprint, kasmina_error **error);
+    kasmina_status (*blueprint_to_json)(kasmina_blueprint blueprint, kasmina_bytes **json, kasmina_error **error);
+    kasmina_status (*blueprint_hash)(kasmina_blueprint blueprint, uint8_t *hash, kasmina_error **error);
+    kasmina_status (*blueprint_chunk)(kasmina_blueprint blueprint, uint64_t *chunk, kasmina_error **error);
+    kasmina_status (*blueprint_parameter_count)(kasmina_blueprint blueprint, uint64_t *count, kasmina_error **error);
+    kasmina_status (*blueprint_destroy)(kasmina_blueprint blueprint, kasmina_error **error);
+    kasmina_status (*layer_create)(const kasmina_layer_config *config, kasmina_layer *layer, kasmina_error **error);
+    kasmina_status (*layer_get_info)(kasmina_layer layer, kasmina_layer_info *info, kasmina_error **error);
+    kasmina_status (*layer_add_blueprint)(kasmina_layer layer, kasmina_blueprint blueprint, uint64_t capacity, uint32_t *index, kasmina_error **error);
+    kasmina_status (*layer_prepare)(kasmina_layer layer, int32_t data_type, uint32_t flags, kasmina_error **error);
+    kasmina_status (*layer_report)(kasmina_layer layer, kasmina_bytes **report, kasmina_error **error);
+    kasmina_status (*layer_save)(kasmina_layer layer, const char *path, kasmina_error **error);
+    kasmina_status (*layer_load)(const char *path, int32_t device_type, int32_t device_index, kasmina_layer *layer, kasmina_error **error);
+    kasmina_status (*layer_to_bytes)(kasmina_layer layer, kasmina_bytes **bytes, kasmina_error **error);
+    kasmina_status (*layer_from_bytes)(const uint8_t *data, size_t length, int32_t device_type, int32_t device_index, kasmina_layer *layer, kasmina_error **error);
+    kasmina_status (*layer_destroy)(kasmina_layer layer, kasmina_error **error);
+    kasmina_status (*layer_submit)(kasmina_layer layer, const kasmina_command *commands, size_t count, kasmina_error **error);
+    kasmina_status (*layer_end_epoch)(kasmina_layer layer, void *stream, kasmina_bytes **summary, kasmina_error **error);
+    kasmina_status (*layer_roll_back)(kasmina_layer layer, uint32_t seed, const char *reason, void *stream, kasmina_error **error);
+    kasmina_status (*layer_export_array)(kasmina_layer layer, int32_t array, kasmina_memory *memory, kasmina_tensor *tensor, kasmina_error **error);
+    kasmina_status (*layer_export_bank)(kasmina_layer layer, uint32_t blueprint, int32_t array, kasmina_memory *memory, kasmina_tensor *tensor, kasmina_error **error);
+    kasmina_status (*memory_retain)(kasmina_memory memory, kasmina_memory *retained, kasmina_error **error);
+    kasmina_status (*memory_release)(kasmina_memory memory, kasmina_error **error);
+    kasmina_status (*layer_forward)(kasmina_layer layer, const kasmina_forward *forward, void *stream, kasmina_error **error);
+    kasmina_status (*layer_backward)(kasmina_layer layer, const kasmina_backward *backward, void *stream, kasmina_error **error);
+    kasmina_status (*layer_train)(kasmina_layer layer, const kasmina_train *train, void *stream, kasmina_error **error);
+    kasmina_status (*layer_adamw)(kasmina_layer layer, const kasmina_adamw *adamw, void *stream, kasmina_error **error);
+};
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* KASMINA_KASMINA_H */

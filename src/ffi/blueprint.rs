@@ -1,0 +1,134 @@
+//! Blueprints: made from JSON or from the library, and asked about.
+
+use super::boundary::call;
+use super::convert;
+use super::error::kasmina_error;
+use super::handle::{Kind, Slab};
+use super::kasmina_bytes;
+use crate::graph::{self, Attributes, Blueprint};
+use crate::{Status, error};
+use std::ffi::c_char;
+
+/// A blueprint: what a seed computes. Immutable; any thread may use it at any time. 0 is no blueprint.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kasmina_blueprint {
+    /// Opaque.
+    pub id: u64,
+}
+
+/// All blueprints that callers hold.
+pub(super) static BLUEPRINTS: Slab<Blueprint> = Slab::new(Kind::Blueprint);
+
+/// Makes a blueprint from JSON, which may come from anywhere: any bytes give a valid blueprint or an error that names
+/// the node and the reason. The caller destroys the blueprint.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_blueprint_from_json(
+    json: *const c_char,
+    length: usize,
+    blueprint: *mut kasmina_blueprint,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_blueprint_from_json", error, || {
+        let blueprint = convert::out(blueprint, "blueprint")?;
+        // SAFETY: the caller promises `length` bytes.
+        let json = unsafe { convert::slice(json.cast::<u8>(), length, "json") }?;
+        let id = BLUEPRINTS.insert(Blueprint::from_json(json)?)?;
+        // SAFETY: checked above.
+        unsafe { convert::give(blueprint, kasmina_blueprint { id }) };
+        Ok(())
+    })
+}
+
+/// Makes a blueprint of the library, such as "bottleneck", for chunks of `chunk` channels. `attributes` is a JSON
+/// object, such as {"width": 4}, or NULL for the defaults. The caller destroys the blueprint.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_blueprint_from_library(
+    name: *const c_char,
+    chunk: u64,
+    attributes: *const c_char,
+    blueprint: *mut kasmina_blueprint,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_blueprint_from_library", error, || {
+        let blueprint = convert::out(blueprint, "blueprint")?;
+        // SAFETY: the caller promises text or null.
+        let name = unsafe { convert::text(name, "name") }?;
+        // SAFETY: as above.
+        let attributes: Attributes = unsafe { convert::json(attributes, "attributes") }?;
+        let id = BLUEPRINTS.insert(graph::library(name, convert::size(chunk, "chunk")?, &attributes)?)?;
+        // SAFETY: checked above.
+        unsafe { convert::give(blueprint, kasmina_blueprint { id }) };
+        Ok(())
+    })
+}
+
+/// The blueprint as JSON. The caller destroys the bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_blueprint_to_json(
+    blueprint: kasmina_blueprint,
+    json: *mut *mut kasmina_bytes,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_blueprint_to_json", error, || {
+        let json = convert::out(json, "json")?;
+        let _ = json;
+        BLUEPRINTS.read(blueprint.id, |_| Err(error!(Unsupported, "blueprints cannot be written yet")))
+    })
+}
+
+/// The blueprint's identity: 32 bytes that two blueprints share if and only if they compute the same graph, whatever its
+/// names are.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_blueprint_hash(
+    blueprint: kasmina_blueprint,
+    hash: *mut u8,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_blueprint_hash", error, || {
+        let hash = convert::out(hash.cast::<[u8; 32]>(), "hash")?;
+        let _ = hash;
+        BLUEPRINTS.read(blueprint.id, |_| Err(error!(Unsupported, "blueprints cannot be hashed yet")))
+    })
+}
+
+/// How many channels a chunk has for this blueprint.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_blueprint_chunk(
+    blueprint: kasmina_blueprint,
+    chunk: *mut u64,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_blueprint_chunk", error, || {
+        let chunk = convert::out(chunk, "chunk")?;
+        let found = BLUEPRINTS.read(blueprint.id, |blueprint| Ok(blueprint.chunk as u64))?;
+        // SAFETY: checked above.
+        unsafe { convert::give(chunk, found) };
+        Ok(())
+    })
+}
+
+/// How many parameters one seed with this blueprint has.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_blueprint_parameter_count(
+    blueprint: kasmina_blueprint,
+    count: *mut u64,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_blueprint_parameter_count", error, || {
+        let count = convert::out(count, "count")?;
+        let found = BLUEPRINTS.read(blueprint.id, |blueprint| Ok(blueprint.parameter_count() as u64))?;
+        // SAFETY: checked above.
+        unsafe { convert::give(count, found) };
+        Ok(())
+    })
+}
+
+/// Ends a blueprint's handle. Layers that it was added to keep what they need. Allowed after kasmina_shutdown.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_blueprint_destroy(
+    blueprint: kasmina_blueprint,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    super::boundary::destroy("kasmina_blueprint_destroy", error, &BLUEPRINTS, blueprint.id)
+}

@@ -1,0 +1,45 @@
+//! Text and bytes that a call gives out: the one way variable-length results leave the library.
+
+use super::convert;
+use crate::Result;
+use std::ffi::c_char;
+
+/// Bytes or UTF-8 text that a call gave out. The caller owns it and frees it with kasmina_bytes_destroy. Reading it from
+/// several threads is safe.
+pub struct kasmina_bytes(Vec<u8>);
+
+/// Gives bytes to the caller.
+///
+/// # Safety
+/// `out` was checked by [`convert::out`].
+pub unsafe fn give(out: *mut *mut kasmina_bytes, mut bytes: Vec<u8>) -> Result<()> {
+    bytes.push(0);
+    let object = Box::into_raw(Box::new(kasmina_bytes(bytes)));
+    // SAFETY: the caller of this function has checked it.
+    unsafe { convert::give(out, object) };
+    Ok(())
+}
+
+/// The first byte; NULL of NULL. A zero byte follows the last one, so text can be read as a C string. Lives as long as
+/// the object.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_bytes_data(bytes: *const kasmina_bytes) -> *const c_char {
+    // SAFETY: null, or an object that was given out and is not destroyed yet, as the header asks.
+    unsafe { bytes.as_ref() }.map_or(std::ptr::null(), |bytes| bytes.0.as_ptr().cast())
+}
+
+/// How many bytes there are, without the zero byte that follows; 0 of NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_bytes_length(bytes: *const kasmina_bytes) -> usize {
+    // SAFETY: as in kasmina_bytes_data.
+    unsafe { bytes.as_ref() }.map_or(0, |bytes| bytes.0.len() - 1)
+}
+
+/// Frees the object. NULL is allowed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_bytes_destroy(bytes: *mut kasmina_bytes) {
+    if !bytes.is_null() {
+        // SAFETY: it came from Box::into_raw in `give`, and the caller gives it back once.
+        drop(unsafe { Box::from_raw(bytes) });
+    }
+}

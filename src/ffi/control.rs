@@ -1,0 +1,87 @@
+//! What changes a layer's seeds: commands, epoch ends, rollback.
+
+use super::boundary::call;
+use super::convert::Growing;
+use super::error::kasmina_error;
+use super::layer::unsupported;
+use super::{kasmina_bytes, kasmina_layer};
+use crate::Status;
+use std::ffi::{c_char, c_void};
+
+/// A command to one seed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kasmina_command {
+    /// sizeof(kasmina_command)
+    pub struct_size: usize,
+    /// Which seed.
+    pub seed: u32,
+    /// A kasmina_action.
+    pub action: i32,
+    /// Index of the blueprint to germinate; ignored by other actions.
+    pub blueprint: i32,
+    /// Grafting strategy; 0 is the fixed ramp.
+    pub strategy: i32,
+    /// Evidence for the gates, NAN where there is none: change of the validation metric, better above 0.
+    pub validation_delta: f64,
+    /// Stability of the metric in [0, 1].
+    pub stability: f64,
+    /// Total improvement, as a fraction.
+    pub improvement: f64,
+    /// Share of calls that failed.
+    pub error_rate: f64,
+    /// Why, for the record; may be NULL.
+    pub reason: *const c_char,
+}
+
+// SAFETY: repr(C), starts with struct_size, and has only numbers and raw pointers.
+unsafe impl Growing for kasmina_command {
+    const NAME: &'static str = "kasmina_command";
+    const SMALLEST: usize = 64;
+}
+
+/// Checks commands against the transition table and the gates, and queues them all or none; they take effect together at
+/// the next kasmina_layer_end_epoch.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_submit(
+    layer: kasmina_layer,
+    commands: *const kasmina_command,
+    count: usize,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_layer_submit", error, || {
+        let _ = (layer, commands, count);
+        unsupported()
+    })
+}
+
+/// Ends an epoch: applies queued commands, moves alphas on, checks the state arrays. Waits for the stream. What happened
+/// goes to `summary` as JSON if that is not NULL; the caller destroys the bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_end_epoch(
+    layer: kasmina_layer,
+    stream: *mut c_void,
+    summary: *mut *mut kasmina_bytes,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_layer_end_epoch", error, || {
+        let _ = (layer, stream, summary);
+        unsupported()
+    })
+}
+
+/// Takes a seed out of the network at once: the next forward passes its chunk through. Always permitted from TRAINING to
+/// FINE_TUNING. `reason` is for the record and may be NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_roll_back(
+    layer: kasmina_layer,
+    seed: u32,
+    reason: *const c_char,
+    stream: *mut c_void,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_layer_roll_back", error, || {
+        let _ = (layer, seed, reason, stream);
+        unsupported()
+    })
+}

@@ -1,0 +1,127 @@
+//! Memory of a layer that the host may look at: exported with a handle that keeps it alive.
+
+use super::boundary::{call, destroy};
+use super::error::kasmina_error;
+use super::handle::{Kind, Slab};
+use super::layer::unsupported;
+use super::{kasmina_layer, kasmina_tensor};
+use crate::Status;
+use crate::device::Buffer;
+
+/// A hold on memory that a layer exported. It stays valid when the layer is destroyed, until the hold is released. 0 is
+/// no memory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kasmina_memory {
+    /// Opaque.
+    pub id: u64,
+}
+
+/// An array of a layer's state. Shapes are in terms of the layer's seeds.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum kasmina_layer_array {
+    /// `[seeds]` i8: a kasmina_lifecycle each.
+    Lifecycle = 0,
+    /// `[seeds]` i32: index of the blueprint, -1 for none.
+    Blueprint = 1,
+    /// `[seeds]` i32: slot in the blueprint's bank, -1 for none.
+    Slot = 2,
+    /// `[seeds]` f32: blend weight in [0, 1].
+    Alpha = 3,
+    /// `[seeds]` i16: epochs since the last transition.
+    EpochsInState = 4,
+    /// `[seeds]` i8: grafting strategy.
+    Strategy = 5,
+    /// `[seeds]` u32: epoch of the last change.
+    LastUpdateEpoch = 6,
+    /// `[seeds]` u16: epochs of embargo left.
+    Embargo = 7,
+    /// `[seeds]` u16: errors counted.
+    ErrorCount = 8,
+    /// `[seeds]` u8: bit 0 ready, bit 1 fallback used, bit 2 non-finite seen.
+    Flags = 9,
+    /// `[seeds, 10]` f64: count, sum, sum of squares, min, max, dead, neighbour product and non-finite count of x, sum
+    /// of squares of the output gradient, rows that fell back to identity.
+    Telemetry = 10,
+    /// `[seeds, 2]` f64: sum of the isolated training losses, and how many there were.
+    Loss = 11,
+}
+
+/// An array of a blueprint's bank. `capacity` and `size` are those of the bank; moments and parameters are of the
+/// layer's parameter type.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum kasmina_bank_array {
+    /// `[capacity, size]`: the parameters.
+    Parameters = 0,
+    /// `[capacity, size]`: AdamW's running mean of the gradient.
+    FirstMoment = 1,
+    /// `[capacity, size]`: AdamW's running mean of the gradient's square.
+    SecondMoment = 2,
+    /// `[capacity]` u32: AdamW steps done by each slot.
+    Steps = 3,
+    /// `[capacity]` u8: 0 free or frozen, 1 trains on the main loss, 2 trains in isolation.
+    Mode = 4,
+}
+
+/// What a memory handle holds: the buffer, and the numbers that the descriptor points to.
+pub(super) struct Exported {
+    _buffer: Buffer,
+}
+
+/// All memory that callers hold.
+pub(super) static MEMORY: Slab<Exported> = Slab::new(Kind::Memory);
+
+/// Exports an array of the layer's state; `array` is a kasmina_layer_array. The caller sets `struct_size` of `tensor`
+/// and releases `memory`; the tensor's pointers are valid until then. To be read only; on a CUDA device it lies in device
+/// memory and kernels in flight may change it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_export_array(
+    layer: kasmina_layer,
+    array: i32,
+    memory: *mut kasmina_memory,
+    tensor: *mut kasmina_tensor,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_layer_export_array", error, || {
+        let _ = (layer, array, memory, tensor);
+        unsupported()
+    })
+}
+
+/// Exports an array of the bank of a blueprint; `array` is a kasmina_bank_array. The host may write parameters, with the
+/// work ordered by its stream; the others are to be read only. Otherwise as kasmina_layer_export_array.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_export_bank(
+    layer: kasmina_layer,
+    blueprint: u32,
+    array: i32,
+    memory: *mut kasmina_memory,
+    tensor: *mut kasmina_tensor,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_layer_export_bank", error, || {
+        let _ = (layer, blueprint, array, memory, tensor);
+        unsupported()
+    })
+}
+
+/// Makes another hold on the same memory, to be released on its own.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_memory_retain(
+    memory: kasmina_memory,
+    retained: *mut kasmina_memory,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_memory_retain", error, || {
+        let _ = (memory, retained);
+        unsupported()
+    })
+}
+
+/// Releases a hold. Memory that has no hold and no layer any more is freed. Allowed after kasmina_shutdown.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_memory_release(memory: kasmina_memory, error: *mut *mut kasmina_error) -> Status {
+    destroy("kasmina_memory_release", error, &MEMORY, memory.id)
+}

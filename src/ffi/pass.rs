@@ -1,0 +1,196 @@
+//! The hot path: forward, backward, isolated training and the masked AdamW step.
+
+use super::boundary::call;
+use super::convert::Growing;
+use super::error::kasmina_error;
+use super::layer::unsupported;
+use super::{kasmina_layer, kasmina_tensor};
+use crate::Status;
+use std::ffi::c_void;
+
+/// Flag: two calls on the same inputs give the same bits.
+pub const KASMINA_DETERMINISTIC: u32 = 1;
+/// Flag of kasmina_layer_prepare: the gradient of alpha will be asked for.
+pub const KASMINA_ALPHA_GRADIENT: u32 = 2;
+
+/// Arguments of kasmina_layer_forward.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kasmina_forward {
+    /// sizeof(kasmina_forward)
+    pub struct_size: usize,
+    /// `[..., hidden]` f32, f16, bf16 or f64; its channels adjacent, its rows evenly spaced.
+    pub x: *const kasmina_tensor,
+    /// As x, and of as many rows; written. May be x itself.
+    pub y: *const kasmina_tensor,
+    /// `[seeds]` f32 instead of the layer's own alphas, or NULL.
+    pub alpha: *const kasmina_tensor,
+    /// One `[capacity, size]` tensor per blueprint instead of the layer's own banks, or NULL.
+    pub banks: *const *const kasmina_tensor,
+    /// How many banks are given.
+    pub bank_count: usize,
+    /// `[seeds, 10]` f64 to add telemetry to instead of the layer's own, or NULL.
+    pub telemetry: *const kasmina_tensor,
+    /// KASMINA_DETERMINISTIC or 0.
+    pub flags: u32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), starts with struct_size, and has only integers and raw pointers.
+unsafe impl Growing for kasmina_forward {
+    const NAME: &'static str = "kasmina_forward";
+    const SMALLEST: usize = 64;
+}
+
+/// Arguments of kasmina_layer_backward.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kasmina_backward {
+    /// sizeof(kasmina_backward)
+    pub struct_size: usize,
+    /// The x of the forward call.
+    pub x: *const kasmina_tensor,
+    /// Gradient of the loss with respect to y; as x.
+    pub output_gradient: *const kasmina_tensor,
+    /// Gradient with respect to x; as x; written. May be output_gradient itself.
+    pub input_gradient: *const kasmina_tensor,
+    /// As in kasmina_forward.
+    pub alpha: *const kasmina_tensor,
+    /// As in kasmina_forward.
+    pub banks: *const *const kasmina_tensor,
+    /// How many banks are given.
+    pub bank_count: usize,
+    /// One `[capacity, size]` tensor per blueprint, added to.
+    pub bank_gradients: *const *const kasmina_tensor,
+    /// How many bank gradients are given: as many as there are blueprints.
+    pub bank_gradient_count: usize,
+    /// `[seeds]` f32, added to, or NULL.
+    pub alpha_gradient: *const kasmina_tensor,
+    /// As in kasmina_forward.
+    pub telemetry: *const kasmina_tensor,
+    /// KASMINA_DETERMINISTIC or 0.
+    pub flags: u32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), starts with struct_size, and has only integers and raw pointers.
+unsafe impl Growing for kasmina_backward {
+    const NAME: &'static str = "kasmina_backward";
+    const SMALLEST: usize = 96;
+}
+
+/// Arguments of kasmina_layer_train.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kasmina_train {
+    /// sizeof(kasmina_train)
+    pub struct_size: usize,
+    /// As in kasmina_forward.
+    pub x: *const kasmina_tensor,
+    /// What blueprints learn to compute from x; as x. NULL means x itself.
+    pub target: *const kasmina_tensor,
+    /// KASMINA_DETERMINISTIC or 0.
+    pub flags: u32,
+    /// Must be 0.
+    pub reserved: u32,
+}
+
+// SAFETY: repr(C), starts with struct_size, and has only integers and raw pointers.
+unsafe impl Growing for kasmina_train {
+    const NAME: &'static str = "kasmina_train";
+    const SMALLEST: usize = 32;
+}
+
+/// Arguments of kasmina_layer_adamw; as in torch.optim.AdamW.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kasmina_adamw {
+    /// sizeof(kasmina_adamw)
+    pub struct_size: usize,
+    /// Index of the blueprint whose bank is updated.
+    pub blueprint: u32,
+    /// Must be 0.
+    pub flags: u32,
+    /// `[capacity, size]` instead of the bank's own parameters, or NULL; written.
+    pub parameters: *const kasmina_tensor,
+    /// `[capacity, size]`.
+    pub gradient: *const kasmina_tensor,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+}
+
+// SAFETY: repr(C), starts with struct_size, and has only numbers and raw pointers.
+unsafe impl Growing for kasmina_adamw {
+    const NAME: &'static str = "kasmina_adamw";
+    const SMALLEST: usize = 72;
+}
+
+/// Runs all seeds of the layer on x and writes y. On a CUDA device the work is enqueued on `stream` (a cudaStream_t; NULL
+/// is the default stream) and the call does not wait.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_forward(
+    layer: kasmina_layer,
+    forward: *const kasmina_forward,
+    stream: *mut c_void,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_layer_forward", error, || {
+        let _ = (layer, forward, stream);
+        unsupported()
+    })
+}
+
+/// Runs the gradient of kasmina_layer_forward: writes the input's, adds the parameters' (of seeds that train on the main
+/// loss) and alpha's. Streams as in kasmina_layer_forward.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_backward(
+    layer: kasmina_layer,
+    backward: *const kasmina_backward,
+    stream: *mut c_void,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_layer_backward", error, || {
+        let _ = (layer, backward, stream);
+        unsupported()
+    })
+}
+
+/// One step of isolated training of all seeds in TRAINING: loss, gradient and AdamW; returns at once when there are
+/// none. Streams as in kasmina_layer_forward.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_train(
+    layer: kasmina_layer,
+    train: *const kasmina_train,
+    stream: *mut c_void,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_layer_train", error, || {
+        let _ = (layer, train, stream);
+        unsupported()
+    })
+}
+
+/// One step of AdamW on the slots of a bank that train on the main loss; all others keep their bits. Streams as in
+/// kasmina_layer_forward.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_adamw(
+    layer: kasmina_layer,
+    adamw: *const kasmina_adamw,
+    stream: *mut c_void,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_layer_adamw", error, || {
+        let _ = (layer, adamw, stream);
+        unsupported()
+    })
+}

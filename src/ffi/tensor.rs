@@ -1,0 +1,210 @@
+//! Tensor descriptors: where an array lies, what its elements are, and how they are laid out.
+
+use super::convert::{self, Growing};
+use crate::device::{Address, DeviceKind, Rows};
+use crate::graph::DataType;
+use crate::{Result, error, fail};
+use std::ffi::c_void;
+
+/// Where a device is. The numbers are those of DLPack.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum kasmina_device_type {
+    /// The host; the device index is ignored.
+    Cpu = 1,
+    /// A CUDA device; the device index is its ordinal.
+    Cuda = 2,
+}
+
+/// A tensor: a view of memory that someone else owns. Only read during the call it is passed to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct kasmina_tensor {
+    /// sizeof(kasmina_tensor)
+    pub struct_size: usize,
+    /// The first element; may be NULL if there are no elements.
+    pub data: *mut c_void,
+    /// A kasmina_data_type.
+    pub data_type: i32,
+    /// A kasmina_device_type.
+    pub device_type: i32,
+    /// The ordinal of the device.
+    pub device_index: i32,
+    /// How many dimensions there are.
+    pub rank: i32,
+    /// `rank` sizes.
+    pub shape: *const i64,
+    /// `rank` strides in elements; NULL if the tensor is dense with the last dimension varying fastest.
+    pub strides: *const i64,
+}
+
+// SAFETY: repr(C), starts with struct_size, and has only integers and raw pointers.
+unsafe impl Growing for kasmina_tensor {
+    const NAME: &'static str = "kasmina_tensor";
+    const SMALLEST: usize = 48;
+}
+
+/// A descriptor whose numbers are checked: no size is negative and no element lies outside what 63 bits can address.
+pub struct Tensor {
+    pub name: &'static str,
+    pub address: Address,
+    pub data_type: DataType,
+    pub device: DeviceKind,
+    /// Size and stride of each dimension.
+    pub dimensions: Dimensions,
+}
+
+/// More dimensions than any tensor of a trainer has.
+const MOST_DIMENSIONS: usize = 16;
+
+/// Sizes and strides, without an allocation.
+#[derive(Clone, Copy)]
+pub struct Dimensions {
+    rank: usize,
+    sizes: [usize; MOST_DIMENSIONS],
+    strides: [usize; MOST_DIMENSIONS],
+}
+
+impl Dimensions {
+    fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> {
+        self.sizes[..self.rank].iter().copied().zip(self.strides[..self.rank].iter().copied())
+    }
+
+    /// The sizes alone.
+    pub fn sizes(&self) -> &[usize] {
+        &self.sizes[..self.rank]
+    }
+}
+
+impl Tensor {
+    /// Reads and checks a descriptor.
+    pub unsafe fn read(pointer: *const kasmina_tensor, name: &'static str) -> Result<Tensor> {
+        convert::check(pointer, name)?;
+        // SAFETY: the caller's promise about the pointer is passed on.
+        let tensor = unsafe { convert::read(pointer) }.map_err(|error| error.context(name))?;
+        // SAFETY: as above.
+        unsafe { Self::from_descriptor(&tensor, name) }.map_err(|error| error.context(name))
+    }
+
+    /// Reads and checks a descriptor, or null.
+    pub unsafe fn read_optional(pointer: *const kasmina_tensor, name: &'static str) -> Result<Option<Tensor>> {
+        // SAFETY: the caller's promise about the pointer is passed on.
+        if pointer.is_null() { Ok(None) } else { unsafe { Self::read(pointer, name) }.map(Some) }
+    }
+
+    unsafe fn from_descriptor(tensor: &kasmina_tensor, name: &'static str) -> Result<Tensor> {
+        let data_type = convert::data_type(tensor.data_type)?;
+        let device = convert::device(tensor.device_type, tensor.device_index)?;
+        let rank = usize::try_from(tensor.rank).ok().filter(|&rank| rank <= MOST_DIMENSIONS);
+        let rank = rank.ok_or_else(|| error!(ShapeMismatch, "rank is {}, not 0 to {MOST_DIMENSIONS}", tensor.rank))?;
+        // SAFETY: the caller promises `rank` sizes, and as many strides unless that pointer is null.
+        let sizes = unsafe { convert::slice(tensor.shape, rank, "shape") }?;
+        let strides = match tensor.strides.is_null() {
+            true => None,
+            // SAFETY: as above.
+            false => Some(unsafe { convert::slice(tensor.strides, rank, "strides") }?),
+        };
+        let dimensions = dimensions(sizes, strides, data_type.bytes())?;
+        if tensor.data.is_null() && dimensions.sizes().iter().all(|&size| size != 0) {
+            fail!(InvalidArgument, "data is NULL, but the shape is {sizes:?}");
+        }
+        Ok(Tensor { name, address: Address(tensor.data as u64), data_type, device, dimensions })
+    }
+
+    /// Checks where the tensor lies.
+    pub fn on(self, device: DeviceKind) -> Result<Tensor> {
+        if self.device != device {
+            fail!(ShapeMismatch, "{} is on {:?}, but the layer is on {device:?}", self.name, self.device);
+        }
+        Ok(self)
+    }
+
+    /// Checks what the elements are.
+    pub fn of(self, data_type: DataType) -> Result<Tensor> {
+        if self.data_type != data_type {
+            let (found, wanted) = (self.data_type.name(), data_type.name());
+            fail!(TypeMismatch, "{} has elements of type {found}; it needs {wanted}", self.name);
+        }
+        Ok(self)
+    }
+
+    /// The address of a dense tensor of exactly this shape.
+    pub fn dense(&self, shape: &[usize]) -> Result<Address> {
+        if self.dimensions.sizes() != shape {
+            fail!(ShapeMismatch, "{} has shape {:?}; it needs {shape:?}", self.name, self.dimensions.sizes());
+        }
+        let mut expected = 1;
+        for (size, stride) in self.dimensions.iter().rev() {
+            if size > 1 && stride != expected && !shape.contains(&0) {
+                fail!(ShapeMismatch, "{} is not dense; make it contiguous", self.name);
+            }
+            expected *= size;
+        }
+        Ok(self.address)
+    }
+
+    /// The tensor as rows of `hidden` channels, and how many there are: any leading dimensions that one stride can walk.
+    pub fn rows(&self, hidden: usize) -> Result<(Rows, usize)> {
+        let name = self.name;
+        let sizes = self.dimensions.sizes();
+        let mut dimensions = self.dimensions.iter().rev();
+        let Some((channels, channel_stride)) = dimensions.next() else {
+            fail!(ShapeMismatch, "{name} is a scalar; its last dimension must be {hidden}");
+        };
+        if channels != hidden {
+            fail!(ShapeMismatch, "{name} has shape {sizes:?}; its last dimension must be {hidden}");
+        }
+        let count = sizes[..sizes.len() - 1].iter().product();
+        let mut rows = Rows { address: self.address, stride: hidden };
+        if count == 0 {
+            return Ok((rows, 0));
+        }
+        if channels > 1 && channel_stride != 1 {
+            fail!(ShapeMismatch, "the channels of {name} have stride {channel_stride}, not 1; make it contiguous");
+        }
+        let mut walked = 1;
+        for (size, stride) in dimensions.filter(|(size, _)| *size > 1) {
+            if walked == 1 {
+                rows.stride = stride;
+            } else if stride != rows.stride * walked {
+                fail!(ShapeMismatch, "the rows of {name} are not evenly spaced; make it contiguous");
+            }
+            walked *= size;
+        }
+        Ok((rows, count))
+    }
+
+    /// The same for a tensor that is written: its rows must not overlap.
+    pub fn written_rows(&self, hidden: usize) -> Result<(Rows, usize)> {
+        let (rows, count) = self.rows(hidden)?;
+        if count > 1 && rows.stride < hidden {
+            let (name, stride) = (self.name, rows.stride);
+            fail!(ShapeMismatch, "{name} is written, but its rows overlap: their stride is {stride}");
+        }
+        Ok((rows, count))
+    }
+}
+
+fn dimensions(sizes: &[i64], strides: Option<&[i64]>, bytes: usize) -> Result<Dimensions> {
+    let mut dimensions = Dimensions { rank: sizes.len(), sizes: [0; _], strides: [0; _] };
+    let overflow = || error!(ShapeMismatch, "shape {sizes:?} with strides {strides:?} overflows the address space");
+    let (mut elements, mut reach) = (1_usize, 0_usize);
+    for axis in (0..sizes.len()).rev() {
+        let size = usize::try_from(sizes[axis]);
+        let size = size.map_err(|_| error!(ShapeMismatch, "shape is {sizes:?}; no size may be negative"))?;
+        let stride = match strides {
+            None => elements,
+            Some(strides) => usize::try_from(strides[axis])
+                .map_err(|_| error!(ShapeMismatch, "strides are {strides:?}; none may be negative"))?,
+        };
+        (dimensions.sizes[axis], dimensions.strides[axis]) = (size, stride);
+        elements = elements.checked_mul(size.max(1)).ok_or_else(overflow)?;
+        let last = stride.checked_mul(size.saturating_sub(1)).ok_or_else(overflow)?;
+        reach = reach.checked_add(last).ok_or_else(overflow)?;
+    }
+    let limit = isize::MAX as usize / bytes;
+    if elements > limit || reach >= limit {
+        return Err(overflow());
+    }
+    Ok(dimensions)
+}
