@@ -2,8 +2,8 @@
 //! however many ask. Knows no layer: whoever needs a kernel asks for a [`Ticket`] and looks at it when it suits.
 
 use super::{Architecture, KernelClass, codegen, nvrtc};
-use crate::store::{GENERATOR_VERSION, Key, MemoryCache};
-use crate::{Result, error};
+use crate::store::{DiskCache, GENERATOR_VERSION, Key, MemoryCache};
+use crate::{Error, Result, error};
 use log::{debug, info, warn};
 use parking_lot::Mutex;
 use std::any::Any;
@@ -91,12 +91,14 @@ pub struct Pipeline {
 #[derive(Clone, Debug)]
 pub struct Ticket {
     flight: Arc<Flight>,
+    process: u32,
 }
 
 type Flight = OnceLock<Result<Arc<Artifact>>>;
 
 struct Shared {
     memory: MemoryCache,
+    disk: Option<DiskCache>,
     compiler: Box<dyn Compiler>,
     state: Mutex<State>,
 }
@@ -118,24 +120,31 @@ struct Job {
 
 impl Ticket {
     /// The kernel or the error, once there is one. Never waits.
+    ///
+    /// In a forked child nobody works on what the parent asked for: that is the error `Forked`; ask again.
     pub fn poll(&self) -> Option<Result<Arc<Artifact>>> {
-        self.flight.get().cloned()
+        let result = self.flight.get().cloned();
+        result.or_else(|| (self.process != std::process::id()).then(|| Err(forked())))
     }
 
-    /// The kernel or the error; waits for it.
+    /// The kernel or the error; waits for it. `Forked` as in [`Ticket::poll`].
     pub fn wait(&self) -> Result<Arc<Artifact>> {
-        self.flight.wait().clone()
+        self.poll().unwrap_or_else(|| self.flight.wait().clone())
+    }
+
+    fn new(flight: Arc<Flight>) -> Ticket {
+        Ticket { flight, process: std::process::id() }
     }
 
     fn ready(result: Result<Arc<Artifact>>) -> Ticket {
-        Ticket { flight: Arc::new(OnceLock::from(result)) }
+        Ticket::new(Arc::new(Flight::from(result)))
     }
 }
 
 impl Pipeline {
     /// A pipeline of its own, with these caches and this compiler.
-    pub fn new(memory: MemoryCache, compiler: impl Compiler + 'static) -> Pipeline {
-        Pipeline { shared: Arc::new(Shared { memory, compiler: Box::new(compiler), state: Mutex::default() }) }
+    pub fn new(memory: MemoryCache, disk: Option<DiskCache>, compiler: impl Compiler + 'static) -> Pipeline {
+        Pipeline { shared: Arc::new(Shared { memory, disk, compiler: Box::new(compiler), state: Mutex::default() }) }
     }
 
     /// Asks for the kernel of a class. Returns at once; whatever goes wrong is told by the ticket.
@@ -156,13 +165,13 @@ impl Pipeline {
             return Ticket::ready(Ok(Arc::new(Artifact { key, machine_code, origin: Origin::Memory, seconds: 0.0 })));
         }
         if let Some(flight) = state.flights.get(&key) {
-            return Ticket { flight: flight.clone() };
+            return Ticket::new(flight.clone());
         }
         let flight = Arc::new(Flight::new());
         state.flights.insert(key.clone(), flight.clone());
         state.queue.push_back(Job { key, class, architecture, flight: flight.clone() });
         self.start_worker(&mut state);
-        Ticket { flight }
+        Ticket::new(flight)
     }
 
     /// The kernel of a class; waits for it.
@@ -173,7 +182,8 @@ impl Pipeline {
     /// What has been done so far.
     pub fn statistics(&self) -> Statistics {
         let state = self.shared.state.lock();
-        Statistics { waiting: state.flights.len() as u64, ..state.statistics }
+        let disk_errors = self.shared.disk.as_ref().map_or(0, DiskCache::errors);
+        Statistics { waiting: state.flights.len() as u64, disk_errors, ..state.statistics }
     }
 
     fn start_worker(&self, state: &mut State) {
@@ -217,11 +227,21 @@ impl Shared {
 
     fn produce(&self, job: &Job) -> Result<Artifact> {
         let started = Instant::now();
+        let stored = self.disk.as_ref().and_then(|disk| disk.load(&job.key));
+        if let Some(machine_code) = stored {
+            let seconds = started.elapsed().as_secs_f64();
+            debug!("read {} from disk in {seconds:.6} s", describe(job));
+            return Ok(Artifact { key: job.key.clone(), machine_code, origin: Origin::Disk, seconds });
+        }
+        let started = Instant::now();
         let compiled = self.compiler.compile(&job.class, job.architecture);
         let seconds = started.elapsed().as_secs_f64();
         self.state.lock().statistics.compile_seconds += seconds;
         let machine_code: Arc<[u8]> = compiled?.into();
         info!("compiled {} in {seconds:.3} s: {} bytes", describe(job), machine_code.len());
+        if let Some(disk) = &self.disk {
+            disk.save(&job.key, &machine_code);
+        }
         Ok(Artifact { key: job.key.clone(), machine_code, origin: Origin::Compiled, seconds })
     }
 
@@ -258,6 +278,10 @@ fn supervise<T: Send>(what: &str, job: impl FnOnce() -> Result<T> + Send) -> Res
         }
         running.join().unwrap_or_else(|panic| Err(error!(Panic, "panic while compiling {what}: {}", words(&*panic))))
     })
+}
+
+fn forked() -> Error {
+    error!(Forked, "this kernel was asked for before the process was forked; ask for it again")
 }
 
 /// What a panic said.
@@ -298,7 +322,11 @@ impl Generation {
     fn new() -> Generation {
         debug!("starting the compile pipeline of process {}", std::process::id());
         let memory = MemoryCache::new(MEMORY_ENTRIES, MEMORY_BYTES);
-        Generation { process: std::process::id(), pipeline: Pipeline::new(memory, Generators), next: Box::default() }
+        Generation {
+            process: std::process::id(),
+            pipeline: Pipeline::new(memory, DiskCache::from_environment(), Generators),
+            next: Box::default(),
+        }
     }
 }
 
