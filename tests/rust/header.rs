@@ -51,9 +51,9 @@ fn generate(root: &Path) -> String {
     let mut config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
     config.header = Some(BANNER.into());
     config.after_includes = Some(versions());
-    let builder = SOURCES.iter().fold(cbindgen::Builder::new().with_config(config), |builder, source| {
-        builder.with_src(root.join(source))
-    });
+    let builder = SOURCES
+        .iter()
+        .fold(cbindgen::Builder::new().with_config(config), |builder, source| builder.with_src(root.join(source)));
     let mut header = Vec::new();
     builder.generate().unwrap().write(&mut header);
     let header = String::from_utf8(header).unwrap();
@@ -62,7 +62,8 @@ fn generate(root: &Path) -> String {
     format!("{before}{table}\n#ifdef __cplusplus\n}}  // extern \"C\"{after}")
 }
 
-const BANNER: &str = "// libkasmina: lets a neural network grow while it trains. The conventions of this ABI are in docs/c-api.md.
+const BANNER: &str =
+    "// libkasmina: lets a neural network grow while it trains. The conventions of this ABI are in docs/c-api.md.
 //
 // Generated from src/ffi by cbindgen; do not edit. `make header` writes it anew.";
 

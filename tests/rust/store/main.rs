@@ -1,0 +1,11 @@
+//! The kernel store and the compile pipeline, through what the crate exports. Nothing is written outside temporary
+//! directories.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod disk;
+mod key;
+mod memory;
+mod pipeline;
+mod processes;
+mod samples;

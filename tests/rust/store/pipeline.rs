@@ -1,0 +1,247 @@
+//! The pipeline compiles once, off the caller's thread, and tells everybody the same.
+
+use crate::samples::class;
+use kasmina::compile::{Architecture, Compiler, KernelClass, Origin, Pipeline};
+use kasmina::store::{DiskCache, DiskLimits, MemoryCache};
+use kasmina::{Result, Status};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
+
+/// A compiler whose machine code is the class itself, and that can be told to wait, fail and panic.
+#[derive(Clone, Default)]
+pub struct Fake {
+    compiles: Arc<AtomicUsize>,
+    gate: Arc<(Mutex<bool>, Condvar)>,
+}
+
+/// Chunk widths with a meaning.
+const FAILS: usize = 1001;
+const PANICS: usize = 1002;
+const NO_COMPILER: u32 = 70;
+
+impl Fake {
+    /// From now on nothing is compiled until `open`.
+    fn close(&self) {
+        *self.gate.0.lock().unwrap() = true;
+    }
+
+    fn open(&self) {
+        *self.gate.0.lock().unwrap() = false;
+        self.gate.1.notify_all();
+    }
+
+    fn compiles(&self) -> usize {
+        self.compiles.load(SeqCst)
+    }
+}
+
+impl Compiler for Fake {
+    fn version(&self, architecture: Architecture) -> Result<String> {
+        if architecture == Architecture::Cuda(NO_COMPILER) {
+            kasmina::fail!(CompilerUnavailable, "no compiler for {architecture}");
+        }
+        Ok("1".into())
+    }
+
+    fn compile(&self, class: &KernelClass, _: Architecture) -> Result<Vec<u8>> {
+        self.compiles.fetch_add(1, SeqCst);
+        drop(self.gate.1.wait_while(self.gate.0.lock().unwrap(), |closed| *closed).unwrap());
+        match class.chunk {
+            FAILS => Err(kasmina::error!(CompileFailed, "line 1").attach("compiler log", "the log")),
+            PANICS => panic!("chunk {PANICS}"),
+            _ => Ok(machine_code(class)),
+        }
+    }
+}
+
+/// What the fake makes of a class.
+pub fn machine_code(class: &KernelClass) -> Vec<u8> {
+    postcard::to_allocvec(class).unwrap()
+}
+
+fn memory() -> MemoryCache {
+    MemoryCache::new(100, 1 << 20)
+}
+
+pub fn on_disk(place: &Path, compiler: &Fake) -> Pipeline {
+    Pipeline::new(memory(), Some(DiskCache::new(place, DiskLimits::default())), compiler.clone())
+}
+
+fn in_memory(compiler: &Fake) -> Pipeline {
+    Pipeline::new(memory(), None, compiler.clone())
+}
+
+#[test]
+fn a_class_is_compiled_once_and_then_comes_from_memory() {
+    let compiler = Fake::default();
+    let pipeline = in_memory(&compiler);
+    let first = pipeline.compile(class(64), Architecture::Cpu).unwrap();
+    let second = pipeline.compile(class(64), Architecture::Cpu).unwrap();
+    assert_eq!((first.origin, second.origin), (Origin::Compiled, Origin::Memory));
+    assert_eq!(first.machine_code[..], machine_code(&class(64)));
+    assert_eq!((&first.key, &first.machine_code), (&second.key, &second.machine_code));
+    let statistics = pipeline.statistics();
+    assert_eq!((statistics.compiled, statistics.memory_hits, statistics.waiting), (1, 1, 0));
+    assert!(statistics.compile_seconds > 0.0 && first.seconds > 0.0);
+}
+
+#[test]
+fn classes_and_architectures_do_not_share_kernels() {
+    let compiler = Fake::default();
+    let pipeline = in_memory(&compiler);
+    let keys =
+        [(64, Architecture::Cpu), (65, Architecture::Cpu), (64, Architecture::Cuda(90)), (64, Architecture::Cuda(80))]
+            .map(|(chunk, architecture)| pipeline.compile(class(chunk), architecture).unwrap().key.clone());
+    assert_eq!(compiler.compiles(), 4);
+    assert!((1..4).all(|position| !keys[..position].contains(&keys[position])));
+}
+
+#[test]
+fn a_request_returns_before_the_kernel_is_there() {
+    let compiler = Fake::default();
+    compiler.close();
+    let pipeline = in_memory(&compiler);
+    let ticket = pipeline.request(class(64), Architecture::Cpu);
+    assert!(ticket.poll().is_none());
+    assert_eq!(pipeline.statistics().waiting, 1);
+    compiler.open();
+    let artifact = ticket.wait().unwrap();
+    assert!(Arc::ptr_eq(&artifact, &ticket.poll().unwrap().unwrap()));
+    assert_eq!(pipeline.statistics().waiting, 0);
+}
+
+#[test]
+fn many_threads_that_ask_for_one_key_share_one_compile() {
+    let compiler = Fake::default();
+    compiler.close();
+    let pipeline = in_memory(&compiler);
+    let start = Barrier::new(17);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16)
+            .map(|_| {
+                scope.spawn(|| {
+                    start.wait();
+                    pipeline.compile(class(64), Architecture::Cpu).unwrap()
+                })
+            })
+            .collect();
+        start.wait();
+        compiler.open();
+        for thread in threads {
+            assert_eq!(thread.join().unwrap().machine_code[..], machine_code(&class(64)));
+        }
+    });
+    assert_eq!((compiler.compiles(), pipeline.statistics().compiled), (1, 1));
+}
+
+#[test]
+fn more_kernels_than_threads_are_all_compiled() {
+    let compiler = Fake::default();
+    let pipeline = in_memory(&compiler);
+    for round in 0..5 {
+        let tickets: Vec<_> = (1..=50).map(|chunk| pipeline.request(class(chunk), Architecture::Cpu)).collect();
+        for (ticket, chunk) in tickets.iter().zip(1..) {
+            assert_eq!(ticket.wait().unwrap().machine_code[..], machine_code(&class(chunk)), "round {round}");
+        }
+    }
+    assert_eq!((compiler.compiles(), pipeline.statistics().memory_hits), (50, 200));
+}
+
+#[test]
+fn one_failure_reaches_all_who_wait_and_is_not_remembered() {
+    let compiler = Fake::default();
+    compiler.close();
+    let pipeline = in_memory(&compiler);
+    let tickets = [0; 3].map(|_| pipeline.request(class(FAILS), Architecture::Cpu));
+    compiler.open();
+    for ticket in &tickets {
+        let error = ticket.wait().unwrap_err();
+        assert_eq!((error.status(), error.message()), (Status::CompileFailed, "line 1"));
+        assert_eq!(error.attachments(), [("compiler log".to_string(), "the log".to_string())]);
+    }
+    assert_eq!((compiler.compiles(), pipeline.statistics().failed), (1, 1));
+    assert!(pipeline.compile(class(FAILS), Architecture::Cpu).is_err());
+    assert_eq!((compiler.compiles(), pipeline.statistics().failed), (2, 2));
+    assert!(tickets[0].poll().unwrap().is_err(), "a ticket keeps its answer");
+}
+
+#[test]
+fn a_panic_in_the_compiler_is_an_error_and_harms_nobody_else() {
+    let compiler = Fake::default();
+    let pipeline = in_memory(&compiler);
+    for _ in 0..10 {
+        let error = pipeline.compile(class(PANICS), Architecture::Cpu).unwrap_err();
+        assert_eq!(error.status(), Status::Panic);
+        assert!(error.message().contains("chunk 1002"), "{error}");
+    }
+    assert!(pipeline.compile(class(64), Architecture::Cpu).is_ok());
+    let statistics = pipeline.statistics();
+    assert_eq!((statistics.failed, statistics.compiled, statistics.waiting), (10, 1, 0));
+}
+
+#[test]
+fn a_missing_compiler_is_told_by_the_ticket() {
+    let pipeline = in_memory(&Fake::default());
+    let error = pipeline.request(class(64), Architecture::Cuda(NO_COMPILER)).wait().unwrap_err();
+    assert_eq!(error.status(), Status::CompilerUnavailable);
+    assert_eq!(pipeline.statistics().failed, 1);
+}
+
+#[test]
+fn dropping_a_pipeline_leaves_no_ticket_without_an_answer() {
+    let compiler = Fake::default();
+    compiler.close();
+    let pipeline = in_memory(&compiler);
+    let tickets: Vec<_> = (1..=10).map(|chunk| pipeline.request(class(chunk), Architecture::Cpu)).collect();
+    drop(pipeline);
+    compiler.open();
+    assert!(tickets.iter().all(|ticket| ticket.wait().is_ok()));
+}
+
+#[test]
+fn another_pipeline_finds_the_same_bytes_on_disk() {
+    let place = tempfile::tempdir().unwrap();
+    let compiler = Fake::default();
+    let cold = on_disk(place.path(), &compiler).compile(class(64), Architecture::Cpu).unwrap();
+    let pipeline = on_disk(place.path(), &compiler);
+    let warm = pipeline.compile(class(64), Architecture::Cpu).unwrap();
+    assert_eq!((cold.origin, warm.origin), (Origin::Compiled, Origin::Disk));
+    assert_eq!((&cold.key, &cold.machine_code), (&warm.key, &warm.machine_code));
+    assert_eq!(pipeline.compile(class(64), Architecture::Cpu).unwrap().origin, Origin::Memory);
+    let statistics = pipeline.statistics();
+    assert_eq!((statistics.compiled, statistics.disk_hits, statistics.memory_hits), (0, 1, 1));
+    assert_eq!((compiler.compiles(), statistics.compile_seconds), (1, 0.0));
+}
+
+#[test]
+fn a_damaged_entry_is_compiled_again_and_replaced() {
+    let place = tempfile::tempdir().unwrap();
+    let compiler = Fake::default();
+    on_disk(place.path(), &compiler).compile(class(64), Architecture::Cpu).unwrap();
+    let directory = DiskCache::new(place.path(), DiskLimits::default()).directory().to_owned();
+    let file = std::fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&file, b"not an entry").unwrap();
+    let again = on_disk(place.path(), &compiler).compile(class(64), Architecture::Cpu).unwrap();
+    assert_eq!((again.origin, &again.machine_code[..]), (Origin::Compiled, &machine_code(&class(64))[..]));
+    assert_eq!(on_disk(place.path(), &compiler).compile(class(64), Architecture::Cpu).unwrap().origin, Origin::Disk);
+}
+
+#[test]
+fn a_disk_that_refuses_everything_is_counted_and_does_not_matter() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("file"), b"").unwrap();
+    let pipeline = on_disk(&place.path().join("file"), &Fake::default());
+    let artifact = pipeline.compile(class(64), Architecture::Cpu).unwrap();
+    assert_eq!(artifact.origin, Origin::Compiled);
+    assert_eq!(pipeline.statistics().disk_errors, 2);
+}
+
+#[test]
+fn failures_are_not_kept_on_disk() {
+    let place = tempfile::tempdir().unwrap();
+    let compiler = Fake::default();
+    assert!(on_disk(place.path(), &compiler).compile(class(FAILS), Architecture::Cpu).is_err());
+    assert!(on_disk(place.path(), &compiler).compile(class(FAILS), Architecture::Cpu).is_err());
+    assert_eq!(compiler.compiles(), 2);
+}

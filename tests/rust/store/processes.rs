@@ -1,0 +1,225 @@
+//! What takes a process of its own: several at one directory, a killed one, another user, a full disk, the environment.
+//! The test binary runs itself; `child` is the other side.
+
+use crate::pipeline::{Fake, machine_code};
+use crate::samples::{class, key};
+use kasmina::compile::{Architecture, Pipeline};
+use kasmina::store::{DiskCache, DiskLimits, MemoryCache};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use tempfile::tempdir;
+
+const KERNELS: usize = 60;
+const NOBODY: u32 = 65534;
+
+/// What child processes do, by the variable `SCENARIO`; the lines they print are the answer.
+#[test]
+#[ignore = "run by the other tests in a process of its own"]
+fn child() {
+    let place = || PathBuf::from(std::env::var_os("PLACE").unwrap());
+    let cache = || DiskCache::new(place(), DiskLimits::default());
+    log::set_logger(&Printer).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    match std::env::var("SCENARIO").unwrap().as_str() {
+        "fill" => fill(&cache()),
+        "save and load" => {
+            let cache = cache();
+            for chunk in 1..=3 {
+                println!("loaded {}", cache.load(&key(chunk)).is_some());
+                cache.save(&key(chunk), &vec![7; if chunk == 2 { 100_000 } else { 100 }]);
+            }
+            println!("errors {}", cache.errors());
+        }
+        "environment" => {
+            let disk = DiskCache::from_environment();
+            println!("directory {:?}", disk.as_ref().map(DiskCache::directory));
+            let pipeline = Pipeline::new(MemoryCache::new(10, 1 << 20), disk, Fake::default());
+            println!("origin {:?}", pipeline.compile(class(64), Architecture::Cpu).unwrap().origin);
+        }
+        other => panic!("no scenario {other}"),
+    }
+}
+
+struct Printer;
+
+impl log::Log for Printer {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        println!("log {}", record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Saves and loads the same kernels as the other processes, each in an order of its own.
+fn fill(cache: &DiskCache) {
+    let first = std::process::id() as usize;
+    for position in 0..KERNELS {
+        let chunk = 1 + (first + position * 7) % KERNELS;
+        let expected = machine_code(&class(chunk));
+        if let Some(found) = cache.load(&key(chunk)) {
+            assert_eq!(found[..], expected);
+        }
+        cache.save(&key(chunk), &expected);
+        assert_eq!(cache.load(&key(chunk)).as_deref(), Some(&expected[..]));
+    }
+    println!("errors {}", cache.errors());
+}
+
+/// A command that runs `child` with nothing in its environment but this.
+fn command(program: &Path, scenario: &str, environment: &[(&str, &Path)]) -> Command {
+    let mut command = Command::new(program);
+    command.args(["processes::child", "--exact", "--ignored", "--nocapture"]).env_clear();
+    command.env("SCENARIO", scenario).envs(environment.iter().copied());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn this_program() -> PathBuf {
+    std::env::current_exe().unwrap()
+}
+
+/// The lines that a child printed for its parent.
+fn answer(mut command: Command) -> Vec<String> {
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    let words = ["loaded ", "errors ", "directory ", "origin ", "log "];
+    text.lines().filter(|line| words.iter().any(|word| line.starts_with(word))).map(str::to_owned).collect()
+}
+
+/// How many of the kernels are there, and whether anything else is.
+fn inspect(place: &Path) -> (usize, usize) {
+    let cache = DiskCache::new(place, DiskLimits::default());
+    let files = fs::read_dir(cache.directory()).map_or(0, Iterator::count);
+    let valid = (1..=KERNELS).filter(|chunk| cache.load(&key(*chunk)).is_some()).count();
+    (valid, files)
+}
+
+#[test]
+fn processes_that_fill_one_directory_at_once_leave_only_valid_entries() {
+    let place = tempdir().unwrap();
+    let children: Vec<_> =
+        (0..4).map(|_| command(&this_program(), "fill", &[("PLACE", place.path())]).spawn().unwrap()).collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.contains("errors 0"), "{text}");
+        assert!(!text.contains("log "), "{text}");
+    }
+    assert_eq!(inspect(place.path()), (KERNELS, KERNELS));
+}
+
+#[test]
+fn killed_processes_leave_valid_entries_and_at_most_one_temporary_file_each() {
+    let place = tempdir().unwrap();
+    for round in 0..12 {
+        let mut child = command(&this_program(), "fill", &[("PLACE", place.path())]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(3 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let cache = DiskCache::new(place.path(), DiskLimits::default());
+        let files = fs::read_dir(cache.directory()).map_or(0, Iterator::count);
+        let (valid, left) = inspect(place.path());
+        assert_eq!(files, left, "every entry was valid, so none was removed");
+        assert!(files - valid <= round as usize + 1, "{files} files, {valid} valid");
+    }
+}
+
+#[test]
+fn a_read_only_directory_is_read_and_said_to_be_so_once() {
+    let place = tempdir().unwrap();
+    let root = rustix::process::geteuid().is_root();
+    // Root may write anywhere, so there the child is somebody else, with a copy of this program it may run.
+    let program = if root { place.path().join("program") } else { this_program() };
+    let cache = DiskCache::new(place.path(), DiskLimits::default());
+    cache.save(&key(1), b"there before");
+    if root {
+        fs::copy(this_program(), &program).unwrap();
+        let entry = fs::read_dir(cache.directory()).unwrap().next().unwrap().unwrap().path();
+        for path in [place.path(), cache.directory(), &entry] {
+            chown(path, Some(NOBODY), None).unwrap();
+        }
+    }
+    fs::set_permissions(cache.directory(), fs::Permissions::from_mode(0o555)).unwrap();
+    let mut child = command(&program, "save and load", &[("PLACE", place.path())]);
+    if root {
+        child.uid(NOBODY);
+    }
+    let lines = answer(child);
+    fs::set_permissions(cache.directory(), fs::Permissions::from_mode(0o755)).unwrap();
+    let logged: Vec<_> = lines.iter().filter(|line| line.starts_with("log ")).collect();
+    assert_eq!(logged.len(), 1, "{lines:?}");
+    assert!(logged[0].contains("cannot write") && logged[0].contains("KASMINA_CACHE_DIR"), "{lines:?}");
+    let rest: Vec<_> = lines.iter().filter(|line| !line.starts_with("log ")).collect();
+    assert_eq!(rest, ["loaded true", "loaded false", "loaded false", "errors 3"]);
+    assert_eq!(fs::read_dir(cache.directory()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_full_disk_leaves_nothing_half_written() {
+    let place = tempdir().unwrap();
+    // No file may grow over some kilobytes: writing the second, large entry fails half-way, as on a full disk.
+    let mut shell = command(Path::new("/bin/sh"), "save and load", &[("PLACE", place.path())]);
+    let limited = "trap '' XFSZ; ulimit -f 16; exec \"$@\"";
+    let mut arguments = vec!["-c".into(), limited.into(), "sh".into(), this_program().into_os_string()];
+    arguments.extend(shell.get_args().map(ToOwned::to_owned));
+    let mut limited = Command::new("/bin/sh");
+    limited.args(arguments).env_clear().envs(shell.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell = limited;
+    let lines = answer(shell);
+    assert!(lines.iter().any(|line| line.starts_with("log cannot write")), "{lines:?}");
+    assert!(lines.contains(&"errors 1".to_owned()), "{lines:?}");
+    assert_eq!(inspect(place.path()), (2, 2));
+}
+
+#[test]
+fn the_environment_says_where_the_cache_is() {
+    let place = tempdir().unwrap();
+    let path = |name: &str| place.path().join(name);
+    let (home, xdg, own) = (path("home"), path("xdg"), path("own"));
+    let (empty, relative) = (PathBuf::new(), PathBuf::from("relative"));
+    let cases: [(&[(&str, &Path)], PathBuf); 5] = [
+        (&[("HOME", &home)], home.join(".cache/kasmina/v1")),
+        (&[("HOME", &home), ("XDG_CACHE_HOME", &xdg)], xdg.join("kasmina/v1")),
+        (&[("HOME", &home), ("XDG_CACHE_HOME", &relative)], home.join(".cache/kasmina/v1")),
+        (&[("HOME", &home), ("XDG_CACHE_HOME", &empty)], home.join(".cache/kasmina/v1")),
+        (&[("HOME", &home), ("XDG_CACHE_HOME", &xdg), ("KASMINA_CACHE_DIR", &own)], own.join("v1")),
+    ];
+    for (environment, expected) in cases {
+        let _ = fs::remove_dir_all(&expected);
+        for origin in ["Compiled", "Disk"] {
+            let lines = answer(command(&this_program(), "environment", environment));
+            let directory = format!("directory Some({expected:?})");
+            assert_eq!(lines, [directory, format!("origin {origin}")], "{environment:?}");
+        }
+        assert_eq!(fs::read_dir(&expected).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn the_cache_can_be_turned_off_and_no_directory_appears() {
+    let place = tempdir().unwrap();
+    for off in ["", "off"] {
+        let environment = [("KASMINA_CACHE_DIR", Path::new(off)), ("HOME", place.path())];
+        for _ in 0..2 {
+            let lines = answer(command(&this_program(), "environment", &environment));
+            assert_eq!(lines, ["directory None", "origin Compiled"]);
+        }
+    }
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn without_a_home_kernels_stay_in_memory_and_the_log_says_so() {
+    let lines = answer(command(&this_program(), "environment", &[]));
+    assert!(lines[0].starts_with("log kernels are kept in memory only"), "{lines:?}");
+    assert_eq!(lines[1..], ["directory None", "origin Compiled"]);
+}
