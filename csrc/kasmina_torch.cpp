@@ -1,0 +1,261 @@
+// The layer as torch operators, `torch.ops.kasmina`: schemas, and kernels for CPU, CUDA and meta tensors.
+//
+// Only LibTorch's stable ABI is used, so one binary serves torch 2.11 and later under any Python. Tensors become
+// descriptors and the C ABI is called; it does all checking of shapes, types and devices. Derivatives are in
+// kasmina_autograd.cpp, because the stable ABI has no autograd.
+//
+// What the schemas say beyond the obvious:
+// - A layer is an integer: the id of its handle.
+// - Telemetry is written, so it is an argument; without it nothing is observed.
+// - `backward` adds the parameters' gradients to tensors it is given. A list of new tensors would be the natural
+// result,
+//   but torch cannot functionalise an operator that both writes to an argument and returns a list.
+// - `deterministic` is an argument because the stable ABI cannot ask torch for its global setting.
+
+#include "tensors.hpp"
+
+#include <torch/csrc/stable/accelerator.h>
+#include <torch/csrc/stable/library.h>
+
+#include <dlfcn.h>
+
+namespace kasmina::torch_ops {
+namespace {
+
+/// Makes the device of a tensor current, and knows torch's current stream on it.
+class Launch {
+  public:
+    explicit Launch(const Tensor& tensor) {
+        if (!tensor.is_cuda()) {
+            return;
+        }
+        const auto device = tensor.get_device_index();
+        guard_.emplace(device);
+        TORCH_ERROR_CODE_CHECK(current_stream()(device, &stream_));
+    }
+
+    void* stream() const { return stream_; }
+
+  private:
+    using CurrentStream = AOTITorchError (*)(int32_t, void**);
+
+    /// A tensor on a CUDA device means that torch's CUDA library is loaded. It is looked up here and not linked, so
+    /// that this library also loads beside a torch that has no CUDA.
+    static CurrentStream current_stream() {
+        static const auto function = [] {
+            void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
+            void* symbol = library ? dlsym(library, "aoti_torch_get_current_cuda_stream") : nullptr;
+            if (!symbol) {
+                throw std::runtime_error("kasmina: torch's CUDA library is not loaded, so there is no current stream");
+            }
+            return reinterpret_cast<CurrentStream>(symbol);
+        }();
+        return function;
+    }
+
+    std::optional<torch::stable::accelerator::DeviceGuard> guard_;
+    void* stream_ = nullptr;
+};
+
+kasmina_layer handle(int64_t layer) {
+    return kasmina_layer{static_cast<uint64_t>(layer)};
+}
+
+uint32_t flags(bool deterministic) {
+    return deterministic ? KASMINA_DETERMINISTIC : 0;
+}
+
+/// Where a pass observes: the given array, or one that is thrown away (the C ABI reads "none" as "the layer's own").
+Tensor observed(const std::optional<Tensor>& telemetry, const Tensor& alpha) {
+    constexpr int64_t columns = 10;
+    return telemetry ? *telemetry : torch::stable::new_zeros(alpha, {alpha.numel(), columns}, ScalarType::Double);
+}
+
+Tensor forward(const Tensor& x, const Tensor& alpha, const std::vector<Tensor>& banks,
+               const std::optional<Tensor>& telemetry, int64_t layer, bool deterministic) {
+    const Launch launch(x);
+    const Tensor input = evenly_spaced(x);
+    const Tensor observations = observed(telemetry, alpha);
+    const Tensor y = contiguous_like(x);
+    const Descriptor x_view(input), y_view(y), alpha_view(alpha), telemetry_view(observations);
+    const Descriptors bank_views(banks);
+    kasmina_forward call{};
+    call.struct_size = sizeof(call);
+    call.x = x_view.get();
+    call.y = y_view.get();
+    call.alpha = alpha_view.get();
+    call.banks = bank_views.data();
+    call.bank_count = bank_views.size();
+    call.telemetry = telemetry_view.get();
+    call.flags = flags(deterministic);
+    checked([&](kasmina_error** error) { return kasmina_layer_forward(handle(layer), &call, launch.stream(), error); });
+    return y;
+}
+
+Tensor forward_meta(const Tensor& x, const Tensor&, const std::vector<Tensor>&, const std::optional<Tensor>&, int64_t,
+                    bool) {
+    return contiguous_like(x);
+}
+
+std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
+                                    const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
+                                    const std::optional<Tensor>& telemetry, int64_t layer, bool alpha_gradient,
+                                    bool deterministic) {
+    const Launch launch(x);
+    const Tensor input = evenly_spaced(x);
+    const Tensor gradient = evenly_spaced(output_gradient);
+    const Tensor observations = observed(telemetry, alpha);
+    const Tensor input_gradient = contiguous_like(x);
+    const Tensor computed_alpha_gradient = torch::stable::new_zeros(alpha, {alpha_gradient ? alpha.numel() : 0});
+    const Descriptor x_view(input), gradient_view(gradient), input_gradient_view(input_gradient), alpha_view(alpha),
+        alpha_gradient_view(computed_alpha_gradient), telemetry_view(observations);
+    const Descriptors bank_views(banks), bank_gradient_views(bank_gradients);
+    kasmina_backward call{};
+    call.struct_size = sizeof(call);
+    call.x = x_view.get();
+    call.output_gradient = gradient_view.get();
+    call.input_gradient = input_gradient_view.get();
+    call.alpha = alpha_view.get();
+    call.banks = bank_views.data();
+    call.bank_count = bank_views.size();
+    call.bank_gradients = bank_gradient_views.data();
+    call.bank_gradient_count = bank_gradient_views.size();
+    call.alpha_gradient = alpha_gradient ? alpha_gradient_view.get() : nullptr;
+    call.telemetry = telemetry_view.get();
+    call.flags = flags(deterministic);
+    checked(
+        [&](kasmina_error** error) { return kasmina_layer_backward(handle(layer), &call, launch.stream(), error); });
+    return {input_gradient, computed_alpha_gradient};
+}
+
+std::tuple<Tensor, Tensor> backward_meta(const Tensor&, const Tensor& x, const Tensor& alpha,
+                                         const std::vector<Tensor>&, const std::vector<Tensor>&,
+                                         const std::optional<Tensor>&, int64_t, bool alpha_gradient, bool) {
+    return {contiguous_like(x), alpha_gradient ? contiguous_like(alpha) : torch::stable::new_zeros(alpha, {0})};
+}
+
+/// Makes a tensor of memory that the library exported; the memory lives for as long as the tensor's storage.
+Tensor adopt(kasmina_memory memory, const kasmina_tensor& exported) {
+    const bool cuda = exported.device_type == KASMINA_DEVICE_TYPE_CUDA;
+    const torch::stable::Device device(cuda ? torch::headeronly::DeviceType::CUDA : torch::headeronly::DeviceType::CPU,
+                                       cuda ? exported.device_index : -1);
+    const std::vector<int64_t> shape(exported.shape, exported.shape + exported.rank);
+    std::vector<int64_t> strides(shape.size(), 1);
+    for (size_t axis = shape.size(); axis-- > 1;) {
+        strides[axis - 1] = strides[axis] * shape[axis];
+    }
+    return torch::stable::from_blob(exported.data, shape, strides, device, to_torch(exported.data_type),
+                                    [memory](void*) { kasmina_memory_release(memory, nullptr); });
+}
+
+Tensor state(int64_t layer, int64_t array) {
+    kasmina_memory memory{};
+    kasmina_tensor exported{};
+    exported.struct_size = sizeof(exported);
+    checked([&](kasmina_error** error) {
+        return kasmina_layer_export_array(handle(layer), static_cast<int32_t>(array), &memory, &exported, error);
+    });
+    return adopt(memory, exported);
+}
+
+Tensor bank(int64_t layer, int64_t blueprint, int64_t array) {
+    kasmina_memory memory{};
+    kasmina_tensor exported{};
+    exported.struct_size = sizeof(exported);
+    checked([&](kasmina_error** error) {
+        return kasmina_layer_export_bank(handle(layer), static_cast<uint32_t>(blueprint), static_cast<int32_t>(array),
+                                         &memory, &exported, error);
+    });
+    return adopt(memory, exported);
+}
+
+/// The library trains in its own memory. The banks usually are that memory; under functionalisation they are copies of
+/// it, which are then copied in before and out after.
+void train(const Tensor& x, const std::optional<Tensor>& target, const std::vector<Tensor>& banks, int64_t layer) {
+    const Launch launch(x);
+    const Tensor input = evenly_spaced(x);
+    const std::optional<Tensor> aim = target ? std::optional(evenly_spaced(*target)) : std::nullopt;
+    const Descriptor x_view(input);
+    const std::optional<Descriptor> target_view = aim ? std::optional<Descriptor>(*aim) : std::nullopt;
+    std::vector<std::pair<Tensor, Tensor>> copies;
+    for (size_t i = 0; i < banks.size(); ++i) {
+        Tensor own = bank(layer, static_cast<int64_t>(i), KASMINA_BANK_ARRAY_PARAMETERS);
+        if (own.data_ptr() != banks[i].data_ptr()) {
+            torch::stable::copy_(own, banks[i], true);
+            copies.emplace_back(banks[i], own);
+        }
+    }
+    kasmina_train call{};
+    call.struct_size = sizeof(call);
+    call.x = x_view.get();
+    call.target = target_view ? target_view->get() : nullptr;
+    checked([&](kasmina_error** error) { return kasmina_layer_train(handle(layer), &call, launch.stream(), error); });
+    for (auto& [copy, own] : copies) {
+        torch::stable::copy_(copy, own, true);
+    }
+}
+
+void train_meta(const Tensor&, const std::optional<Tensor>&, const std::vector<Tensor>&, int64_t) {}
+
+void adamw(const Tensor& bank, const Tensor& gradient, int64_t layer, int64_t blueprint, double learning_rate,
+           double beta1, double beta2, double epsilon, double weight_decay) {
+    const Launch launch(bank);
+    const Tensor dense_gradient = torch::stable::contiguous(gradient);
+    const Descriptor bank_view(bank), gradient_view(dense_gradient);
+    kasmina_adamw call{};
+    call.struct_size = sizeof(call);
+    call.blueprint = static_cast<uint32_t>(blueprint);
+    call.parameters = bank_view.get();
+    call.gradient = gradient_view.get();
+    call.learning_rate = learning_rate;
+    call.beta1 = beta1;
+    call.beta2 = beta2;
+    call.epsilon = epsilon;
+    call.weight_decay = weight_decay;
+    checked([&](kasmina_error** error) { return kasmina_layer_adamw(handle(layer), &call, launch.stream(), error); });
+}
+
+void adamw_meta(const Tensor&, const Tensor&, int64_t, int64_t, double, double, double, double, double) {}
+
+} // namespace
+} // namespace kasmina::torch_ops
+
+STABLE_TORCH_LIBRARY(kasmina, library) {
+    library.def("forward(Tensor x, Tensor alpha, Tensor[] banks, Tensor(a!)? telemetry, int layer, "
+                "bool deterministic=False) -> Tensor");
+    library.def("backward(Tensor output_gradient, Tensor x, Tensor alpha, Tensor[] banks, "
+                "Tensor(a!)[] bank_gradients, Tensor(b!)? telemetry, int layer, bool alpha_gradient, "
+                "bool deterministic=False) -> (Tensor, Tensor)");
+    library.def("train_(Tensor x, Tensor? target, Tensor(a!)[] banks, int layer) -> ()");
+    library.def("adamw_(Tensor(a!) bank, Tensor gradient, int layer, int blueprint, float learning_rate, "
+                "float beta1, float beta2, float epsilon, float weight_decay) -> ()");
+    library.def("state(int layer, int array) -> Tensor");
+    library.def("bank(int layer, int blueprint, int array) -> Tensor");
+}
+
+// Both devices run the same functions: the layer knows which one it lives on.
+STABLE_TORCH_LIBRARY_IMPL(kasmina, CPU, library) {
+    library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward));
+    library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward));
+    library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train));
+    library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(kasmina, CUDA, library) {
+    library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward));
+    library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward));
+    library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train));
+    library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(kasmina, Meta, library) {
+    library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward_meta));
+    library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward_meta));
+    library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train_meta));
+    library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw_meta));
+}
+
+STABLE_TORCH_LIBRARY_IMPL(kasmina, CompositeExplicitAutograd, library) {
+    library.impl("state", TORCH_BOX(&kasmina::torch_ops::state));
+    library.impl("bank", TORCH_BOX(&kasmina::torch_ops::bank));
+}

@@ -1,0 +1,153 @@
+// Between torch's tensors and the C ABI: descriptors, errors, and the few tensor operations the operators need.
+// Knows nothing of layers.
+
+#pragma once
+
+#include <kasmina/kasmina.h>
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <array>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace kasmina::torch_ops {
+
+using torch::headeronly::MemoryFormat;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+/// Makes a call of the C ABI, given where its error goes, and throws what it reports; torch makes a RuntimeError of it.
+template <typename Call>
+void checked(Call&& call) {
+    kasmina_error* error = nullptr;
+    if (call(&error) == KASMINA_STATUS_OK) {
+        return;
+    }
+    std::string message = "kasmina: ";
+    message += kasmina_error_message(error);
+    for (size_t i = 0; i < kasmina_error_attachment_count(error); ++i) {
+        message += std::string("\n--- ") + kasmina_error_attachment_name(error, i) + "\n" +
+                   kasmina_error_attachment_text(error, i);
+    }
+    kasmina_error_destroy(error);
+    throw std::runtime_error(message);
+}
+
+struct TypePair {
+    ScalarType torch;
+    kasmina_data_type kasmina;
+};
+
+inline constexpr std::array<TypePair, 12> TYPES{{
+    {ScalarType::Float, KASMINA_DATA_TYPE_F32},
+    {ScalarType::Half, KASMINA_DATA_TYPE_F16},
+    {ScalarType::BFloat16, KASMINA_DATA_TYPE_BF16},
+    {ScalarType::Double, KASMINA_DATA_TYPE_F64},
+    {ScalarType::Int, KASMINA_DATA_TYPE_I32},
+    {ScalarType::Long, KASMINA_DATA_TYPE_I64},
+    {ScalarType::Bool, KASMINA_DATA_TYPE_BOOL},
+    {ScalarType::Char, KASMINA_DATA_TYPE_I8},
+    {ScalarType::Byte, KASMINA_DATA_TYPE_U8},
+    {ScalarType::Short, KASMINA_DATA_TYPE_I16},
+    {ScalarType::UInt16, KASMINA_DATA_TYPE_U16},
+    {ScalarType::UInt32, KASMINA_DATA_TYPE_U32},
+}};
+
+inline kasmina_data_type to_kasmina(ScalarType type) {
+    for (const auto& pair : TYPES) {
+        if (pair.torch == type) {
+            return pair.kasmina;
+        }
+    }
+    throw std::runtime_error(
+        "kasmina: a tensor has an element type that no layer takes; convert it to float32, float64, "
+        "float16 or bfloat16");
+}
+
+inline ScalarType to_torch(int32_t type) {
+    for (const auto& pair : TYPES) {
+        if (pair.kasmina == type) {
+            return pair.torch;
+        }
+    }
+    throw std::runtime_error("kasmina: the library exported the unknown element type " + std::to_string(type));
+}
+
+/// A tensor as the C ABI sees it. Borrows the tensor, so it must not outlive it.
+class Descriptor {
+  public:
+    explicit Descriptor(const Tensor& tensor) {
+        descriptor_.struct_size = sizeof(descriptor_);
+        descriptor_.data = tensor.data_ptr();
+        descriptor_.data_type = to_kasmina(tensor.scalar_type());
+        descriptor_.device_type = tensor.is_cuda() ? KASMINA_DEVICE_TYPE_CUDA : KASMINA_DEVICE_TYPE_CPU;
+        descriptor_.device_index = tensor.is_cuda() ? tensor.get_device_index() : 0;
+        descriptor_.rank = static_cast<int32_t>(tensor.dim());
+        descriptor_.shape = tensor.sizes().data();
+        descriptor_.strides = tensor.strides().data();
+    }
+
+    const kasmina_tensor* get() const { return &descriptor_; }
+
+  private:
+    kasmina_tensor descriptor_{};
+};
+
+/// A list of tensors as the C ABI sees it.
+class Descriptors {
+  public:
+    explicit Descriptors(const std::vector<Tensor>& tensors) {
+        descriptors_.reserve(tensors.size());
+        pointers_.reserve(tensors.size());
+        for (const auto& tensor : tensors) {
+            pointers_.push_back(descriptors_.emplace_back(tensor).get());
+        }
+    }
+    Descriptors(const Descriptors&) = delete;
+    Descriptors& operator=(const Descriptors&) = delete;
+
+    const kasmina_tensor* const* data() const { return pointers_.data(); }
+    size_t size() const { return pointers_.size(); }
+
+  private:
+    std::vector<Descriptor> descriptors_;
+    std::vector<const kasmina_tensor*> pointers_;
+};
+
+/// An uninitialised contiguous tensor of the same shape, type and device. Reads no sizes, so symbolic ones stay
+/// symbolic.
+inline Tensor contiguous_like(const Tensor& tensor) {
+    using torch::stable::detail::from;
+    std::array<StableIValue, 6> stack{from(tensor),       from(std::nullopt),
+                                      from(std::nullopt), from(std::nullopt),
+                                      from(std::nullopt), from(std::optional<MemoryFormat>(MemoryFormat::Contiguous))};
+    TORCH_ERROR_CODE_CHECK(torch_call_dispatcher("aten::empty_like", "", stack.data(), TORCH_ABI_VERSION));
+    return torch::stable::detail::to<Tensor>(stack[0]);
+}
+
+/// The tensor itself if its channels (the last dimension) are adjacent and its rows are spaced evenly, so that the
+/// library can walk it where it lies; otherwise a contiguous copy.
+inline Tensor evenly_spaced(const Tensor& tensor) {
+    const auto sizes = tensor.sizes();
+    const auto strides = tensor.strides();
+    const auto last = static_cast<int64_t>(sizes.size()) - 1;
+    if (last < 0 || tensor.numel() == 0) {
+        return tensor;
+    }
+    bool walkable = strides[last] == 1 || sizes[last] == 1;
+    int64_t next = -1; // what the stride of the dimension further out must be
+    for (int64_t axis = last - 1; axis >= 0 && walkable; --axis) {
+        if (sizes[axis] == 1) {
+            continue;
+        }
+        walkable = next < 0 || strides[axis] == next;
+        next = strides[axis] * sizes[axis];
+    }
+    return walkable ? tensor : torch::stable::contiguous(tensor);
+}
+
+} // namespace kasmina::torch_ops
