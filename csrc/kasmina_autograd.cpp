@@ -19,6 +19,7 @@
 #include <torch/csrc/autograd/graph_task.h>
 #include <torch/csrc/autograd/saved_variable.h>
 #include <torch/library.h>
+#include <torch/version.h>
 
 #include <mutex>
 
@@ -190,4 +191,9 @@ TORCH_LIBRARY_IMPL(kasmina, Autograd, library) {
     library.impl("backward", backward);
     library.impl("train_", train);
     library.impl("adamw_", adamw);
+}
+
+/// The version of torch this was built against, for a loader to compare with the one that runs.
+extern "C" __attribute__((visibility("default"))) const char* kasmina_autograd_torch_version() {
+    return TORCH_VERSION;
 }

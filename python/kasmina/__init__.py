@@ -1,0 +1,23 @@
+"""Lets a neural network grow while it trains.
+
+`Layer` goes behind any layer of a model. Its channels are cut into chunks, and each chunk has a seed that can be given a
+`Blueprint`, trains it in isolation, blends it into the network, and keeps or drops it. `AdamW` updates the parameters of
+seeds; `split_parameters` says which of a model's parameters these are.
+"""
+
+from ._native import Error, statistics
+from .blueprint import Blueprint
+from .layer import Action, Command, Layer, Lifecycle
+from .optimizer import AdamW, split_parameters
+
+__all__ = [
+    "Action",
+    "AdamW",
+    "Blueprint",
+    "Command",
+    "Error",
+    "Layer",
+    "Lifecycle",
+    "split_parameters",
+    "statistics",
+]
