@@ -182,7 +182,7 @@ impl DiskCache {
         usage.bytes += written;
         usage.writes += 1;
         let fits = usage.entries <= self.limits.entries && usage.bytes <= self.limits.bytes;
-        if measured && fits && usage.writes % WRITES_BETWEEN_MEASUREMENTS != 0 {
+        if measured && fits && !usage.writes.is_multiple_of(WRITES_BETWEEN_MEASUREMENTS) {
             return;
         }
         match self.trim() {

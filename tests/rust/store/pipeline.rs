@@ -18,6 +18,7 @@ pub struct Fake {
 /// Chunk widths with a meaning.
 const FAILS: usize = 1001;
 const PANICS: usize = 1002;
+pub const SLOW: usize = 1003;
 const NO_COMPILER: u32 = 70;
 
 impl Fake {
@@ -50,6 +51,10 @@ impl Compiler for Fake {
         match class.chunk {
             FAILS => Err(kasmina::error!(CompileFailed, "line 1").attach("compiler log", "the log")),
             PANICS => panic!("chunk {PANICS}"),
+            SLOW => {
+                std::thread::sleep(std::time::Duration::from_millis(2300));
+                Ok(machine_code(class))
+            }
             _ => Ok(machine_code(class)),
         }
     }

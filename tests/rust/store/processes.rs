@@ -1,7 +1,7 @@
 //! What takes a process of its own: several at one directory, a killed one, another user, a full disk, the environment.
 //! The test binary runs itself; `child` is the other side.
 
-use crate::pipeline::{Fake, machine_code};
+use crate::pipeline::{Fake, SLOW, machine_code};
 use crate::samples::{class, key};
 use kasmina::compile::{Architecture, Pipeline};
 use kasmina::store::{DiskCache, DiskLimits, MemoryCache};
@@ -39,6 +39,11 @@ fn child() {
             println!("directory {:?}", disk.as_ref().map(DiskCache::directory));
             let pipeline = Pipeline::new(MemoryCache::new(10, 1 << 20), disk, Fake::default());
             println!("origin {:?}", pipeline.compile(class(64), Architecture::Cpu).unwrap().origin);
+        }
+        "slow compile" => {
+            log::set_max_level(log::LevelFilter::Info);
+            let pipeline = Pipeline::new(MemoryCache::new(10, 1 << 20), None, Fake::default());
+            println!("origin {:?}", pipeline.compile(class(SLOW), Architecture::Cpu).unwrap().origin);
         }
         other => panic!("no scenario {other}"),
     }
@@ -215,6 +220,15 @@ fn the_cache_can_be_turned_off_and_no_directory_appears() {
         }
     }
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_log_says_what_is_compiled_and_what_takes_long() {
+    let lines = answer(command(&this_program(), "slow compile", &[]));
+    let name = format!("Forward f32 chunk {SLOW} programs 1 for cpu");
+    assert!(lines[0].starts_with(&format!("log still compiling {name} after 2 s")), "{lines:?}");
+    assert!(lines[1].starts_with(&format!("log compiled {name} in 2.")), "{lines:?}");
+    assert_eq!(lines[2..], ["origin Compiled"]);
 }
 
 #[test]
