@@ -83,7 +83,8 @@ fn command(program: &Path, scenario: &str, environment: &[(&str, &Path)]) -> Com
     let mut command = Command::new(program);
     command.args(["processes::child", "--exact", "--ignored", "--nocapture"]).env_clear();
     command.env("SCENARIO", scenario).envs(environment.iter().copied());
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Should a relative path be taken for a place, it is a temporary one.
+    command.current_dir(std::env::temp_dir()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -177,7 +178,11 @@ fn a_full_disk_leaves_nothing_half_written() {
     let mut arguments = vec!["-c".into(), limited.into(), "sh".into(), this_program().into_os_string()];
     arguments.extend(shell.get_args().map(ToOwned::to_owned));
     let mut limited = Command::new("/bin/sh");
-    limited.args(arguments).env_clear().envs(shell.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    limited
+        .args(arguments)
+        .current_dir(std::env::temp_dir())
+        .env_clear()
+        .envs(shell.get_envs().filter_map(|(name, value)| Some((name, value?))));
     shell = limited;
     let lines = answer(shell);
     assert!(lines.iter().any(|line| line.starts_with("log cannot write")), "{lines:?}");
