@@ -17,14 +17,20 @@
 // What kasmina_get_api gives.
 typedef struct kasmina_api kasmina_api;
 
+// The version of the notation that this library reads and writes.
+#define IR_VERSION 1
+
 // The version of this ABI: functions and fields are only ever added to it.
 #define KASMINA_ABI_VERSION 1
 
 // Flag: two calls on the same inputs give the same bits.
 #define KASMINA_DETERMINISTIC 1
 
+// Flag: nothing is added to telemetry.
+#define KASMINA_NO_TELEMETRY 2
+
 // Flag of kasmina_layer_prepare: the gradient of alpha will be asked for.
-#define KASMINA_ALPHA_GRADIENT 2
+#define KASMINA_ALPHA_GRADIENT 4
 
 // What went wrong, as a number that never changes its meaning: banded by domain and never reused.
 //
@@ -90,6 +96,84 @@ enum kasmina_status
 typedef enum kasmina_status kasmina_status;
 #else
 typedef int32_t kasmina_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// The state of a seed. The numbers are part of the C ABI and of what kernels read.
+enum kasmina_lifecycle
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int8_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Identity; only watches its chunk.
+    KASMINA_LIFECYCLE_DORMANT = 0,
+    // Identity; has a blueprint, waits for its kernel and for a place to train.
+    KASMINA_LIFECYCLE_GERMINATED = 1,
+    // Identity; its blueprint trains in isolation.
+    KASMINA_LIFECYCLE_TRAINING = 2,
+    // Blends in, alpha rising, trained on the main loss.
+    KASMINA_LIFECYCLE_GRAFTING = 3,
+    // Blended at the reached alpha, parameters frozen.
+    KASMINA_LIFECYCLE_STABILIZATION = 4,
+    // As before, while its effect on validation is measured.
+    KASMINA_LIFECYCLE_EVALUATING = 5,
+    // Blended and trained on the main loss.
+    KASMINA_LIFECYCLE_FINE_TUNING = 6,
+    // Blended for good, frozen.
+    KASMINA_LIFECYCLE_FOSSILIZED = 7,
+    // Identity; under embargo.
+    KASMINA_LIFECYCLE_CULLED = 8,
+    // Identity; given up before it was grafted.
+    KASMINA_LIFECYCLE_CANCELLED = 9,
+    // Identity; taken out in an emergency.
+    KASMINA_LIFECYCLE_ROLLED_BACK = 10,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kasmina_lifecycle kasmina_lifecycle;
+#else
+typedef int8_t kasmina_lifecycle;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// What a controller can ask of a seed. The numbers are part of the C ABI.
+enum kasmina_action
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // DORMANT to GERMINATED: takes a slot of the blueprint's bank.
+    KASMINA_ACTION_GERMINATE = 1,
+    // GERMINATED or TRAINING to CANCELLED.
+    KASMINA_ACTION_CANCEL = 2,
+    // GERMINATED to TRAINING.
+    KASMINA_ACTION_START_TRAINING = 3,
+    // TRAINING to GRAFTING.
+    KASMINA_ACTION_START_GRAFTING = 4,
+    // GRAFTING to STABILIZATION.
+    KASMINA_ACTION_STABILISE = 5,
+    // STABILIZATION to EVALUATING.
+    KASMINA_ACTION_EVALUATE = 6,
+    // EVALUATING to FINE_TUNING.
+    KASMINA_ACTION_FINE_TUNE = 7,
+    // FINE_TUNING to FOSSILIZED.
+    KASMINA_ACTION_FOSSILISE = 8,
+    // TRAINING, EVALUATING or FINE_TUNING to CULLED.
+    KASMINA_ACTION_CULL = 9,
+    // CULLED (after the embargo), CANCELLED or ROLLED_BACK to DORMANT: nothing of the seed is left.
+    KASMINA_ACTION_RESET = 10,
+    // TRAINING to FINE_TUNING to ROLLED_BACK. As a command it waits for the epoch's end like the others.
+    KASMINA_ACTION_ROLL_BACK = 11,
+    // Holds the alpha of a GRAFTING seed where it is.
+    KASMINA_ACTION_PAUSE = 12,
+    // Lets it rise again.
+    KASMINA_ACTION_RESUME = 13,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kasmina_action kasmina_action;
+#else
+typedef int32_t kasmina_action;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -210,6 +294,8 @@ enum kasmina_layer_array
     KASMINA_LAYER_ARRAY_TELEMETRY = 10,
     // `[seeds, 2]` f64: sum of the isolated training losses, and how many there were.
     KASMINA_LAYER_ARRAY_LOSS = 11,
+    // `[seeds]` u32: how often the seed has germinated.
+    KASMINA_LAYER_ARRAY_GERMINATIONS = 12,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -264,6 +350,10 @@ typedef struct {
     uint64_t disk_hits;
     // Compiles that failed.
     uint64_t failed;
+    // Compiles that wait or run now.
+    uint64_t waiting;
+    // Times the disk cache could not be read or written.
+    uint64_t disk_errors;
     // Seconds spent compiling, over all threads.
     double compile_seconds;
 } kasmina_statistics;
@@ -322,6 +412,8 @@ typedef struct {
     int32_t parameter_type;
     // How many blueprints were added.
     uint32_t blueprint_count;
+    // Epochs that have ended.
+    uint64_t epoch;
 } kasmina_layer_info;
 
 // A command to one seed.
@@ -381,17 +473,17 @@ typedef struct {
     size_t struct_size;
     // `[..., hidden]` f32, f16, bf16 or f64; its channels adjacent, its rows evenly spaced.
     const kasmina_tensor *x;
-    // As x, and of as many rows; written. May be x itself.
+    // As x, and of as many rows; written. Must not overlap x.
     const kasmina_tensor *y;
     // `[seeds]` f32 instead of the layer's own alphas, or NULL.
     const kasmina_tensor *alpha;
-    // One `[capacity, size]` tensor per blueprint instead of the layer's own banks, or NULL.
+    // One dense `[capacity, size]` tensor of the parameter type per blueprint instead of the layer's own banks, or NULL.
     const kasmina_tensor *const *banks;
     // How many banks are given.
     size_t bank_count;
     // `[seeds, 10]` f64 to add telemetry to instead of the layer's own, or NULL.
     const kasmina_tensor *telemetry;
-    // KASMINA_DETERMINISTIC or 0.
+    // KASMINA_DETERMINISTIC, KASMINA_NO_TELEMETRY, both or 0.
     uint32_t flags;
     // Must be 0.
     uint32_t reserved;
@@ -405,7 +497,7 @@ typedef struct {
     const kasmina_tensor *x;
     // Gradient of the loss with respect to y; as x.
     const kasmina_tensor *output_gradient;
-    // Gradient with respect to x; as x; written. May be output_gradient itself.
+    // Gradient with respect to x; as x; written. Must not overlap the others.
     const kasmina_tensor *input_gradient;
     // As in kasmina_forward.
     const kasmina_tensor *alpha;
@@ -413,7 +505,8 @@ typedef struct {
     const kasmina_tensor *const *banks;
     // How many banks are given.
     size_t bank_count;
-    // One `[capacity, size]` tensor per blueprint, added to.
+    // One dense `[capacity, size]` tensor of the parameter type per blueprint, added to. NULL if there are no
+    // blueprints.
     const kasmina_tensor *const *bank_gradients;
     // How many bank gradients are given: as many as there are blueprints.
     size_t bank_gradient_count;
@@ -421,7 +514,7 @@ typedef struct {
     const kasmina_tensor *alpha_gradient;
     // As in kasmina_forward.
     const kasmina_tensor *telemetry;
-    // KASMINA_DETERMINISTIC or 0.
+    // KASMINA_DETERMINISTIC, KASMINA_NO_TELEMETRY, both or 0.
     uint32_t flags;
     // Must be 0.
     uint32_t reserved;
@@ -435,7 +528,7 @@ typedef struct {
     const kasmina_tensor *x;
     // What blueprints learn to compute from x; as x. NULL means x itself.
     const kasmina_tensor *target;
-    // KASMINA_DETERMINISTIC or 0.
+    // Must be 0.
     uint32_t flags;
     // Must be 0.
     uint32_t reserved;
@@ -466,6 +559,12 @@ typedef struct {
 } kasmina_adamw;
 
 
+
+// Every state, in the order of the numbers.
+#define kasmina_lifecycle_ALL { kasmina_lifecycle_Dormant, kasmina_lifecycle_Germinated, kasmina_lifecycle_Training, kasmina_lifecycle_Grafting, kasmina_lifecycle_Stabilization, kasmina_lifecycle_Evaluating, kasmina_lifecycle_FineTuning, kasmina_lifecycle_Fossilized, kasmina_lifecycle_Culled, kasmina_lifecycle_Cancelled, kasmina_lifecycle_RolledBack, }
+
+// Every action, in the order of the numbers.
+#define kasmina_action_ALL { kasmina_action_Germinate, kasmina_action_Cancel, kasmina_action_StartTraining, kasmina_action_StartGrafting, kasmina_action_Stabilise, kasmina_action_Evaluate, kasmina_action_FineTune, kasmina_action_Fossilise, kasmina_action_Cull, kasmina_action_Reset, kasmina_action_RollBack, kasmina_action_Pause, kasmina_action_Resume, }
 
 #ifdef __cplusplus
 extern "C" {
@@ -576,53 +675,66 @@ kasmina_status kasmina_layer_add_blueprint(kasmina_layer layer,
                                            uint32_t *index,
                                            kasmina_error **error);
 
-// Compiles and loads now what the layer needs for tensors of a type, so that a CUDA graph capture that follows finds
-// everything. `flags` may be KASMINA_ALPHA_GRADIENT. Waits for the compiler.
+// Compiles and loads now what the layer needs for tensors of a type (a kasmina_data_type), so that a CUDA graph capture
+// that follows finds everything. `flags` may be KASMINA_ALPHA_GRADIENT. Waits for the compiler.
 kasmina_status kasmina_layer_prepare(kasmina_layer layer,
                                      int32_t data_type,
                                      uint32_t flags,
                                      kasmina_error **error);
 
-// The layer's health report as JSON. Waits for the device. The caller destroys the bytes.
+// The seeds' state as the host keeps it: `[seeds, 4]` int32_t of lifecycle (a kasmina_lifecycle), blueprint (-1 for
+// none), epochs in this state, and strategy. Waits for nothing. The caller destroys the bytes.
+kasmina_status kasmina_layer_state(kasmina_layer layer,
+                                   kasmina_bytes **state,
+                                   kasmina_error **error);
+
+// The layer's health report as JSON, as of the last epoch's end. The caller destroys the bytes.
 kasmina_status kasmina_layer_report(kasmina_layer layer, kasmina_bytes **report, kasmina_error **error);
 
-// Writes a checkpoint of the layer to a file, atomically. Waits for the device.
-kasmina_status kasmina_layer_save(kasmina_layer layer, const char *path, kasmina_error **error);
+// Ends a layer's handle. Memory that was exported from it lives on until it is released. Allowed after
+// kasmina_shutdown.
+kasmina_status kasmina_layer_destroy(kasmina_layer layer, kasmina_error **error);
 
-// Makes a layer from a checkpoint file, on the given device. The caller destroys it.
+// Writes a checkpoint of the layer to a file, after all work on the stream. A file that was there before is replaced at
+// once or not at all.
+kasmina_status kasmina_layer_save(kasmina_layer layer,
+                                  const char *path,
+                                  void *stream,
+                                  kasmina_error **error);
+
+// Makes a layer from a checkpoint file, on the given device (a kasmina_device_type and an ordinal). The caller destroys
+// it.
 kasmina_status kasmina_layer_load(const char *path,
                                   int32_t device_type,
                                   int32_t device_index,
                                   kasmina_layer *layer,
                                   kasmina_error **error);
 
-// A checkpoint of the layer, as kasmina_layer_save writes it. Waits for the device. The caller destroys the bytes.
+// A checkpoint of the layer, as kasmina_layer_save writes it, after all work on the stream. The caller destroys the
+// bytes.
 kasmina_status kasmina_layer_to_bytes(kasmina_layer layer,
+                                      void *stream,
                                       kasmina_bytes **bytes,
                                       kasmina_error **error);
 
-// Makes a layer from a checkpoint, which may come from anywhere: damaged bytes are an error. The caller destroys the
-// layer.
-kasmina_status kasmina_layer_from_bytes(const uint8_t *data,
+// Makes a layer from a checkpoint, which may come from anywhere: damaged bytes are an error. Otherwise as
+// kasmina_layer_load.
+kasmina_status kasmina_layer_from_bytes(const char *data,
                                         size_t length,
                                         int32_t device_type,
                                         int32_t device_index,
                                         kasmina_layer *layer,
                                         kasmina_error **error);
 
-// Ends a layer's handle. Memory that was exported from it lives on until it is released. Allowed after
-// kasmina_shutdown.
-kasmina_status kasmina_layer_destroy(kasmina_layer layer, kasmina_error **error);
-
 // Checks commands against the transition table and the gates, and queues them all or none; they take effect together at
-// the next kasmina_layer_end_epoch.
+// the next kasmina_layer_end_epoch. All commands have the same `struct_size`.
 kasmina_status kasmina_layer_submit(kasmina_layer layer,
                                     const kasmina_command *commands,
                                     size_t count,
                                     kasmina_error **error);
 
-// Ends an epoch: applies queued commands, moves alphas on, checks the state arrays. Waits for the stream. What happened
-// goes to `summary` as JSON if that is not NULL; the caller destroys the bytes.
+// Ends an epoch: reads telemetry, moves alphas on, applies the queued commands, checks the state arrays. Waits for the
+// stream. What happened goes to `summary` as JSON if that is not NULL; the caller destroys the bytes.
 kasmina_status kasmina_layer_end_epoch(kasmina_layer layer,
                                        void *stream,
                                        kasmina_bytes **summary,
@@ -638,7 +750,7 @@ kasmina_status kasmina_layer_roll_back(kasmina_layer layer,
 
 // Exports an array of the layer's state; `array` is a kasmina_layer_array. The caller sets `struct_size` of `tensor`
 // and releases `memory`; the tensor's pointers are valid until then. To be read only; on a CUDA device it lies in device
-// memory and kernels in flight may change it.
+// memory, and kernels in flight may change it.
 kasmina_status kasmina_layer_export_array(kasmina_layer layer,
                                           int32_t array,
                                           kasmina_memory *memory,
@@ -654,8 +766,11 @@ kasmina_status kasmina_layer_export_bank(kasmina_layer layer,
                                          kasmina_tensor *tensor,
                                          kasmina_error **error);
 
-// Makes another hold on the same memory, to be released on its own.
-kasmina_status kasmina_memory_retain(kasmina_memory memory, kasmina_memory *retained, kasmina_error **error);
+// Makes another hold on the same memory, to be released on its own. A tensor that came with the first one is valid
+// until both are released.
+kasmina_status kasmina_memory_retain(kasmina_memory memory,
+                                     kasmina_memory *retained,
+                                     kasmina_error **error);
 
 // Releases a hold. Memory that has no hold and no layer any more is freed. Allowed after kasmina_shutdown.
 kasmina_status kasmina_memory_release(kasmina_memory memory, kasmina_error **error);
@@ -675,7 +790,7 @@ kasmina_status kasmina_layer_backward(kasmina_layer layer,
                                       kasmina_error **error);
 
 // One step of isolated training of all seeds in TRAINING: loss, gradient and AdamW; returns at once when there are
-// none. Streams as in kasmina_layer_forward.
+// none. Touches nothing of the host's network. Streams as in kasmina_layer_forward.
 kasmina_status kasmina_layer_train(kasmina_layer layer,
                                    const kasmina_train *train,
                                    void *stream,
@@ -722,11 +837,12 @@ struct kasmina_api {
     kasmina_status (*layer_get_info)(kasmina_layer layer, kasmina_layer_info *info, kasmina_error **error);
     kasmina_status (*layer_add_blueprint)(kasmina_layer layer, kasmina_blueprint blueprint, uint64_t capacity, uint32_t *index, kasmina_error **error);
     kasmina_status (*layer_prepare)(kasmina_layer layer, int32_t data_type, uint32_t flags, kasmina_error **error);
+    kasmina_status (*layer_state)(kasmina_layer layer, kasmina_bytes **state, kasmina_error **error);
     kasmina_status (*layer_report)(kasmina_layer layer, kasmina_bytes **report, kasmina_error **error);
-    kasmina_status (*layer_save)(kasmina_layer layer, const char *path, kasmina_error **error);
+    kasmina_status (*layer_save)(kasmina_layer layer, const char *path, void *stream, kasmina_error **error);
     kasmina_status (*layer_load)(const char *path, int32_t device_type, int32_t device_index, kasmina_layer *layer, kasmina_error **error);
-    kasmina_status (*layer_to_bytes)(kasmina_layer layer, kasmina_bytes **bytes, kasmina_error **error);
-    kasmina_status (*layer_from_bytes)(const uint8_t *data, size_t length, int32_t device_type, int32_t device_index, kasmina_layer *layer, kasmina_error **error);
+    kasmina_status (*layer_to_bytes)(kasmina_layer layer, void *stream, kasmina_bytes **bytes, kasmina_error **error);
+    kasmina_status (*layer_from_bytes)(const char *data, size_t length, int32_t device_type, int32_t device_index, kasmina_layer *layer, kasmina_error **error);
     kasmina_status (*layer_destroy)(kasmina_layer layer, kasmina_error **error);
     kasmina_status (*layer_submit)(kasmina_layer layer, const kasmina_command *commands, size_t count, kasmina_error **error);
     kasmina_status (*layer_end_epoch)(kasmina_layer layer, void *stream, kasmina_bytes **summary, kasmina_error **error);

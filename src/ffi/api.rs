@@ -48,6 +48,7 @@ table! {
     kasmina_layer_get_info
     kasmina_layer_add_blueprint
     kasmina_layer_prepare
+    kasmina_layer_state
     kasmina_layer_report
     kasmina_layer_save
     kasmina_layer_load

@@ -1,12 +1,12 @@
 //! Blueprints: made from JSON or from the library, and asked about.
 
-use super::boundary::call;
+use super::boundary::{call_for, destroy};
 use super::convert;
 use super::error::kasmina_error;
 use super::handle::{Kind, Slab};
 use super::kasmina_bytes;
+use crate::Status;
 use crate::graph::{self, Attributes, Blueprint};
-use crate::{Status, error};
 use std::ffi::c_char;
 
 /// A blueprint: what a seed computes. Immutable; any thread may use it at any time. 0 is no blueprint.
@@ -29,14 +29,10 @@ pub unsafe extern "C" fn kasmina_blueprint_from_json(
     blueprint: *mut kasmina_blueprint,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_blueprint_from_json", error, || {
-        let blueprint = convert::out(blueprint, "blueprint")?;
+    call_for("kasmina_blueprint_from_json", (blueprint, "blueprint"), error, || {
         // SAFETY: the caller promises `length` bytes.
         let json = unsafe { convert::slice(json.cast::<u8>(), length, "json") }?;
-        let id = BLUEPRINTS.insert(Blueprint::from_json(json)?)?;
-        // SAFETY: checked above.
-        unsafe { convert::give(blueprint, kasmina_blueprint { id }) };
-        Ok(())
+        Ok(kasmina_blueprint { id: BLUEPRINTS.insert(Blueprint::from_json(json)?)? })
     })
 }
 
@@ -50,16 +46,13 @@ pub unsafe extern "C" fn kasmina_blueprint_from_library(
     blueprint: *mut kasmina_blueprint,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_blueprint_from_library", error, || {
-        let blueprint = convert::out(blueprint, "blueprint")?;
+    call_for("kasmina_blueprint_from_library", (blueprint, "blueprint"), error, || {
         // SAFETY: the caller promises text or null.
         let name = unsafe { convert::text(name, "name") }?;
         // SAFETY: as above.
         let attributes: Attributes = unsafe { convert::json(attributes, "attributes") }?;
-        let id = BLUEPRINTS.insert(graph::library(name, convert::size(chunk, "chunk")?, &attributes)?)?;
-        // SAFETY: checked above.
-        unsafe { convert::give(blueprint, kasmina_blueprint { id }) };
-        Ok(())
+        let blueprint = graph::library(name, convert::size(chunk, "chunk")?, &attributes)?;
+        Ok(kasmina_blueprint { id: BLUEPRINTS.insert(blueprint)? })
     })
 }
 
@@ -70,10 +63,8 @@ pub unsafe extern "C" fn kasmina_blueprint_to_json(
     json: *mut *mut kasmina_bytes,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_blueprint_to_json", error, || {
-        let json = convert::out(json, "json")?;
-        let _ = json;
-        BLUEPRINTS.read(blueprint.id, |_| Err(error!(Unsupported, "blueprints cannot be written yet")))
+    call_for("kasmina_blueprint_to_json", (json, "json"), error, || {
+        BLUEPRINTS.read(blueprint.id, |blueprint| Ok(kasmina_bytes::owned(blueprint.to_json()?.into())))
     })
 }
 
@@ -85,10 +76,8 @@ pub unsafe extern "C" fn kasmina_blueprint_hash(
     hash: *mut u8,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_blueprint_hash", error, || {
-        let hash = convert::out(hash.cast::<[u8; 32]>(), "hash")?;
-        let _ = hash;
-        BLUEPRINTS.read(blueprint.id, |_| Err(error!(Unsupported, "blueprints cannot be hashed yet")))
+    call_for("kasmina_blueprint_hash", (hash.cast::<[u8; 32]>(), "hash"), error, || {
+        BLUEPRINTS.read(blueprint.id, |blueprint| Ok(blueprint.hash()))
     })
 }
 
@@ -99,12 +88,8 @@ pub unsafe extern "C" fn kasmina_blueprint_chunk(
     chunk: *mut u64,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_blueprint_chunk", error, || {
-        let chunk = convert::out(chunk, "chunk")?;
-        let found = BLUEPRINTS.read(blueprint.id, |blueprint| Ok(blueprint.chunk as u64))?;
-        // SAFETY: checked above.
-        unsafe { convert::give(chunk, found) };
-        Ok(())
+    call_for("kasmina_blueprint_chunk", (chunk, "chunk"), error, || {
+        BLUEPRINTS.read(blueprint.id, |blueprint| Ok(blueprint.chunk as u64))
     })
 }
 
@@ -115,12 +100,8 @@ pub unsafe extern "C" fn kasmina_blueprint_parameter_count(
     count: *mut u64,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_blueprint_parameter_count", error, || {
-        let count = convert::out(count, "count")?;
-        let found = BLUEPRINTS.read(blueprint.id, |blueprint| Ok(blueprint.parameter_count() as u64))?;
-        // SAFETY: checked above.
-        unsafe { convert::give(count, found) };
-        Ok(())
+    call_for("kasmina_blueprint_parameter_count", (count, "count"), error, || {
+        BLUEPRINTS.read(blueprint.id, |blueprint| Ok(blueprint.parameter_count() as u64))
     })
 }
 
@@ -130,5 +111,5 @@ pub unsafe extern "C" fn kasmina_blueprint_destroy(
     blueprint: kasmina_blueprint,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    super::boundary::destroy("kasmina_blueprint_destroy", error, &BLUEPRINTS, blueprint.id)
+    destroy("kasmina_blueprint_destroy", error, &BLUEPRINTS, blueprint.id)
 }

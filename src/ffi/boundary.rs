@@ -1,8 +1,10 @@
 //! The wall that no panic passes: every exported function that can fail runs inside [`call`].
 //!
 //! It turns the result into a status and an error object, refuses calls after `kasmina_shutdown`, and delivers log
-//! messages when no lock is held any more.
+//! messages when no lock is held any more. The raw pointers it takes are those of the exported function's own caller,
+//! who promises that they can be written if they are not null.
 
+use super::convert;
 use super::error::{kasmina_error, raise};
 use super::handle::Slab;
 use crate::{Error, Result, Status};
@@ -31,6 +33,22 @@ pub fn call(function: &'static str, error: *mut *mut kasmina_error, body: impl F
             crate::fail!(InvalidHandle, "{function} was called after kasmina_shutdown; call shutdown last");
         }
         body()
+    })
+}
+
+/// The same for a function with a result, which goes to `result`, named `name`, if the body succeeds.
+pub fn call_for<T>(
+    function: &'static str,
+    (result, name): (*mut T, &str),
+    error: *mut *mut kasmina_error,
+    body: impl FnOnce() -> Result<T>,
+) -> Status {
+    call(function, error, || {
+        convert::check(result, name)?;
+        let value = body()?;
+        // SAFETY: not null and aligned by the check; the caller promises that it can be written.
+        unsafe { result.write(value) };
+        Ok(())
     })
 }
 

@@ -1,23 +1,24 @@
 //! Text and bytes that a call gives out: the one way variable-length results leave the library.
 
-use super::convert;
-use crate::Result;
+use crate::{Result, error};
 use std::ffi::c_char;
 
 /// Bytes or UTF-8 text that a call gave out. The caller owns it and frees it with kasmina_bytes_destroy. Reading it from
 /// several threads is safe.
 pub struct kasmina_bytes(Vec<u8>);
 
-/// Gives bytes to the caller.
-///
-/// # Safety
-/// `out` was checked by [`convert::out`].
-pub unsafe fn give(out: *mut *mut kasmina_bytes, mut bytes: Vec<u8>) -> Result<()> {
-    bytes.push(0);
-    let object = Box::into_raw(Box::new(kasmina_bytes(bytes)));
-    // SAFETY: the caller of this function has checked it.
-    unsafe { convert::give(out, object) };
-    Ok(())
+impl kasmina_bytes {
+    /// Bytes for the caller to own.
+    pub(super) fn owned(mut bytes: Vec<u8>) -> *mut kasmina_bytes {
+        bytes.push(0);
+        Box::into_raw(Box::new(kasmina_bytes(bytes)))
+    }
+
+    /// A value as JSON text for the caller to own.
+    pub(super) fn json(value: &impl serde::Serialize) -> Result<*mut kasmina_bytes> {
+        let text = serde_json::to_vec(value).map_err(|cause| error!(Unsupported, "no JSON").caused_by(cause))?;
+        Ok(Self::owned(text))
+    }
 }
 
 /// The first byte; NULL of NULL. A zero byte follows the last one, so text can be read as a C string. Lives as long as
@@ -39,7 +40,7 @@ pub unsafe extern "C" fn kasmina_bytes_length(bytes: *const kasmina_bytes) -> us
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_bytes_destroy(bytes: *mut kasmina_bytes) {
     if !bytes.is_null() {
-        // SAFETY: it came from Box::into_raw in `give`, and the caller gives it back once.
+        // SAFETY: it came from Box::into_raw in `owned`, and the caller gives it back once.
         drop(unsafe { Box::from_raw(bytes) });
     }
 }

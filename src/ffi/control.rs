@@ -1,11 +1,12 @@
 //! What changes a layer's seeds: commands, epoch ends, rollback.
 
-use super::boundary::call;
-use super::convert::Growing;
+use super::boundary::{call, call_for};
+use super::convert::{self, Growing};
 use super::error::kasmina_error;
-use super::layer::unsupported;
+use super::layer::LAYERS;
 use super::{kasmina_bytes, kasmina_layer};
-use crate::Status;
+use crate::layer::{Action, Command, Evidence};
+use crate::{Result, Status, error};
 use std::ffi::{c_char, c_void};
 
 /// A command to one seed.
@@ -41,7 +42,7 @@ unsafe impl Growing for kasmina_command {
 }
 
 /// Checks commands against the transition table and the gates, and queues them all or none; they take effect together at
-/// the next kasmina_layer_end_epoch.
+/// the next kasmina_layer_end_epoch. All commands have the same `struct_size`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_layer_submit(
     layer: kasmina_layer,
@@ -50,13 +51,37 @@ pub unsafe extern "C" fn kasmina_layer_submit(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_layer_submit", error, || {
-        let _ = (layer, commands, count);
-        unsupported()
+        // SAFETY: the caller promises `count` structs of the size that their struct_size says.
+        let commands = unsafe { convert::read_array(commands, count) }?;
+        let commands = commands.iter().map(|given| {
+            // SAFETY: the caller promises text or null.
+            let reason = unsafe { convert::optional_text(given.reason, "reason") }?;
+            command(given, reason.unwrap_or_default())
+        });
+        let commands = commands.collect::<Result<Vec<_>>>()?;
+        LAYERS.write(layer.id, |layer| layer.submit(&commands))
     })
 }
 
-/// Ends an epoch: applies queued commands, moves alphas on, checks the state arrays. Waits for the stream. What happened
-/// goes to `summary` as JSON if that is not NULL; the caller destroys the bytes.
+fn command(given: &kasmina_command, reason: &str) -> Result<Command> {
+    let action = Action::from_number(given.action);
+    Ok(Command {
+        seed: given.seed,
+        action: action.ok_or_else(|| error!(InvalidArgument, "{} is no kasmina_action", given.action))?,
+        blueprint: given.blueprint,
+        strategy: given.strategy,
+        evidence: Evidence {
+            validation_delta: given.validation_delta,
+            stability: given.stability,
+            improvement: given.improvement,
+            error_rate: given.error_rate,
+        },
+        reason: reason.to_owned(),
+    })
+}
+
+/// Ends an epoch: reads telemetry, moves alphas on, applies the queued commands, checks the state arrays. Waits for the
+/// stream. What happened goes to `summary` as JSON if that is not NULL; the caller destroys the bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_layer_end_epoch(
     layer: kasmina_layer,
@@ -64,10 +89,11 @@ pub unsafe extern "C" fn kasmina_layer_end_epoch(
     summary: *mut *mut kasmina_bytes,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_layer_end_epoch", error, || {
-        let _ = (layer, stream, summary);
-        unsupported()
-    })
+    let end = || LAYERS.write(layer.id, |layer| layer.end_epoch(convert::stream(stream)));
+    if summary.is_null() {
+        return call("kasmina_layer_end_epoch", error, || end().map(drop));
+    }
+    call_for("kasmina_layer_end_epoch", (summary, "summary"), error, || kasmina_bytes::json(&end()?))
 }
 
 /// Takes a seed out of the network at once: the next forward passes its chunk through. Always permitted from TRAINING to
@@ -81,7 +107,8 @@ pub unsafe extern "C" fn kasmina_layer_roll_back(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_layer_roll_back", error, || {
-        let _ = (layer, seed, reason, stream);
-        unsupported()
+        // SAFETY: the caller promises text or null.
+        let reason = unsafe { convert::optional_text(reason, "reason") }?.unwrap_or_default();
+        LAYERS.write(layer.id, |layer| layer.roll_back(seed, reason, convert::stream(stream)).map(drop))
     })
 }

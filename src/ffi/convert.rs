@@ -23,14 +23,8 @@ const LARGEST_STRUCT: usize = 4096;
 /// Reads a struct of whatever version of the header the caller was compiled with: what it lacks is zero, and what this
 /// version does not know must be zero.
 pub unsafe fn read<T: Growing>(pointer: *const T) -> Result<T> {
-    let name = T::NAME;
-    check(pointer, name)?;
-    // SAFETY: the caller promises at least the struct_size at the start; not null and aligned by the check.
-    let size = unsafe { pointer.cast::<usize>().read() };
-    const { assert!(T::SMALLEST <= size_of::<T>()) };
-    if size < T::SMALLEST || size > LARGEST_STRUCT {
-        fail!(InvalidArgument, "struct_size of {name} is {size}; set it to sizeof({name})");
-    }
+    // SAFETY: the caller promises at least the struct_size at the start.
+    let (name, size) = (T::NAME, unsafe { struct_size(pointer) }?);
     let known = size.min(size_of::<T>());
     // SAFETY: the caller promises that struct_size bytes are there.
     let tail = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known) };
@@ -42,6 +36,31 @@ pub unsafe fn read<T: Growing>(pointer: *const T) -> Result<T> {
     // SAFETY: `known` is at most the size of T and at most what the caller has.
     unsafe { std::ptr::copy_nonoverlapping(pointer.cast::<u8>(), (&raw mut value).cast::<u8>(), known) };
     Ok(value)
+}
+
+/// Reads an array of structs that all have the `struct_size` of the first one.
+pub unsafe fn read_array<T: Growing>(pointer: *const T, count: usize) -> Result<Vec<T>> {
+    if count == 0 {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the caller promises at least one struct.
+    let step = unsafe { struct_size(pointer) }?;
+    if step % align_of::<T>() != 0 || count > isize::MAX as usize / step {
+        fail!(InvalidArgument, "{count} of {} with struct_size {step} are no array", T::NAME);
+    }
+    let structs = (0..count).map(|index| {
+        // SAFETY: the caller promises `count` structs of that size, one after the other.
+        let pointer = unsafe { pointer.byte_add(index * step) };
+        // SAFETY: as above.
+        match unsafe { struct_size(pointer) } {
+            // SAFETY: as above.
+            Ok(size) if size == step => unsafe { read(pointer) },
+            Ok(size) => fail!(InvalidArgument, "struct_size of {}s differ: {step} and {size}", T::NAME),
+            Err(error) => Err(error),
+        }
+        .map_err(|error| error.context(format!("element {index}")))
+    });
+    structs.collect()
 }
 
 /// Writes a struct to a caller that may be compiled with an older or newer header: `struct_size`, which the caller set,
@@ -59,11 +78,12 @@ pub unsafe fn write<T: Growing>(pointer: *mut T, value: &T) -> Result<()> {
     Ok(())
 }
 
-/// The checked `struct_size` of a struct that is about to be written.
-pub unsafe fn struct_size<T: Growing>(pointer: *const T) -> Result<usize> {
+/// The `struct_size` of a struct, if it is one that a caller can have set.
+unsafe fn struct_size<T: Growing>(pointer: *const T) -> Result<usize> {
+    const { assert!(T::SMALLEST <= size_of::<T>()) };
     let name = T::NAME;
     check(pointer, name)?;
-    // SAFETY: not null and aligned by the check; the caller promises that struct_size is set.
+    // SAFETY: not null and aligned by the check; the caller promises that struct_size is there.
     let size = unsafe { pointer.cast::<usize>().read() };
     if size < T::SMALLEST || size > LARGEST_STRUCT {
         fail!(InvalidArgument, "struct_size of {name} is {size}; set it to sizeof({name}) before the call");
@@ -80,20 +100,6 @@ pub fn check<T>(pointer: *const T, name: &str) -> Result<()> {
         fail!(InvalidArgument, "{name} is {pointer:p}, which is not aligned to {} bytes", align_of::<T>());
     }
     Ok(())
-}
-
-/// A pointer that a result can be written through.
-pub fn out<T>(pointer: *mut T, name: &str) -> Result<*mut T> {
-    check(pointer, name)?;
-    Ok(pointer)
-}
-
-/// Writes a result, if the caller wants it.
-pub unsafe fn give<T>(pointer: *mut T, value: T) {
-    if !pointer.is_null() {
-        // SAFETY: checked by `out`, or null; the caller promises that it can be written.
-        unsafe { pointer.write(value) };
-    }
 }
 
 /// `count` elements; the pointer may be null if there are none.
@@ -131,15 +137,20 @@ pub fn c_string(text: &str) -> CString {
 }
 
 /// A JSON document, or null for an empty one.
-pub unsafe fn json<T: serde::de::DeserializeOwned + Default>(pointer: *const c_char, name: &str) -> Result<T> {
+pub unsafe fn json<T: serde::de::DeserializeOwned>(pointer: *const c_char, name: &str) -> Result<T> {
     // SAFETY: as `optional_text`.
-    let Some(text) = (unsafe { optional_text(pointer, name) }?) else { return Ok(T::default()) };
+    let text = unsafe { optional_text(pointer, name) }?.unwrap_or("{}");
     serde_json::from_str(text).map_err(|cause| error!(InvalidArgument, "{name} cannot be read").caused_by(cause))
 }
 
 /// A size as the core counts it.
 pub fn size(number: u64, name: &str) -> Result<usize> {
     usize::try_from(number).map_err(|_| error!(InvalidArgument, "{name} is {number}, more than memory can hold"))
+}
+
+/// A count as the core counts it.
+pub fn count(number: u64, name: &str) -> Result<u32> {
+    u32::try_from(number).map_err(|_| error!(InvalidArgument, "{name} is {number}; at most {} are possible", u32::MAX))
 }
 
 /// The element type of this number.

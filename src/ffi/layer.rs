@@ -1,11 +1,13 @@
-//! Layers: made, given blueprints, asked about, checkpointed and destroyed.
+//! Layers: made, given blueprints, asked about and destroyed.
 
-use super::boundary::{call, destroy};
+use super::blueprint::BLUEPRINTS;
+use super::boundary::{call, call_for, destroy};
 use super::convert::{self, Growing};
 use super::error::kasmina_error;
 use super::handle::{Kind, Slab};
-use super::{kasmina_blueprint, kasmina_bytes};
-use crate::{Result, Status, error};
+use super::{KASMINA_ALPHA_GRADIENT, kasmina_blueprint, kasmina_bytes};
+use crate::Status;
+use crate::layer::{Layer, LayerConfig, Settings};
 use std::ffi::c_char;
 
 /// A layer. Any thread may use it; calls that change it wait for those in progress. 0 is no layer.
@@ -64,23 +66,18 @@ pub struct kasmina_layer_info {
     pub parameter_type: i32,
     /// How many blueprints were added.
     pub blueprint_count: u32,
+    /// Epochs that have ended.
+    pub epoch: u64,
 }
 
 // SAFETY: repr(C), starts with struct_size, and has only integers.
 unsafe impl Growing for kasmina_layer_info {
     const NAME: &'static str = "kasmina_layer_info";
-    const SMALLEST: usize = 48;
+    const SMALLEST: usize = 56;
 }
-
-/// Uninhabited until the layer module has landed: no handle of it can be given out.
-pub(super) enum Layer {}
 
 /// All layers that callers hold.
 pub(super) static LAYERS: Slab<Layer> = Slab::new(Kind::Layer);
-
-pub(super) fn unsupported<T>() -> Result<T> {
-    Err(error!(Unsupported, "this build has no layers yet"))
-}
 
 /// Makes a layer whose seeds are all dormant. The caller destroys it.
 #[unsafe(no_mangle)]
@@ -89,9 +86,20 @@ pub unsafe extern "C" fn kasmina_layer_create(
     layer: *mut kasmina_layer,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_layer_create", error, || {
-        let _ = (config, layer);
-        unsupported()
+    call_for("kasmina_layer_create", (layer, "layer"), error, || {
+        // SAFETY: the caller promises a struct of the size that its struct_size says.
+        let config = unsafe { convert::read(config) }?;
+        convert::flags(config.flags, 0)?;
+        // SAFETY: the caller promises text or null.
+        let settings = unsafe { convert::optional_text(config.settings, "settings") }?.unwrap_or("{}");
+        let layer = Layer::new(LayerConfig {
+            hidden: convert::size(config.hidden, "hidden")?,
+            seeds: convert::count(config.seeds, "seeds")?,
+            device: convert::device(config.device_type, config.device_index)?,
+            parameter_type: convert::data_type(config.parameter_type)?,
+            settings: Settings::from_json(settings.as_bytes())?,
+        })?;
+        Ok(kasmina_layer { id: LAYERS.insert(layer)? })
     })
 }
 
@@ -103,8 +111,23 @@ pub unsafe extern "C" fn kasmina_layer_get_info(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_layer_get_info", error, || {
-        let _ = (layer, info);
-        unsupported()
+        let found = LAYERS.read(layer.id, |layer| {
+            let config = layer.config();
+            let (device_type, device_index) = convert::device_numbers(config.device);
+            Ok(kasmina_layer_info {
+                struct_size: 0,
+                hidden: config.hidden as u64,
+                seeds: config.seeds.into(),
+                chunk: layer.chunk() as u64,
+                device_type,
+                device_index,
+                parameter_type: config.parameter_type as i32,
+                blueprint_count: layer.blueprint_count(),
+                epoch: layer.epoch().into(),
+            })
+        })?;
+        // SAFETY: the caller promises that it can be written and that its struct_size is set.
+        unsafe { convert::write(info, &found) }
     })
 }
 
@@ -118,14 +141,15 @@ pub unsafe extern "C" fn kasmina_layer_add_blueprint(
     index: *mut u32,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_layer_add_blueprint", error, || {
-        let _ = (layer, blueprint, capacity, index);
-        unsupported()
+    call_for("kasmina_layer_add_blueprint", (index, "index"), error, || {
+        let blueprint = BLUEPRINTS.read(blueprint.id, |blueprint| Ok(blueprint.clone()))?;
+        let capacity = convert::count(capacity, "capacity")?;
+        LAYERS.write(layer.id, |layer| layer.add_blueprint(blueprint, capacity))
     })
 }
 
-/// Compiles and loads now what the layer needs for tensors of a type, so that a CUDA graph capture that follows finds
-/// everything. `flags` may be KASMINA_ALPHA_GRADIENT. Waits for the compiler.
+/// Compiles and loads now what the layer needs for tensors of a type (a kasmina_data_type), so that a CUDA graph capture
+/// that follows finds everything. `flags` may be KASMINA_ALPHA_GRADIENT. Waits for the compiler.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_layer_prepare(
     layer: kasmina_layer,
@@ -134,79 +158,35 @@ pub unsafe extern "C" fn kasmina_layer_prepare(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_layer_prepare", error, || {
-        let _ = (layer, data_type, flags);
-        unsupported()
+        let flags = convert::flags(flags, KASMINA_ALPHA_GRADIENT)?;
+        let data_type = convert::data_type(data_type)?;
+        LAYERS.read(layer.id, |layer| layer.prepare(data_type, flags & KASMINA_ALPHA_GRADIENT != 0))
     })
 }
 
-/// The layer's health report as JSON. Waits for the device. The caller destroys the bytes.
+/// The seeds' state as the host keeps it: `[seeds, 4]` int32_t of lifecycle (a kasmina_lifecycle), blueprint (-1 for
+/// none), epochs in this state, and strategy. Waits for nothing. The caller destroys the bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_state(
+    layer: kasmina_layer,
+    state: *mut *mut kasmina_bytes,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call_for("kasmina_layer_state", (state, "state"), error, || {
+        let state = LAYERS.read(layer.id, |layer| Ok(layer.state()))?;
+        Ok(kasmina_bytes::owned(bytemuck::cast_slice(&state).to_vec()))
+    })
+}
+
+/// The layer's health report as JSON, as of the last epoch's end. The caller destroys the bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_layer_report(
     layer: kasmina_layer,
     report: *mut *mut kasmina_bytes,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_layer_report", error, || {
-        let _ = (layer, report);
-        unsupported()
-    })
-}
-
-/// Writes a checkpoint of the layer to a file, atomically. Waits for the device.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kasmina_layer_save(
-    layer: kasmina_layer,
-    path: *const c_char,
-    error: *mut *mut kasmina_error,
-) -> Status {
-    call("kasmina_layer_save", error, || {
-        let _ = (layer, path);
-        unsupported()
-    })
-}
-
-/// Makes a layer from a checkpoint file, on the given device. The caller destroys it.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kasmina_layer_load(
-    path: *const c_char,
-    device_type: i32,
-    device_index: i32,
-    layer: *mut kasmina_layer,
-    error: *mut *mut kasmina_error,
-) -> Status {
-    call("kasmina_layer_load", error, || {
-        let _ = (path, device_type, device_index, layer);
-        unsupported()
-    })
-}
-
-/// A checkpoint of the layer, as kasmina_layer_save writes it. Waits for the device. The caller destroys the bytes.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kasmina_layer_to_bytes(
-    layer: kasmina_layer,
-    bytes: *mut *mut kasmina_bytes,
-    error: *mut *mut kasmina_error,
-) -> Status {
-    call("kasmina_layer_to_bytes", error, || {
-        let _ = (layer, bytes);
-        unsupported()
-    })
-}
-
-/// Makes a layer from a checkpoint, which may come from anywhere: damaged bytes are an error. The caller destroys the
-/// layer.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn kasmina_layer_from_bytes(
-    data: *const u8,
-    length: usize,
-    device_type: i32,
-    device_index: i32,
-    layer: *mut kasmina_layer,
-    error: *mut *mut kasmina_error,
-) -> Status {
-    call("kasmina_layer_from_bytes", error, || {
-        let _ = (data, length, device_type, device_index, layer);
-        unsupported()
+    call_for("kasmina_layer_report", (report, "report"), error, || {
+        kasmina_bytes::json(&LAYERS.read(layer.id, |layer| layer.report())?)
     })
 }
 

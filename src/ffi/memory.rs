@@ -1,12 +1,16 @@
 //! Memory of a layer that the host may look at: exported with a handle that keeps it alive.
 
-use super::boundary::{call, destroy};
+use super::boundary::{call_for, destroy};
+use super::convert;
 use super::error::kasmina_error;
 use super::handle::{Kind, Slab};
-use super::layer::unsupported;
+use super::layer::LAYERS;
 use super::{kasmina_layer, kasmina_tensor};
-use crate::Status;
-use crate::device::Buffer;
+use crate::graph::{DataType, Shape};
+use crate::layer::Array;
+use crate::{Result, Status, error, fail};
+use std::ffi::c_void;
+use std::sync::Arc;
 
 /// A hold on memory that a layer exported. It stays valid when the layer is destroyed, until the hold is released. 0 is
 /// no memory.
@@ -46,6 +50,8 @@ pub enum kasmina_layer_array {
     Telemetry = 10,
     /// `[seeds, 2]` f64: sum of the isolated training losses, and how many there were.
     Loss = 11,
+    /// `[seeds]` u32: how often the seed has germinated.
+    Germinations = 12,
 }
 
 /// An array of a blueprint's bank. `capacity` and `size` are those of the bank; moments and parameters are of the
@@ -65,17 +71,36 @@ pub enum kasmina_bank_array {
     Mode = 4,
 }
 
-/// What a memory handle holds: the buffer, and the numbers that the descriptor points to.
+/// The names that the layer has for its arrays, by kasmina_layer_array.
+const LAYER_ARRAYS: [&str; 13] = [
+    "lifecycle",
+    "blueprint",
+    "slot",
+    "alpha",
+    "epochs_in_state",
+    "strategy",
+    "last_update_epoch",
+    "embargo",
+    "error_count",
+    "flags",
+    "telemetry",
+    "loss",
+    "germinations",
+];
+
+/// What memory handles hold: the buffer, and the numbers that descriptors point to.
 pub(super) struct Exported {
-    _buffer: Buffer,
+    array: Array,
+    shape: Vec<i64>,
+    strides: Vec<i64>,
 }
 
 /// All memory that callers hold.
-pub(super) static MEMORY: Slab<Exported> = Slab::new(Kind::Memory);
+pub(super) static MEMORY: Slab<Arc<Exported>> = Slab::new(Kind::Memory);
 
 /// Exports an array of the layer's state; `array` is a kasmina_layer_array. The caller sets `struct_size` of `tensor`
 /// and releases `memory`; the tensor's pointers are valid until then. To be read only; on a CUDA device it lies in device
-/// memory and kernels in flight may change it.
+/// memory, and kernels in flight may change it.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_layer_export_array(
     layer: kasmina_layer,
@@ -84,9 +109,12 @@ pub unsafe extern "C" fn kasmina_layer_export_array(
     tensor: *mut kasmina_tensor,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_layer_export_array", error, || {
-        let _ = (layer, array, memory, tensor);
-        unsupported()
+    call_for("kasmina_layer_export_array", (memory, "memory"), error, || {
+        let name = usize::try_from(array).ok().and_then(|array| LAYER_ARRAYS.get(array));
+        let name = name.ok_or_else(|| error!(InvalidArgument, "{array} is no kasmina_layer_array"))?;
+        let array = LAYERS.read(layer.id, |layer| layer.array(name))?;
+        // SAFETY: the caller promises that it can be written and that its struct_size is set.
+        unsafe { export(array, tensor) }
     })
 }
 
@@ -101,22 +129,57 @@ pub unsafe extern "C" fn kasmina_layer_export_bank(
     tensor: *mut kasmina_tensor,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_layer_export_bank", error, || {
-        let _ = (layer, blueprint, array, memory, tensor);
-        unsupported()
+    call_for("kasmina_layer_export_bank", (memory, "memory"), error, || {
+        let array = LAYERS.read(layer.id, |layer| {
+            let (bank, parameter_type) = (layer.bank(blueprint)?, layer.config().parameter_type);
+            let (slots, all) = (vec![bank.capacity], vec![bank.capacity, bank.size]);
+            let (buffer, data_type, shape) = match array {
+                0 => (bank.parameters, parameter_type, all),
+                1 => (bank.first_moment, parameter_type, all),
+                2 => (bank.second_moment, parameter_type, all),
+                3 => (bank.steps, DataType::U32, slots),
+                4 => (bank.mode, DataType::U8, slots),
+                _ => fail!(InvalidArgument, "{array} is no kasmina_bank_array"),
+            };
+            Ok(Array { buffer, data_type, shape })
+        })?;
+        // SAFETY: the caller promises that it can be written and that its struct_size is set.
+        unsafe { export(array, tensor) }
     })
 }
 
-/// Makes another hold on the same memory, to be released on its own.
+unsafe fn export(array: Array, tensor: *mut kasmina_tensor) -> Result<kasmina_memory> {
+    let shape = Shape::new(array.shape.clone());
+    let signed = |sizes: &[usize]| sizes.iter().map(|&size| size as i64).collect::<Vec<_>>();
+    let exported = Exported { shape: signed(&shape.0), strides: signed(&shape.strides()), array };
+    let buffer = &exported.array.buffer;
+    let (device_type, device_index) = convert::device_numbers(buffer.device().kind());
+    let descriptor = kasmina_tensor {
+        struct_size: 0,
+        data: buffer.address().0 as *mut c_void,
+        data_type: exported.array.data_type as i32,
+        device_type,
+        device_index,
+        rank: exported.shape.len() as i32,
+        shape: exported.shape.as_ptr(),
+        strides: exported.strides.as_ptr(),
+    };
+    // SAFETY: the caller's promise is passed on.
+    unsafe { convert::write(tensor, &descriptor) }?;
+    Ok(kasmina_memory { id: MEMORY.insert(Arc::new(exported))? })
+}
+
+/// Makes another hold on the same memory, to be released on its own. A tensor that came with the first one is valid
+/// until both are released.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_memory_retain(
     memory: kasmina_memory,
     retained: *mut kasmina_memory,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    call("kasmina_memory_retain", error, || {
-        let _ = (memory, retained);
-        unsupported()
+    call_for("kasmina_memory_retain", (retained, "retained"), error, || {
+        let exported = MEMORY.read(memory.id, |exported| Ok(exported.clone()))?;
+        Ok(kasmina_memory { id: MEMORY.insert(exported)? })
     })
 }
 

@@ -15,9 +15,11 @@
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 
 mod api;
+mod arguments;
 mod blueprint;
 mod boundary;
 mod bytes;
+mod checkpoint;
 mod control;
 mod convert;
 mod error;
@@ -32,6 +34,7 @@ mod tensor;
 pub use api::{FUNCTIONS, kasmina_api, kasmina_get_api};
 pub use blueprint::*;
 pub use bytes::*;
+pub use checkpoint::*;
 pub use control::*;
 pub use error::*;
 pub use layer::*;

@@ -1,17 +1,22 @@
 //! The hot path: forward, backward, isolated training and the masked AdamW step.
 
+use super::arguments::{Addresses, RowTensor, bank, per_seed, telemetry};
 use super::boundary::call;
-use super::convert::Growing;
+use super::convert::{self, Growing};
 use super::error::kasmina_error;
-use super::layer::unsupported;
+use super::layer::LAYERS;
 use super::{kasmina_layer, kasmina_tensor};
-use crate::Status;
+use crate::graph::DataType;
+use crate::layer::{AdamwStep, Backward, Forward, Train};
+use crate::{Status, fail};
 use std::ffi::c_void;
 
 /// Flag: two calls on the same inputs give the same bits.
 pub const KASMINA_DETERMINISTIC: u32 = 1;
+/// Flag: nothing is added to telemetry.
+pub const KASMINA_NO_TELEMETRY: u32 = 2;
 /// Flag of kasmina_layer_prepare: the gradient of alpha will be asked for.
-pub const KASMINA_ALPHA_GRADIENT: u32 = 2;
+pub const KASMINA_ALPHA_GRADIENT: u32 = 4;
 
 /// Arguments of kasmina_layer_forward.
 #[repr(C)]
@@ -21,17 +26,17 @@ pub struct kasmina_forward {
     pub struct_size: usize,
     /// `[..., hidden]` f32, f16, bf16 or f64; its channels adjacent, its rows evenly spaced.
     pub x: *const kasmina_tensor,
-    /// As x, and of as many rows; written. May be x itself.
+    /// As x, and of as many rows; written. Must not overlap x.
     pub y: *const kasmina_tensor,
     /// `[seeds]` f32 instead of the layer's own alphas, or NULL.
     pub alpha: *const kasmina_tensor,
-    /// One `[capacity, size]` tensor per blueprint instead of the layer's own banks, or NULL.
+    /// One dense `[capacity, size]` tensor of the parameter type per blueprint instead of the layer's own banks, or NULL.
     pub banks: *const *const kasmina_tensor,
     /// How many banks are given.
     pub bank_count: usize,
     /// `[seeds, 10]` f64 to add telemetry to instead of the layer's own, or NULL.
     pub telemetry: *const kasmina_tensor,
-    /// KASMINA_DETERMINISTIC or 0.
+    /// KASMINA_DETERMINISTIC, KASMINA_NO_TELEMETRY, both or 0.
     pub flags: u32,
     /// Must be 0.
     pub reserved: u32,
@@ -53,7 +58,7 @@ pub struct kasmina_backward {
     pub x: *const kasmina_tensor,
     /// Gradient of the loss with respect to y; as x.
     pub output_gradient: *const kasmina_tensor,
-    /// Gradient with respect to x; as x; written. May be output_gradient itself.
+    /// Gradient with respect to x; as x; written. Must not overlap the others.
     pub input_gradient: *const kasmina_tensor,
     /// As in kasmina_forward.
     pub alpha: *const kasmina_tensor,
@@ -61,7 +66,8 @@ pub struct kasmina_backward {
     pub banks: *const *const kasmina_tensor,
     /// How many banks are given.
     pub bank_count: usize,
-    /// One `[capacity, size]` tensor per blueprint, added to.
+    /// One dense `[capacity, size]` tensor of the parameter type per blueprint, added to. NULL if there are no
+    /// blueprints.
     pub bank_gradients: *const *const kasmina_tensor,
     /// How many bank gradients are given: as many as there are blueprints.
     pub bank_gradient_count: usize,
@@ -69,7 +75,7 @@ pub struct kasmina_backward {
     pub alpha_gradient: *const kasmina_tensor,
     /// As in kasmina_forward.
     pub telemetry: *const kasmina_tensor,
-    /// KASMINA_DETERMINISTIC or 0.
+    /// KASMINA_DETERMINISTIC, KASMINA_NO_TELEMETRY, both or 0.
     pub flags: u32,
     /// Must be 0.
     pub reserved: u32,
@@ -91,7 +97,7 @@ pub struct kasmina_train {
     pub x: *const kasmina_tensor,
     /// What blueprints learn to compute from x; as x. NULL means x itself.
     pub target: *const kasmina_tensor,
-    /// KASMINA_DETERMINISTIC or 0.
+    /// Must be 0.
     pub flags: u32,
     /// Must be 0.
     pub reserved: u32,
@@ -145,8 +151,25 @@ pub unsafe extern "C" fn kasmina_layer_forward(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_layer_forward", error, || {
-        let _ = (layer, forward, stream);
-        unsupported()
+        // SAFETY: the caller promises a struct of the size that its struct_size says.
+        let given = unsafe { convert::read(forward) }?;
+        let flags = convert::flags(given.flags | given.reserved, KASMINA_DETERMINISTIC | KASMINA_NO_TELEMETRY)?;
+        LAYERS.read(layer.id, |layer| {
+            let x = RowTensor::read(layer, given.x, "x")?;
+            let y = RowTensor::read_written(layer, given.y, "y", &x)?;
+            let banks = Addresses::read(layer, given.banks, given.bank_count, "banks")?;
+            let forward = Forward {
+                x: x.rows,
+                y: y.rows,
+                rows: x.count,
+                data_type: x.data_type,
+                alpha: per_seed(layer, given.alpha, "alpha", DataType::F32, &[])?,
+                banks: banks.as_ref().map(Addresses::as_slice),
+                telemetry: telemetry(layer, given.telemetry, flags)?,
+                deterministic: flags & KASMINA_DETERMINISTIC != 0,
+            };
+            layer.forward(&forward, convert::stream(stream))
+        })
     })
 }
 
@@ -160,13 +183,38 @@ pub unsafe extern "C" fn kasmina_layer_backward(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_layer_backward", error, || {
-        let _ = (layer, backward, stream);
-        unsupported()
+        // SAFETY: the caller promises a struct of the size that its struct_size says.
+        let given = unsafe { convert::read(backward) }?;
+        let flags = convert::flags(given.flags | given.reserved, KASMINA_DETERMINISTIC | KASMINA_NO_TELEMETRY)?;
+        LAYERS.read(layer.id, |layer| {
+            let x = RowTensor::read(layer, given.x, "x")?;
+            let output_gradient = RowTensor::read_like(layer, given.output_gradient, "output_gradient", &x)?;
+            let input_gradient = RowTensor::read_written(layer, given.input_gradient, "input_gradient", &x)?;
+            let banks = Addresses::read(layer, given.banks, given.bank_count, "banks")?;
+            let gradients = Addresses::read(layer, given.bank_gradients, given.bank_gradient_count, "bank_gradients")?;
+            if gradients.is_none() && layer.blueprint_count() > 0 {
+                fail!(InvalidArgument, "bank_gradients is NULL, but the layer has blueprints");
+            }
+            let backward = Backward {
+                x: x.rows,
+                output_gradient: output_gradient.rows,
+                input_gradient: input_gradient.rows,
+                rows: x.count,
+                data_type: x.data_type,
+                alpha: per_seed(layer, given.alpha, "alpha", DataType::F32, &[])?,
+                banks: banks.as_ref().map(Addresses::as_slice),
+                bank_gradients: gradients.as_ref().map_or(&[], Addresses::as_slice),
+                alpha_gradient: per_seed(layer, given.alpha_gradient, "alpha_gradient", DataType::F32, &[])?,
+                telemetry: telemetry(layer, given.telemetry, flags)?,
+                deterministic: flags & KASMINA_DETERMINISTIC != 0,
+            };
+            layer.backward(&backward, convert::stream(stream))
+        })
     })
 }
 
 /// One step of isolated training of all seeds in TRAINING: loss, gradient and AdamW; returns at once when there are
-/// none. Streams as in kasmina_layer_forward.
+/// none. Touches nothing of the host's network. Streams as in kasmina_layer_forward.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_layer_train(
     layer: kasmina_layer,
@@ -175,8 +223,18 @@ pub unsafe extern "C" fn kasmina_layer_train(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_layer_train", error, || {
-        let _ = (layer, train, stream);
-        unsupported()
+        // SAFETY: the caller promises a struct of the size that its struct_size says.
+        let given = unsafe { convert::read(train) }?;
+        convert::flags(given.flags | given.reserved, 0)?;
+        LAYERS.read(layer.id, |layer| {
+            let x = RowTensor::read(layer, given.x, "x")?;
+            let target = match given.target.is_null() {
+                true => None,
+                false => Some(RowTensor::read_like(layer, given.target, "target", &x)?.rows),
+            };
+            let train = Train { x: x.rows, target, rows: x.count, data_type: x.data_type };
+            layer.train(&train, convert::stream(stream))
+        })
     })
 }
 
@@ -190,7 +248,26 @@ pub unsafe extern "C" fn kasmina_layer_adamw(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_layer_adamw", error, || {
-        let _ = (layer, adamw, stream);
-        unsupported()
+        // SAFETY: the caller promises a struct of the size that its struct_size says.
+        let given = unsafe { convert::read(adamw) }?;
+        convert::flags(given.flags, 0)?;
+        LAYERS.read(layer.id, |layer| {
+            let gradient = bank(layer, given.blueprint, given.gradient, "gradient")?;
+            let parameters = match given.parameters.is_null() {
+                true => None,
+                false => Some(bank(layer, given.blueprint, given.parameters, "parameters")?),
+            };
+            let step = AdamwStep {
+                blueprint: given.blueprint,
+                parameters,
+                gradient,
+                learning_rate: given.learning_rate,
+                beta1: given.beta1,
+                beta2: given.beta2,
+                epsilon: given.epsilon,
+                weight_decay: given.weight_decay,
+            };
+            layer.adamw(&step, convert::stream(stream))
+        })
     })
 }

@@ -4,7 +4,8 @@ use super::boundary::{call, call_always, shut_down};
 use super::convert::{self, Growing};
 use super::error::kasmina_error;
 use super::{blueprint::BLUEPRINTS, layer::LAYERS};
-use crate::{Status, error};
+use crate::Status;
+use crate::compile::pipeline;
 use std::ffi::{CStr, c_char};
 
 /// The version of this ABI: functions and fields are only ever added to it.
@@ -32,6 +33,10 @@ pub struct kasmina_statistics {
     pub disk_hits: u64,
     /// Compiles that failed.
     pub failed: u64,
+    /// Compiles that wait or run now.
+    pub waiting: u64,
+    /// Times the disk cache could not be read or written.
+    pub disk_errors: u64,
     /// Seconds spent compiling, over all threads.
     pub compile_seconds: f64,
 }
@@ -39,7 +44,7 @@ pub struct kasmina_statistics {
 // SAFETY: repr(C), starts with struct_size, and has only numbers.
 unsafe impl Growing for kasmina_statistics {
     const NAME: &'static str = "kasmina_statistics";
-    const SMALLEST: usize = 48;
+    const SMALLEST: usize = 64;
 }
 
 /// The version of the ABI that the library has; compare it with KASMINA_ABI_VERSION. This function and kasmina_get_api
@@ -62,8 +67,19 @@ pub unsafe extern "C" fn kasmina_get_statistics(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_get_statistics", error, || {
-        convert::check(statistics, "kasmina_statistics")?;
-        Err(error!(Unsupported, "this build counts nothing yet"))
+        let found = pipeline().statistics();
+        let found = kasmina_statistics {
+            struct_size: 0,
+            compiled: found.compiled,
+            memory_hits: found.memory_hits,
+            disk_hits: found.disk_hits,
+            failed: found.failed,
+            waiting: found.waiting,
+            disk_errors: found.disk_errors,
+            compile_seconds: found.compile_seconds,
+        };
+        // SAFETY: the caller promises that it can be written and that its struct_size is set.
+        unsafe { convert::write(statistics, &found) }
     })
 }
 

@@ -86,12 +86,6 @@ impl Tensor {
         unsafe { Self::from_descriptor(&tensor, name) }.map_err(|error| error.context(name))
     }
 
-    /// Reads and checks a descriptor, or null.
-    pub unsafe fn read_optional(pointer: *const kasmina_tensor, name: &'static str) -> Result<Option<Tensor>> {
-        // SAFETY: the caller's promise about the pointer is passed on.
-        if pointer.is_null() { Ok(None) } else { unsafe { Self::read(pointer, name) }.map(Some) }
-    }
-
     unsafe fn from_descriptor(tensor: &kasmina_tensor, name: &'static str) -> Result<Tensor> {
         let data_type = convert::data_type(tensor.data_type)?;
         let device = convert::device(tensor.device_type, tensor.device_index)?;
@@ -170,16 +164,6 @@ impl Tensor {
                 fail!(ShapeMismatch, "the rows of {name} are not evenly spaced; make it contiguous");
             }
             walked *= size;
-        }
-        Ok((rows, count))
-    }
-
-    /// The same for a tensor that is written: its rows must not overlap.
-    pub fn written_rows(&self, hidden: usize) -> Result<(Rows, usize)> {
-        let (rows, count) = self.rows(hidden)?;
-        if count > 1 && rows.stride < hidden {
-            let (name, stride) = (self.name, rows.stride);
-            fail!(ShapeMismatch, "{name} is written, but its rows overlap: their stride is {stride}");
         }
         Ok((rows, count))
     }

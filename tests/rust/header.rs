@@ -8,6 +8,7 @@ use std::path::Path;
 const SOURCES: &[&str] = &[
     "src/error.rs",
     "src/graph/mod.rs",
+    "src/layer/lifecycle.rs",
     "src/ffi/process.rs",
     "src/ffi/error.rs",
     "src/ffi/bytes.rs",
@@ -15,6 +16,7 @@ const SOURCES: &[&str] = &[
     "src/ffi/tensor.rs",
     "src/ffi/blueprint.rs",
     "src/ffi/layer.rs",
+    "src/ffi/checkpoint.rs",
     "src/ffi/control.rs",
     "src/ffi/memory.rs",
     "src/ffi/pass.rs",
