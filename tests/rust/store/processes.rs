@@ -80,7 +80,11 @@ fn fill(cache: &DiskCache) {
 
 /// A command that runs `child` with nothing in its environment but this.
 fn command(program: &Path, scenario: &str, environment: &[(&str, &Path)]) -> Command {
-    let mut command = Command::new(program);
+    completed(Command::new(program), scenario, environment)
+}
+
+/// The same for a command that has its program and the first arguments already.
+fn completed(mut command: Command, scenario: &str, environment: &[(&str, &Path)]) -> Command {
     command.args(["processes::child", "--exact", "--ignored", "--nocapture"]).env_clear();
     command.env("SCENARIO", scenario).envs(environment.iter().copied());
     // Should a relative path be taken for a place, it is a temporary one.
@@ -173,18 +177,9 @@ fn a_read_only_directory_is_read_and_said_to_be_so_once() {
 fn a_full_disk_leaves_nothing_half_written() {
     let place = tempdir().unwrap();
     // No file may grow over some kilobytes: writing the second, large entry fails half-way, as on a full disk.
-    let mut shell = command(Path::new("/bin/sh"), "save and load", &[("PLACE", place.path())]);
-    let limited = "trap '' XFSZ; ulimit -f 16; exec \"$@\"";
-    let mut arguments = vec!["-c".into(), limited.into(), "sh".into(), this_program().into_os_string()];
-    arguments.extend(shell.get_args().map(ToOwned::to_owned));
-    let mut limited = Command::new("/bin/sh");
-    limited
-        .args(arguments)
-        .current_dir(std::env::temp_dir())
-        .env_clear()
-        .envs(shell.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    shell = limited;
-    let lines = answer(shell);
+    let mut shell = Command::new("/bin/sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 16; exec \"$@\"", "sh"]).arg(this_program());
+    let lines = answer(completed(shell, "save and load", &[("PLACE", place.path())]));
     assert!(lines.iter().any(|line| line.starts_with("log cannot write")), "{lines:?}");
     assert!(lines.contains(&"errors 1".to_owned()), "{lines:?}");
     assert_eq!(inspect(place.path()), (2, 2));
