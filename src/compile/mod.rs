@@ -11,13 +11,18 @@ pub mod codegen;
 mod expression;
 mod lower;
 pub mod nvrtc;
+pub mod passes;
 mod pipeline;
 mod program;
+pub mod reference;
 mod schedule;
+mod simplify;
 
 pub use lower::{Lowered, Lowering, View, lower};
+pub use passes::kernel_class;
 pub use pipeline::{Artifact, Compiler, Origin, Pipeline, Statistics, Ticket, pipeline};
 pub use program::*;
+pub use simplify::simplify;
 
 use crate::graph::DataType;
 use serde::{Deserialize, Serialize};

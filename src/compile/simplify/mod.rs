@@ -1,0 +1,50 @@
+//! Makes programs fast without changing a bit of what they compute: constants are folded, equal steps become one, and
+//! steps are put into the steps that read them where that is not more work.
+//!
+//! "Not more work" means: a function is evaluated no more often than before, counted over all indices of all steps.
+
+mod fold;
+mod fuse;
+mod tidy;
+
+use super::schedule::Draft;
+use super::{Program, Step, ValueId};
+use crate::Result;
+use std::collections::HashMap;
+
+/// A program that computes the same with fewer steps.
+///
+/// # Errors
+///
+/// None for a program that came from [`super::lower()`]; otherwise as there.
+pub fn simplify(program: Program) -> Result<Program> {
+    let mut draft = Draft::from(program);
+    draft.steps.iter_mut().for_each(tidy::tidy);
+    share(&mut draft);
+    fuse::fuse(&mut draft);
+    share(&mut draft);
+    draft.schedule()
+}
+
+/// Lets equal steps be computed once.
+fn share(draft: &mut Draft) {
+    let mut instead: Vec<_> = (0..draft.values.len() as u32).map(ValueId).collect();
+    let mut first = HashMap::new();
+    for step in &mut draft.steps {
+        for operand in &mut step.operands {
+            operand.value = instead[operand.value.index()];
+        }
+        let result = step.result;
+        let phase = (draft.accumulated.contains(&result), draft.values[result.index()].per_row);
+        instead[result.index()] = *first.entry((phase, identity(step))).or_insert(result);
+    }
+    draft.outputs.iter_mut().for_each(|output| output.value = instead[output.value.index()]);
+    draft.guards.iter_mut().for_each(|guard| *guard = instead[guard.index()]);
+    draft.steps.retain(|step| instead[step.result.index()] == step.result);
+}
+
+/// What a step computes, whatever its result is called: two steps with the same text are the same.
+fn identity(step: &Step) -> String {
+    let Step { result: _, shape, reduced, reducer, operands, expression } = step;
+    format!("{shape:?} {reduced:?} {reducer:?} {operands:?} {expression:?}")
+}

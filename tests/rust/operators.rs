@@ -1,0 +1,6 @@
+//! Operators and the programs they become, through the public API and the reference interpreter.
+
+#[path = "operators/gradients.rs"]
+mod gradients;
+#[path = "operators/numbers.rs"]
+mod numbers;
