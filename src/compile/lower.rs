@@ -187,10 +187,10 @@ impl Lowering {
     /// The same elements as a whole value, in order; copied only if they are not one already.
     pub fn materialize(&mut self, input: &View) -> View {
         let elements = self.draft.values[input.value.index()].elements;
-        match input.reshape(&Shape::new([elements])) {
-            Some(flat) if flat.offset == 0 && (elements == 1 || flat.strides == [1]) => input.clone(),
-            _ => self.copy(input),
-        }
+        let dense = View::dense(input.value, Shape::new([elements]));
+        let in_order = elements == 1 || input.reshape(&dense.shape).as_ref() == Some(&dense);
+        let is_whole = input.shape.elements() == elements && in_order;
+        if is_whole { input.clone() } else { self.copy(input) }
     }
 
     fn copy(&mut self, input: &View) -> View {
