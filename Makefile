@@ -29,6 +29,7 @@ build: .venv/installed ## Build the library and its torch operators into build/l
 	@if ! grep -qsF "$(CURDIR)" build/cmake/CMakeCache.txt; then rm -rf build/cmake; fi
 	@mkdir -p build
 	@cmake -S . -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release -DKASMINA_TORCH=ON -DKASMINA_PYTHON="$(CURDIR)/$(PYTHON)" \
+		-DKASMINA_LIBRARY_DIRECTORY="$(CURDIR)/build/lib" \
 		-DCMAKE_MAKE_PROGRAM="$(CURDIR)/.venv/bin/ninja" >build/cmake.log 2>&1 || { cat build/cmake.log; exit 1; }
 	@cmake --build build/cmake
 

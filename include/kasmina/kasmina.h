@@ -26,11 +26,11 @@ typedef struct kasmina_api kasmina_api;
 // Flag: two calls on the same inputs give the same bits.
 #define KASMINA_DETERMINISTIC 1
 
-// Flag: nothing is added to telemetry.
-#define KASMINA_NO_TELEMETRY 2
-
 // Flag of kasmina_layer_prepare: the gradient of alpha will be asked for.
-#define KASMINA_ALPHA_GRADIENT 4
+#define KASMINA_ALPHA_GRADIENT 2
+
+// Flag: nothing is added to telemetry.
+#define KASMINA_NO_TELEMETRY 4
 
 // What went wrong, as a number that never changes its meaning: banded by domain and never reused.
 //
@@ -350,12 +350,12 @@ typedef struct {
     uint64_t disk_hits;
     // Compiles that failed.
     uint64_t failed;
+    // Seconds spent compiling, over all threads.
+    double compile_seconds;
     // Compiles that wait or run now.
     uint64_t waiting;
     // Times the disk cache could not be read or written.
     uint64_t disk_errors;
-    // Seconds spent compiling, over all threads.
-    double compile_seconds;
 } kasmina_statistics;
 
 // Takes a message: its level (a kasmina_log_level), its text (valid during the call only) and the host's own pointer.

@@ -73,7 +73,7 @@ pub struct kasmina_layer_info {
 // SAFETY: repr(C), starts with struct_size, and has only integers.
 unsafe impl Growing for kasmina_layer_info {
     const NAME: &'static str = "kasmina_layer_info";
-    const SMALLEST: usize = 56;
+    const SMALLEST: usize = 48;
 }
 
 /// All layers that callers hold.

@@ -13,10 +13,10 @@ use std::ffi::c_void;
 
 /// Flag: two calls on the same inputs give the same bits.
 pub const KASMINA_DETERMINISTIC: u32 = 1;
-/// Flag: nothing is added to telemetry.
-pub const KASMINA_NO_TELEMETRY: u32 = 2;
 /// Flag of kasmina_layer_prepare: the gradient of alpha will be asked for.
-pub const KASMINA_ALPHA_GRADIENT: u32 = 4;
+pub const KASMINA_ALPHA_GRADIENT: u32 = 2;
+/// Flag: nothing is added to telemetry.
+pub const KASMINA_NO_TELEMETRY: u32 = 4;
 
 /// Arguments of kasmina_layer_forward.
 #[repr(C)]

@@ -33,18 +33,18 @@ pub struct kasmina_statistics {
     pub disk_hits: u64,
     /// Compiles that failed.
     pub failed: u64,
+    /// Seconds spent compiling, over all threads.
+    pub compile_seconds: f64,
     /// Compiles that wait or run now.
     pub waiting: u64,
     /// Times the disk cache could not be read or written.
     pub disk_errors: u64,
-    /// Seconds spent compiling, over all threads.
-    pub compile_seconds: f64,
 }
 
 // SAFETY: repr(C), starts with struct_size, and has only numbers.
 unsafe impl Growing for kasmina_statistics {
     const NAME: &'static str = "kasmina_statistics";
-    const SMALLEST: usize = 64;
+    const SMALLEST: usize = 48;
 }
 
 /// The version of the ABI that the library has; compare it with KASMINA_ABI_VERSION. This function and kasmina_get_api

@@ -1,0 +1,22 @@
+# The shared library exports kasmina_* and nothing else, has its SONAME, and is never unloaded.
+
+execute_process(COMMAND "${NM}" -D --defined-only --format=posix "${LIBRARY}" OUTPUT_VARIABLE symbols COMMAND_ERROR_IS_FATAL ANY)
+string(REGEX REPLACE "[ \t][^\n]*" "" symbols "${symbols}")
+string(REGEX MATCHALL "[^\n]+" symbols "${symbols}")
+list(LENGTH symbols count)
+list(FILTER symbols EXCLUDE REGEX "^kasmina_[a-z_]+$")
+if(symbols)
+    message(FATAL_ERROR "exported, but not ours: ${symbols}")
+endif()
+if(count LESS 40)
+    message(FATAL_ERROR "only ${count} symbols are exported")
+endif()
+
+execute_process(COMMAND "${READELF}" -d "${LIBRARY}" OUTPUT_VARIABLE dynamic COMMAND_ERROR_IS_FATAL ANY)
+if(NOT dynamic MATCHES "SONAME[^\n]*\\[${SONAME}\\]")
+    message(FATAL_ERROR "the SONAME is not ${SONAME}:\n${dynamic}")
+endif()
+if(NOT dynamic MATCHES "NODELETE")
+    message(FATAL_ERROR "the library can be unloaded while its threads run:\n${dynamic}")
+endif()
+message(STATUS "${count} symbols, SONAME ${SONAME}, NODELETE")
