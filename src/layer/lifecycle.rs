@@ -276,3 +276,141 @@ fn not_in_table(state: Lifecycle, action: Action) -> Error {
     };
     error!(TransitionRefused, "{action} is not a transition of {state}; {allowed}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Status;
+
+    /// The table once more, as spec.md has it: where each state leaves to.
+    const LEAVES_TO: [&[i8]; 11] =
+        [&[1], &[2, 9], &[3, 8, 9, 10], &[4, 10], &[5, 10], &[6, 8, 10], &[7, 8, 10], &[], &[0], &[0], &[0]];
+
+    /// Every transition in words: from, action, to, and the gate if there is one.
+    const TRANSITIONS: &str = "
+        0 germinate 1 germination
+        1 start_training 2 training
+        1 cancel 9 -
+        2 start_grafting 3 grafting
+        2 cull 8 -
+        2 cancel 9 -
+        2 roll_back 10 -
+        3 stabilise 4 stabilization
+        3 pause 3 -
+        3 resume 3 -
+        3 roll_back 10 -
+        4 evaluate 5 evaluation
+        4 roll_back 10 -
+        5 fine_tune 6 fine_tuning
+        5 cull 8 -
+        5 roll_back 10 -
+        6 fossilise 7 fossilization
+        6 cull 8 -
+        6 roll_back 10 -
+        8 reset 0 embargo
+        9 reset 0 -
+        10 reset 0 -";
+
+    fn expected(state: Lifecycle, action: Action) -> Option<(Lifecycle, Option<String>)> {
+        TRANSITIONS.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).find_map(|words| match words[..] {
+            [from, name, to, gate] if from == (state as i8).to_string() && name == action.name() => {
+                let to = Lifecycle::from_number(to.parse().unwrap()).unwrap();
+                Some((to, (gate != "-").then(|| gate.to_owned())))
+            }
+            _ => None,
+        })
+    }
+
+    fn gate_name(gate: Gate) -> String {
+        serde_json::to_value(gate).unwrap().as_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn every_state_with_every_action_and_every_gate_outcome_does_what_the_table_says() {
+        let mut transitions = 0;
+        for state in Lifecycle::ALL {
+            for action in Action::ALL {
+                for open in [true, false] {
+                    let mut asked = None;
+                    let outcome = transition(state, action, |gate| {
+                        asked = Some(gate_name(gate));
+                        if open { Ok(()) } else { Err(error!(TransitionRefused, "closed")) }
+                    });
+                    match (expected(state, action), outcome) {
+                        (None, Err(refusal)) => {
+                            assert_eq!(refusal.status(), Status::TransitionRefused);
+                            assert_eq!(asked, None, "{action} from {state} asked a gate but is not in the table");
+                        }
+                        (Some((to, gate)), Ok(next)) => {
+                            assert_eq!((next.state, &asked), (to, &gate), "{action} from {state}");
+                            assert!(open || gate.is_none(), "{action} from {state} passed a closed gate");
+                            transitions += 1;
+                        }
+                        (Some((_, gate)), Err(refusal)) => {
+                            assert!(!open && gate.is_some(), "{action} from {state}: {refusal}");
+                            assert_eq!((asked, refusal.message()), (gate, "closed"));
+                        }
+                        (None, Ok(next)) => panic!("{action} from {state} led to {next:?}"),
+                    }
+                }
+            }
+        }
+        assert_eq!(transitions, 22 + 14, "22 rows with open gates, 14 without a gate with closed ones");
+    }
+
+    #[test]
+    fn each_state_leaves_to_where_the_table_says_and_nowhere_else() {
+        for state in Lifecycle::ALL {
+            let next = |action| transition(state, action, |_| Ok(())).ok().map(|next| next.state as i8);
+            let mut reached: Vec<_> =
+                Action::ALL.into_iter().filter_map(next).filter(|to| *to != state as i8).collect();
+            reached.sort_unstable();
+            assert_eq!(reached, LEAVES_TO[state as usize], "{state}");
+        }
+    }
+
+    #[test]
+    fn the_blueprint_is_applied_in_3_to_7_and_trains_on_the_main_loss_in_3_and_6() {
+        let numbers = |holds: fn(Lifecycle) -> bool| -> Vec<i8> {
+            Lifecycle::ALL.into_iter().filter(|state| holds(*state)).map(|state| state as i8).collect()
+        };
+        assert_eq!(numbers(Lifecycle::applies_blueprint), [3, 4, 5, 6, 7]);
+        assert_eq!(numbers(Lifecycle::trains_on_main_loss), [3, 6]);
+        assert_eq!(numbers(Lifecycle::can_roll_back), [2, 3, 4, 5, 6]);
+        assert_eq!(numbers(Lifecycle::is_active), [1, 2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_slot_is_taken_once_and_given_back_once_on_every_way_through_the_table() {
+        for state in Lifecycle::ALL {
+            for action in Action::ALL {
+                let Ok(next) = transition(state, action, |_| Ok(())) else { continue };
+                assert_eq!(next.effect == Effect::TakeSlot, state == Lifecycle::Dormant);
+                assert_eq!(next.effect == Effect::ReleaseSlot, next.state == Lifecycle::Dormant);
+                assert_eq!(next.effect == Effect::BeginEmbargo, next.state == Lifecycle::Culled);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_and_names_lead_back_to_what_they_came_from() {
+        for (number, state) in (0..).zip(Lifecycle::ALL) {
+            assert_eq!((state as i8, Lifecycle::from_number(number)), (number, Some(state)));
+            assert_eq!(serde_json::to_value(state).unwrap(), state.name());
+        }
+        for (number, action) in (1..).zip(Action::ALL) {
+            assert_eq!((action as i32, Action::from_number(number)), (number, Some(action)));
+            assert_eq!(serde_json::to_value(action).unwrap(), action.name());
+        }
+        assert_eq!((Lifecycle::from_number(11), Lifecycle::from_number(-1)), (None, None));
+        assert_eq!((Action::from_number(0), Action::from_number(14)), (None, None));
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_state_does_allow() {
+        let refusal = transition(Lifecycle::Germinated, Action::Fossilise, |_| Ok(())).unwrap_err();
+        assert_eq!(refusal.message(), "fossilise is not a transition of GERMINATED; it allows cancel, start_training");
+        let refusal = transition(Lifecycle::Fossilized, Action::Cull, |_| Ok(())).unwrap_err();
+        assert!(refusal.message().ends_with("it is final"));
+    }
+}

@@ -8,23 +8,40 @@
 //! This module must know no C ABI and no tensor library; of devices it knows the trait only. It decides nothing: a
 //! controller sends the commands.
 
+mod bank;
+mod checkpoint;
 mod command;
+mod epoch;
+mod gates;
+mod grafting;
+mod kernels;
 mod lifecycle;
+mod plan;
 mod report;
 mod run;
 mod settings;
+mod state;
+mod telemetry;
 
 pub use command::{Command, Evidence};
+pub use grafting::Strategy;
 pub use lifecycle::{Action, Effect, Gate, Lifecycle, Next, transition};
 pub use report::{EpochSummary, HealthReport, Metrics, Refusal, SeedReport, Totals, TransitionRecord};
 pub use run::{AdamwStep, Backward, Forward, Train};
 pub use settings::{GateSettings, MinimumEpochs, Settings, TrainingSettings};
 
-use crate::Result;
-use crate::device::{Buffer, DeviceKind, Stream};
-use crate::fail;
+use crate::device::{self, Buffer, Device, DeviceKind, Stream};
 use crate::graph::{Blueprint, DataType};
-use std::path::Path;
+use crate::{Result, fail};
+use bank::Bank;
+use kernels::{Kernels, MAXIMUM_BLUEPRINTS};
+use plan::Plan;
+use state::{COLUMNS, Columns, SeedState, StateArrays};
+use std::sync::Arc;
+use telemetry::Telemetry;
+
+/// Seeds of a layer at most; ten times the design size.
+const MAXIMUM_SEEDS: u32 = 1_000_000;
 
 /// What a layer is made from.
 #[derive(Clone, Debug)]
@@ -74,6 +91,23 @@ pub struct BankArrays {
 /// A layer on a device.
 pub struct Layer {
     config: LayerConfig,
+    device: Arc<dyn Device>,
+    /// Epochs that have ended.
+    epoch: u32,
+    state: StateArrays,
+    telemetry: Telemetry,
+    banks: Vec<Bank>,
+    kernels: Kernels,
+    /// Batches that wait for the epoch's end.
+    queue: Vec<Vec<Command>>,
+    /// What the queue will make of the seeds, if that is known.
+    pending: Option<Plan>,
+    /// Emergency rollbacks of the running epoch.
+    rolled_back: Vec<TransitionRecord>,
+    /// Repairs of the running epoch.
+    repaired: Vec<String>,
+    /// Whether any seed is in TRAINING.
+    training: bool,
 }
 
 impl Layer {
@@ -84,7 +118,37 @@ impl Layer {
     /// `InvalidArgument` if there are no seeds or fewer channels than seeds, or a setting means nothing;
     /// `TypeMismatch` if the parameter type is neither F32 nor F64; `DeviceUnavailable`, `OutOfMemory`.
     pub fn new(config: LayerConfig) -> Result<Layer> {
-        fail!(Unsupported, "layers of {} seeds cannot be made yet", config.seeds)
+        let LayerConfig { hidden, seeds, device, parameter_type, ref settings } = config;
+        if seeds == 0 || seeds > MAXIMUM_SEEDS || hidden < seeds as usize {
+            fail!(
+                InvalidArgument,
+                "{hidden} channels and {seeds} seeds make no layer: a seed needs a channel, and there may be 1 to \
+                 {MAXIMUM_SEEDS} seeds"
+            );
+        }
+        if !matches!(parameter_type, DataType::F32 | DataType::F64) {
+            fail!(TypeMismatch, "parameters cannot be {}; use f32 or f64", parameter_type.name());
+        }
+        settings.check()?;
+        let device = device::open(device)?;
+        let stream = Stream::default();
+        let layer = Layer {
+            state: StateArrays::new(Columns::new(seeds), &device, stream)?,
+            telemetry: Telemetry::new(seeds, &device, stream)?,
+            banks: Vec::new(),
+            kernels: Kernels::new(device.clone(), hidden / seeds as usize, parameter_type, stream)?,
+            epoch: 0,
+            queue: Vec::new(),
+            pending: None,
+            rolled_back: Vec::new(),
+            repaired: Vec::new(),
+            training: false,
+            device,
+            config,
+        };
+        // Whatever stream comes next must find the arrays filled.
+        layer.device.synchronize(stream)?;
+        Ok(layer)
     }
 
     /// What the layer was made from.
@@ -99,22 +163,40 @@ impl Layer {
 
     /// Epochs that have ended.
     pub fn epoch(&self) -> u32 {
-        0
+        self.epoch
     }
 
     /// Makes a blueprint known and allocates a bank of `capacity` slots for it. Returns its index.
     ///
     /// # Errors
     ///
-    /// `ShapeMismatch` if its chunk is not the layer's; `CapacityExceeded` beyond 256 blueprints or if capacity is 0;
-    /// `InvalidArgument` if this structure is known already (the message gives its index); `OutOfMemory`.
+    /// `ShapeMismatch` if its chunk is not the layer's; `InvalidArgument` if there is no slot or there are more slots
+    /// than seeds; `InvalidBlueprint` if a parameter cannot start finite in the parameter type; `CapacityExceeded`
+    /// beyond 256 blueprints; `OutOfMemory`.
     pub fn add_blueprint(&mut self, blueprint: Blueprint, capacity: u32) -> Result<u32> {
-        fail!(Unsupported, "blueprint '{}' cannot be given {capacity} slots yet", blueprint.name)
+        let name = &blueprint.name;
+        if blueprint.chunk != self.chunk() {
+            let (has, needs) = (blueprint.chunk, self.chunk());
+            fail!(ShapeMismatch, "blueprint '{name}' is for chunks of {has} channels, those of the layer have {needs}");
+        }
+        if capacity == 0 || capacity > self.config.seeds {
+            let seeds = self.config.seeds;
+            fail!(InvalidArgument, "{capacity} slots for blueprint '{name}' of {seeds} seeds; give it 1 to {seeds}");
+        }
+        if self.banks.len() == MAXIMUM_BLUEPRINTS {
+            fail!(
+                CapacityExceeded,
+                "the layer knows {MAXIMUM_BLUEPRINTS} blueprints already; '{name}' is one too many"
+            );
+        }
+        self.banks.push(Bank::new(Arc::new(blueprint), capacity, self.config.parameter_type, &self.device)?);
+        self.pending = None;
+        Ok(self.banks.len() as u32 - 1)
     }
 
     /// How many blueprints the layer knows.
     pub fn blueprint_count(&self) -> u32 {
-        0
+        self.banks.len() as u32
     }
 
     /// The blueprint of an index.
@@ -123,7 +205,7 @@ impl Layer {
     ///
     /// `InvalidArgument` if there is none.
     pub fn blueprint(&self, index: u32) -> Result<&Blueprint> {
-        fail!(InvalidArgument, "there is no blueprint {index}")
+        Ok(&self.bank_at(index)?.blueprint)
     }
 
     /// The bank of a blueprint.
@@ -132,7 +214,7 @@ impl Layer {
     ///
     /// `InvalidArgument` if there is no such blueprint.
     pub fn bank(&self, index: u32) -> Result<BankArrays> {
-        fail!(InvalidArgument, "there is no blueprint {index}")
+        Ok(self.bank_at(index)?.arrays.clone())
     }
 
     /// A state array by name: `lifecycle` i8, `blueprint` i32, `slot` i32, `alpha` f32, `epochs_in_state` i16,
@@ -143,85 +225,41 @@ impl Layer {
     ///
     /// `InvalidArgument` listing the names.
     pub fn array(&self, name: &str) -> Result<Array> {
-        fail!(InvalidArgument, "there is no state array '{name}'")
+        let seeds = self.config.seeds as usize;
+        let telemetry = &self.telemetry;
+        match name {
+            "telemetry" => {
+                let shape = vec![seeds, device::telemetry::COLUMNS];
+                Ok(Array { buffer: telemetry.array.clone(), data_type: DataType::F64, shape })
+            }
+            "loss" => Ok(Array { buffer: telemetry.loss.clone(), data_type: DataType::F64, shape: vec![seeds, 2] }),
+            _ => {
+                let Some(column) = COLUMNS.iter().position(|(column, _)| *column == name) else {
+                    let names: Vec<_> = COLUMNS.iter().map(|(name, _)| *name).collect();
+                    fail!(
+                        InvalidArgument,
+                        "there is no state array '{name}'; there are {}, telemetry, loss",
+                        names.join(", ")
+                    );
+                };
+                let buffer = self.state.device_column(column)?;
+                Ok(Array { buffer, data_type: COLUMNS[column].1, shape: vec![seeds] })
+            }
+        }
     }
 
     /// The state as the host keeps it, `[seeds, 4]`: lifecycle, blueprint, epochs in state, strategy.
     pub fn state(&self) -> Vec<[i32; 4]> {
-        Vec::new()
+        let row = |seed: SeedState| {
+            [seed.lifecycle as i32, seed.blueprint, i32::from(seed.epochs_in_state), i32::from(seed.strategy)]
+        };
+        self.state.columns().iter().map(row).collect()
     }
 
-    /// Checks commands against the table and their gates, as they will stand when this epoch ends, and queues them.
-    ///
-    /// Commands are applied in order to what the queue so far will have made of the seeds, so two commands for one
-    /// seed are two transitions. Either all are queued or none. They take effect at [`Layer::end_epoch`].
-    ///
-    /// # Errors
-    ///
-    /// `TransitionRefused` or `CapacityExceeded`, naming the seed, the transition, the value and the threshold;
-    /// `InvalidArgument` for a seed or blueprint that does not exist; `Unsupported` for a strategy that does not.
-    pub fn submit(&mut self, commands: &[Command]) -> Result<()> {
-        fail!(Unsupported, "{} commands cannot be taken yet", commands.len())
-    }
-
-    /// Ends an epoch: reads telemetry and losses once, moves the ramps, applies the queued batches (each all or
-    /// nothing, checked again against what is known now), gives slots back and swaps kernels in that became ready.
-    ///
-    /// # Errors
-    ///
-    /// `DeviceFailed` if the device cannot be read or written; `StateCorrupted` if neither copy of the state matches
-    /// its checksum. A refused batch is no error: it is in the summary.
-    pub fn end_epoch(&mut self, stream: Stream) -> Result<EpochSummary> {
-        fail!(Unsupported, "epochs cannot end yet on {stream:?}")
-    }
-
-    /// Takes a seed out at once: it is ROLLED_BACK before the next forward on the stream. Allowed from states 2 to 6.
-    ///
-    /// # Errors
-    ///
-    /// `TransitionRefused` from other states; `InvalidArgument` for a seed that does not exist.
-    pub fn roll_back(&mut self, seed: u32, reason: &str, stream: Stream) -> Result<TransitionRecord> {
-        fail!(Unsupported, "seed {seed} cannot be rolled back yet ({reason}, {stream:?})")
-    }
-
-    /// What is known of the layer since the last epoch's end.
-    pub fn report(&self) -> Result<HealthReport> {
-        fail!(Unsupported, "there is no report yet")
-    }
-
-    /// The whole layer as a checkpoint, after all work on the stream.
-    ///
-    /// # Errors
-    ///
-    /// `DeviceFailed` if the device cannot be read.
-    pub fn to_bytes(&self, stream: Stream) -> Result<Vec<u8>> {
-        fail!(Unsupported, "layers cannot be saved yet on {stream:?}")
-    }
-
-    /// A layer from a checkpoint, on any device. Any bytes give a layer or an error.
-    ///
-    /// # Errors
-    ///
-    /// `FileCorrupted` if the bytes are damaged or not a checkpoint; `FileTooNew` if a newer version wrote them.
-    pub fn from_bytes(bytes: &[u8], device: DeviceKind) -> Result<Layer> {
-        fail!(Unsupported, "a checkpoint of {} bytes cannot be loaded on {device:?} yet", bytes.len())
-    }
-
-    /// Writes a checkpoint. A file that was there before is replaced at once or not at all.
-    ///
-    /// # Errors
-    ///
-    /// `StorageFailed` naming the path, or as [`Layer::to_bytes`].
-    pub fn save(&self, path: &Path, stream: Stream) -> Result<()> {
-        fail!(Unsupported, "layers cannot be saved to {} yet on {stream:?}", path.display())
-    }
-
-    /// Reads a checkpoint.
-    ///
-    /// # Errors
-    ///
-    /// `StorageFailed` naming the path, or as [`Layer::from_bytes`].
-    pub fn load(path: &Path, device: DeviceKind) -> Result<Layer> {
-        fail!(Unsupported, "layers cannot be loaded from {} on {device:?} yet", path.display())
+    fn bank_at(&self, index: u32) -> Result<&Bank> {
+        let known = self.banks.len();
+        self.banks
+            .get(index as usize)
+            .ok_or_else(|| crate::error!(InvalidArgument, "there is no blueprint {index}; the layer knows {known}"))
     }
 }

@@ -1,11 +1,13 @@
 //! What a layer tells people and controllers: transitions, refusals, health.
 
 use super::command::number_or_null;
-use super::{Action, Evidence, Lifecycle};
-use serde::Serialize;
+use super::state::flags;
+use super::{Action, Evidence, Layer, Lifecycle};
+use serde::{Deserialize, Serialize};
+use std::time::SystemTime;
 
 /// A transition that took place.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TransitionRecord {
     /// The epoch that was ending, or running in an emergency rollback; the first is 1.
     pub epoch: u32,
@@ -73,7 +75,7 @@ pub struct Metrics {
     /// Signal to noise ratio: mean² / variance.
     #[serde(with = "number_or_null")]
     pub snr: f64,
-    /// Root of the mean square of the output gradient's elements.
+    /// Root of the sum of the squares of the output gradient's elements.
     #[serde(with = "number_or_null")]
     pub gradient_norm: f64,
     /// Elements that were not finite.
@@ -102,8 +104,12 @@ pub struct SeedReport {
     pub alpha: f32,
     /// Whether alpha is held.
     pub paused: bool,
+    /// Whether its kernel is compiled and part of what runs.
+    pub ready: bool,
     /// Whether a row ever fell back to identity since it germinated.
     pub fallback_used: bool,
+    /// Whether an optimiser step ever met a gradient that was not finite since it germinated.
+    pub non_finite_seen: bool,
     /// Epochs with errors since it germinated.
     pub error_count: u16,
     /// Epochs until it may be reset.
@@ -144,6 +150,47 @@ pub struct HealthReport {
     pub seeds: Vec<SeedReport>,
     /// The layer as a whole.
     pub totals: Totals,
+}
+
+impl Layer {
+    /// What is known of the layer since the last epoch's end.
+    pub fn report(&self) -> HealthReport {
+        let chunk = self.chunk();
+        let mut totals = Totals { seeds: self.config.seeds, ..Totals::default() };
+        let mut seeds = Vec::with_capacity(self.config.seeds as usize);
+        for ((number, seed), observation) in (0..).zip(self.state.columns().iter()).zip(&self.telemetry.last) {
+            let metrics = observation.metrics(chunk);
+            totals.active += u32::from(seed.lifecycle.is_active());
+            totals.training += u32::from(seed.lifecycle == Lifecycle::Training);
+            totals.applied += u32::from(seed.lifecycle.applies_blueprint());
+            totals.fossilized += u32::from(seed.lifecycle == Lifecycle::Fossilized);
+            totals.non_finite += metrics.non_finite;
+            totals.fallback_rows += metrics.fallback_rows;
+            seeds.push(SeedReport {
+                seed: number,
+                state: seed.lifecycle,
+                blueprint: seed.blueprint,
+                slot: seed.slot,
+                epochs: seed.epochs_in_state,
+                alpha: seed.alpha,
+                paused: seed.has(flags::PAUSED),
+                ready: seed.has(flags::READY),
+                fallback_used: seed.has(flags::FALLBACK_USED),
+                non_finite_seen: seed.has(flags::NON_FINITE_SEEN),
+                error_count: seed.error_count,
+                embargo: seed.embargo,
+                metrics,
+            });
+        }
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        HealthReport {
+            layer_id: self.config.settings.layer_id.clone(),
+            epoch: self.epoch,
+            timestamp: since.map_or(0.0, |since| since.as_secs_f64()),
+            seeds,
+            totals,
+        }
+    }
 }
 
 impl HealthReport {

@@ -1,10 +1,11 @@
 //! The hot path: one launch over all seeds.
 
-use super::Layer;
-use crate::Result;
-use crate::device::{Address, Rows, Stream};
-use crate::fail;
+use super::bank::{AdamwRates, Bank, mode};
+use super::kernels::{Kind, MAXIMUM_BLUEPRINTS};
+use super::{Layer, TrainingSettings};
+use crate::device::{self, Address, Launch, Rows, Stream};
 use crate::graph::DataType;
+use crate::{Result, fail};
 
 /// A forward pass: y from x, and telemetry.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +99,23 @@ impl Layer {
     /// channels; `InvalidArgument` for null or wrongly many addresses; `NotReady` if a kernel is missing while the
     /// stream is capturing (see [`Layer::prepare`]); `CompileFailed`, `DeviceFailed`.
     pub fn forward(&self, forward: &Forward<'_>, stream: Stream) -> Result<()> {
-        fail!(Unsupported, "forward over {} rows cannot run yet on {stream:?}", forward.rows)
+        self.check_type(forward.data_type)?;
+        self.check_rows("x", forward.x, forward.rows)?;
+        self.check_rows("y", forward.y, forward.rows)?;
+        let parameters = self.parameters(forward.banks)?;
+        if forward.rows == 0 {
+            return Ok(());
+        }
+        let launch = Launch {
+            rows: forward.rows,
+            x: forward.x,
+            output: forward.y,
+            telemetry: forward.telemetry.unwrap_or(self.telemetry.array.address()),
+            deterministic: forward.deterministic,
+            ..self.launch(forward.alpha)
+        };
+        let bank = |index: usize| self.banks[index].view(parameters(index), Address::NULL);
+        self.run(Kind::forward(forward.data_type), launch, bank, stream)
     }
 
     /// Runs the layer backward.
@@ -107,7 +124,31 @@ impl Layer {
     ///
     /// As [`Layer::forward`].
     pub fn backward(&self, backward: &Backward<'_>, stream: Stream) -> Result<()> {
-        fail!(Unsupported, "backward over {} rows cannot run yet on {stream:?}", backward.rows)
+        self.check_type(backward.data_type)?;
+        self.check_rows("x", backward.x, backward.rows)?;
+        self.check_rows("output_gradient", backward.output_gradient, backward.rows)?;
+        self.check_rows("input_gradient", backward.input_gradient, backward.rows)?;
+        self.check_addresses("bank_gradients", backward.bank_gradients)?;
+        let parameters = self.parameters(backward.banks)?;
+        if backward.alpha_gradient.is_some_and(Address::is_null) {
+            fail!(InvalidArgument, "alpha_gradient is null; leave it out if it is not wanted");
+        }
+        if backward.rows == 0 {
+            return Ok(());
+        }
+        let launch = Launch {
+            rows: backward.rows,
+            x: backward.x,
+            output_gradient: backward.output_gradient,
+            output: backward.input_gradient,
+            telemetry: backward.telemetry.unwrap_or(self.telemetry.array.address()),
+            alpha_gradient: backward.alpha_gradient.unwrap_or(Address::NULL),
+            deterministic: backward.deterministic,
+            ..self.launch(backward.alpha)
+        };
+        let kind = Kind::backward(backward.data_type, backward.alpha_gradient.is_some());
+        let bank = |index: usize| self.banks[index].view(parameters(index), backward.bank_gradients[index]);
+        self.run(kind, launch, bank, stream)
     }
 
     /// One step of isolated training: loss, gradients and AdamW for all seeds in TRAINING, in the layer's own memory.
@@ -117,16 +158,58 @@ impl Layer {
     ///
     /// As [`Layer::forward`].
     pub fn train(&self, train: &Train, stream: Stream) -> Result<()> {
-        fail!(Unsupported, "isolated training on {} rows cannot run yet on {stream:?}", train.rows)
+        let target = train.target.unwrap_or(train.x);
+        self.check_type(train.data_type)?;
+        self.check_rows("x", train.x, train.rows)?;
+        self.check_rows("target", target, train.rows)?;
+        if train.rows == 0 || !self.training {
+            return Ok(());
+        }
+        let set = self.kernels.current();
+        for bank in set.members.iter().map(|index| &self.banks[*index as usize]) {
+            self.device.zero(bank.gradient.address(), bank.gradient.bytes(), stream)?;
+        }
+        let launch = Launch {
+            rows: train.rows,
+            x: train.x,
+            target,
+            loss: self.telemetry.loss.address(),
+            loss_scale: 1.0 / (train.rows as f64 * self.chunk() as f64),
+            // A training launch counts the rows that fall back and nothing else.
+            telemetry: self.telemetry.array.address(),
+            deterministic: true,
+            ..self.launch(None)
+        };
+        let own = |index: usize| {
+            let bank = &self.banks[index];
+            bank.view(bank.arrays.parameters.address(), bank.gradient.address())
+        };
+        self.run(Kind::train(train.data_type), launch, own, stream)?;
+        let TrainingSettings { learning_rate, beta1, beta2, epsilon, weight_decay, .. } = self.config.settings.training;
+        let rates = AdamwRates { learning_rate, beta1, beta2, epsilon, weight_decay };
+        let learns = |bank: &&Bank| bank.modes.contains(&mode::ISOLATED);
+        for bank in set.members.iter().map(|index| &self.banks[*index as usize]).filter(learns) {
+            let (parameters, gradient) = (bank.arrays.parameters.address(), bank.gradient.address());
+            bank.adamw(parameters, gradient, mode::ISOLATED, rates, stream)?;
+        }
+        Ok(())
     }
 
     /// One step of AdamW on a bank.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if there is no such blueprint or an address is null; `DeviceFailed`.
+    /// `InvalidArgument` if there is no such blueprint, an address is null or a rate means nothing; `DeviceFailed`.
     pub fn adamw(&self, step: &AdamwStep, stream: Stream) -> Result<()> {
-        fail!(Unsupported, "bank {} cannot be updated yet on {stream:?}", step.blueprint)
+        let bank = self.bank_at(step.blueprint)?;
+        let parameters = step.parameters.unwrap_or(bank.arrays.parameters.address());
+        if bank.arrays.size > 0 && (parameters.is_null() || step.gradient.is_null()) {
+            fail!(InvalidArgument, "the parameters or the gradient of bank {} are null", step.blueprint);
+        }
+        let &AdamwStep { learning_rate, beta1, beta2, epsilon, weight_decay, .. } = step;
+        let rates = AdamwRates { learning_rate, beta1, beta2, epsilon, weight_decay };
+        rates.check()?;
+        bank.adamw(parameters, step.gradient, mode::MAIN, rates, stream)
     }
 
     /// Compiles and loads the kernels for rows of this type now, so that no later call has to, not even under capture.
@@ -135,6 +218,98 @@ impl Layer {
     ///
     /// As [`Layer::forward`].
     pub fn prepare(&self, data_type: DataType, alpha_gradient: bool) -> Result<()> {
-        fail!(Unsupported, "kernels for {} (alpha gradient: {alpha_gradient}) cannot be made yet", data_type.name())
+        self.check_type(data_type)?;
+        let kinds = [Kind::forward(data_type), Kind::backward(data_type, alpha_gradient), Kind::train(data_type)];
+        for kind in kinds {
+            self.kernels.mark_used(kind);
+            self.kernels.current().kernel(kind, Stream::default())?;
+        }
+        Ok(())
+    }
+
+    /// A launch over the layer's own state.
+    fn launch(&self, alpha: Option<Address>) -> Launch<'static> {
+        let [lifecycle, blueprint, slot, own_alpha] = self.state.kernel_columns();
+        Launch {
+            hidden: self.config.hidden,
+            seeds: self.config.seeds as usize,
+            lifecycle,
+            blueprint,
+            slot,
+            alpha: alpha.unwrap_or(own_alpha),
+            branch: self.kernels.current().branch.address(),
+            blueprints: MAXIMUM_BLUEPRINTS,
+            ..Launch::default()
+        }
+    }
+
+    /// Launches a kernel of the current set. `bank` gives the view of a bank by its blueprint's index.
+    fn run(&self, kind: Kind, launch: Launch<'_>, bank: impl Fn(usize) -> device::Bank, stream: Stream) -> Result<()> {
+        self.kernels.mark_used(kind);
+        let set = self.kernels.current();
+        let kernel = set.kernel(kind, stream)?;
+        // On the stack for as many blueprints as layers have in practice.
+        let mut few = [device::Bank::default(); 16];
+        let mut many = Vec::new();
+        let banks = match few.get_mut(..set.members.len()) {
+            Some(few) => few,
+            None => {
+                many.resize(set.members.len(), device::Bank::default());
+                &mut many[..]
+            }
+        };
+        for (view, index) in banks.iter_mut().zip(&set.members) {
+            *view = bank(*index as usize);
+        }
+        self.device.launch(kernel, &Launch { banks, ..launch }, stream)
+    }
+
+    fn check_type(&self, data_type: DataType) -> Result<()> {
+        let parameters = self.config.parameter_type;
+        if !data_type.is_float() || data_type.compute() != parameters {
+            let (rows, own) = (data_type.name(), parameters.name());
+            fail!(TypeMismatch, "rows of {rows} do not compute in {own}, the type of the layer's parameters");
+        }
+        Ok(())
+    }
+
+    fn check_rows(&self, name: &str, tensor: Rows, rows: usize) -> Result<()> {
+        if rows == 0 {
+            return Ok(());
+        }
+        if tensor.address.is_null() {
+            fail!(InvalidArgument, "{name} is null but has {rows} rows");
+        }
+        let hidden = self.config.hidden;
+        if rows > 1 && tensor.stride < hidden {
+            fail!(ShapeMismatch, "the stride {} of {name} is below the layer's {hidden} channels", tensor.stride);
+        }
+        if rows.checked_mul(tensor.stride.max(hidden)).is_none_or(|elements| elements > isize::MAX as usize / 8) {
+            fail!(ShapeMismatch, "{name} has {rows} rows {} apart, more than fit into memory", tensor.stride);
+        }
+        Ok(())
+    }
+
+    fn check_addresses(&self, name: &str, addresses: &[Address]) -> Result<()> {
+        let known = self.banks.len();
+        if addresses.len() != known {
+            fail!(InvalidArgument, "{name} has {} addresses and the layer knows {known} blueprints", addresses.len());
+        }
+        let missing = |(address, bank): (&Address, &Bank)| address.is_null() && bank.arrays.size > 0;
+        if let Some(index) = addresses.iter().zip(&self.banks).position(missing) {
+            fail!(InvalidArgument, "{name} is null for blueprint {index}, which has parameters");
+        }
+        Ok(())
+    }
+
+    /// Where the parameters of a blueprint are, by its index.
+    fn parameters<'a>(&'a self, given: Option<&'a [Address]>) -> Result<impl Fn(usize) -> Address + 'a> {
+        if let Some(addresses) = given {
+            self.check_addresses("banks", addresses)?;
+        }
+        Ok(move |index: usize| match given {
+            Some(addresses) => addresses[index],
+            None => self.banks[index].arrays.parameters.address(),
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! What a layer can be told: every threshold, limit and rate, each with its default.
 
+use super::grafting::MAXIMUM_RAMP_STEPS;
 use crate::{Result, fail};
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,7 @@ pub struct Settings {
     pub max_active_seeds: u32,
     /// Epochs a culled seed must wait before it can be reset.
     pub embargo_epochs: u16,
-    /// Epochs in which a fixed ramp takes alpha from 0 to 1.
+    /// Epochs in which a fixed ramp takes alpha from 0 to 1; 1 to 1000.
     pub ramp_steps: u32,
     /// Whether a seed that fell back to identity in some row is kept from every promotion.
     pub fallback_blocks_promotion: bool,
@@ -160,8 +161,8 @@ impl Settings {
     ///
     /// `InvalidArgument` naming the field, its value and what it may be.
     pub fn check(&self) -> Result<()> {
-        if self.ramp_steps == 0 {
-            fail!(InvalidArgument, "ramp_steps is 0; a ramp takes at least 1 epoch");
+        if !(1..=MAXIMUM_RAMP_STEPS).contains(&self.ramp_steps) {
+            fail!(InvalidArgument, "ramp_steps is {}; a ramp takes 1 to {MAXIMUM_RAMP_STEPS} epochs", self.ramp_steps);
         }
         let (gates, training) = (&self.gates, &self.training);
         for (name, value) in [

@@ -1,0 +1,262 @@
+//! The parameters, moments and step counts of all seeds that have one blueprint: a bank of slots.
+//!
+//! A slot belongs to a seed from its germination to its reset. This file must know no lifecycle: who may have a slot,
+//! and in which mode it is, is decided elsewhere.
+
+use super::BankArrays;
+use crate::device::{Adamw, Address, Buffer, Device, Stream};
+use crate::graph::{Blueprint, DataType, Initializer};
+use crate::{Result, error, fail};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Bytes of fresh parameters that are put together on the host before they are uploaded.
+const UPLOAD_BYTES: usize = 16 << 20;
+
+/// What an optimiser step does to a slot.
+pub(super) mod mode {
+    /// Nothing: the seed is frozen or the slot is free.
+    pub const FROZEN: u8 = 0;
+    /// The seed trains on the main loss.
+    pub const MAIN: u8 = 1;
+    /// The seed trains in isolation.
+    pub const ISOLATED: u8 = 2;
+}
+
+/// Numbers of an AdamW step, as in [`Adamw`].
+#[derive(Clone, Copy)]
+pub(super) struct AdamwRates {
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    pub weight_decay: f64,
+}
+
+impl AdamwRates {
+    /// Refuses numbers that mean nothing.
+    pub fn check(&self) -> Result<()> {
+        for (name, value) in [("learning_rate", self.learning_rate), ("weight_decay", self.weight_decay)] {
+            if !value.is_finite() {
+                fail!(InvalidArgument, "{name} is {value}; it must be a finite number");
+            }
+        }
+        if !(self.epsilon.is_finite() && self.epsilon >= 0.0) {
+            fail!(InvalidArgument, "epsilon is {}; it must be a number not below 0", self.epsilon);
+        }
+        for (name, value) in [("beta1", self.beta1), ("beta2", self.beta2)] {
+            if !(0.0..1.0).contains(&value) {
+                fail!(InvalidArgument, "{name} is {value}; it must be in [0, 1)");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bank of one blueprint.
+pub(super) struct Bank {
+    /// What its slots are parameters of.
+    pub blueprint: Arc<Blueprint>,
+    /// Arrays that are shared with the host.
+    pub arrays: BankArrays,
+    /// `[capacity, size]`, the gradient of isolated training.
+    pub gradient: Buffer,
+    /// `[capacity]` u8, set where an optimiser step met a gradient that was not finite.
+    pub non_finite: Buffer,
+    /// The modes as the device has them.
+    pub modes: Vec<u8>,
+    parameter_type: DataType,
+    free: BTreeSet<u32>,
+}
+
+impl Bank {
+    /// A bank of free slots.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidBlueprint` if a parameter cannot start finite in this type; `CapacityExceeded`, `OutOfMemory`.
+    pub fn new(
+        blueprint: Arc<Blueprint>,
+        capacity: u32,
+        parameter_type: DataType,
+        device: &Arc<dyn Device>,
+    ) -> Result<Bank> {
+        check_initial_values(&blueprint, parameter_type)?;
+        let size = blueprint.parameter_count();
+        let slots = capacity as usize;
+        let Some(bytes) = slots.checked_mul(size).and_then(|elements| elements.checked_mul(parameter_type.bytes()))
+        else {
+            fail!(
+                CapacityExceeded,
+                "{capacity} slots of {size} parameters for blueprint '{}' are more than fit into memory",
+                blueprint.name
+            );
+        };
+        let buffer = |bytes| {
+            Buffer::new(device, bytes)
+                .map_err(|error| error.context(format!("bank of {capacity} slots for blueprint '{}'", blueprint.name)))
+        };
+        let arrays = BankArrays {
+            parameters: buffer(bytes)?,
+            first_moment: buffer(bytes)?,
+            second_moment: buffer(bytes)?,
+            steps: buffer(slots * 4)?,
+            mode: buffer(slots)?,
+            capacity: slots,
+            size,
+        };
+        Ok(Bank {
+            gradient: buffer(bytes)?,
+            non_finite: buffer(slots)?,
+            modes: vec![mode::FROZEN; slots],
+            free: (0..capacity).collect(),
+            arrays,
+            parameter_type,
+            blueprint,
+        })
+    }
+
+    /// Takes the first free slot.
+    ///
+    /// # Errors
+    ///
+    /// `CapacityExceeded` naming the bank.
+    pub fn take(&mut self) -> Result<u32> {
+        self.free.pop_first().ok_or_else(|| {
+            error!(
+                CapacityExceeded,
+                "all {} slots of blueprint '{}' are taken", self.arrays.capacity, self.blueprint.name
+            )
+        })
+    }
+
+    /// Takes this very slot, if it is free.
+    pub fn take_slot(&mut self, slot: u32) -> bool {
+        self.free.remove(&slot)
+    }
+
+    /// Gives a slot back.
+    pub fn release(&mut self, slot: u32) {
+        self.free.insert(slot);
+    }
+
+    /// Gives slots fresh parameters, each from its own random seed, and forgets their moments and steps.
+    ///
+    /// Slots that lie one after the other are written together, so a thousand germinations are a handful of copies.
+    pub fn initialize(&self, slots: &[(u32, u64)], stream: Stream) -> Result<()> {
+        let mut slots = slots.to_vec();
+        slots.sort_unstable();
+        let slot_bytes = self.slot_bytes();
+        let at_once = (UPLOAD_BYTES / slot_bytes.max(1)).max(1);
+        for run in slots.chunk_by(|left, right| left.0 + 1 == right.0).flat_map(|run| run.chunks(at_once)) {
+            let mut parameters = Vec::with_capacity(run.len() * slot_bytes);
+            for (_, random_seed) in run {
+                self.encode(&self.blueprint.initialize(*random_seed), &mut parameters);
+            }
+            let first = run[0].0 as usize;
+            let (start, bytes) = (first * slot_bytes, run.len() * slot_bytes);
+            let (device, arrays) = (self.device(), &self.arrays);
+            device.upload(arrays.parameters.address().offset(start), &parameters, stream)?;
+            device.zero(arrays.first_moment.address().offset(start), bytes, stream)?;
+            device.zero(arrays.second_moment.address().offset(start), bytes, stream)?;
+            device.zero(arrays.steps.address().offset(first * 4), run.len() * 4, stream)?;
+        }
+        Ok(())
+    }
+
+    /// Changes the modes of all slots.
+    pub fn set_modes(&mut self, modes: Vec<u8>, stream: Stream) -> Result<()> {
+        if modes != self.modes {
+            self.device().upload(self.arrays.mode.address(), &modes, stream)?;
+            self.modes = modes;
+        }
+        Ok(())
+    }
+
+    /// For each slot, whether a gradient was not finite since the last call. Waits for the stream.
+    pub fn take_non_finite(&self, stream: Stream) -> Result<Vec<u8>> {
+        let mut marks = vec![0; self.arrays.capacity];
+        self.device().download(&mut marks, self.non_finite.address(), stream)?;
+        self.device().zero(self.non_finite.address(), marks.len(), stream)?;
+        Ok(marks)
+    }
+
+    /// The bank as a launch sees it, with these parameters and this gradient.
+    pub fn view(&self, parameters: Address, gradient: Address) -> crate::device::Bank {
+        crate::device::Bank { parameters, gradient, capacity: self.arrays.capacity, size: self.arrays.size }
+    }
+
+    /// A step of AdamW on the slots in one mode.
+    pub fn adamw(
+        &self,
+        parameters: Address,
+        gradient: Address,
+        updated: u8,
+        rates: AdamwRates,
+        stream: Stream,
+    ) -> Result<()> {
+        if self.arrays.size == 0 {
+            return Ok(());
+        }
+        let update = Adamw {
+            double: self.parameter_type == DataType::F64,
+            parameters,
+            gradient,
+            first_moment: self.arrays.first_moment.address(),
+            second_moment: self.arrays.second_moment.address(),
+            steps: self.arrays.steps.address(),
+            mode: self.arrays.mode.address(),
+            updated,
+            non_finite: self.non_finite.address(),
+            capacity: self.arrays.capacity,
+            size: self.arrays.size,
+            learning_rate: rates.learning_rate,
+            beta1: rates.beta1,
+            beta2: rates.beta2,
+            epsilon: rates.epsilon,
+            weight_decay: rates.weight_decay,
+        };
+        self.device().adamw(&update, stream)
+    }
+
+    /// Bytes of one slot's parameters.
+    fn slot_bytes(&self) -> usize {
+        self.arrays.size * self.parameter_type.bytes()
+    }
+
+    fn device(&self) -> &Arc<dyn Device> {
+        self.gradient.device()
+    }
+
+    fn encode(&self, values: &[f64], bytes: &mut Vec<u8>) {
+        match self.parameter_type {
+            DataType::F64 => values.iter().for_each(|value| bytes.extend(value.to_le_bytes())),
+            _ => values.iter().for_each(|value| bytes.extend((*value as f32).to_le_bytes())),
+        }
+    }
+}
+
+/// Refuses a blueprint of which some random seed could give a parameter that is not finite in this type.
+fn check_initial_values(blueprint: &Blueprint, parameter_type: DataType) -> Result<()> {
+    let largest = if parameter_type == DataType::F64 { f64::MAX } else { f64::from(f32::MAX) };
+    for parameter in &blueprint.parameters {
+        let bound = match parameter.initializer {
+            Initializer::Zeros | Initializer::Ones | Initializer::FanIn => 1.0,
+            Initializer::Constant(value) => value.abs(),
+            Initializer::Uniform { low, high } => low.abs().max(high.abs()),
+            // No sample of 53 random bits lies ten deviations out.
+            Initializer::Normal { mean, standard_deviation } => mean.abs() + 10.0 * standard_deviation,
+        };
+        // Written so that NaN is refused as well.
+        if !matches!(bound.partial_cmp(&largest), Some(std::cmp::Ordering::Less | std::cmp::Ordering::Equal)) {
+            fail!(
+                InvalidBlueprint,
+                "parameter '{}' of blueprint '{}' may start at {bound:e}, which is not finite in {}",
+                parameter.name,
+                blueprint.name,
+                parameter_type.name()
+            );
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! Between two epochs: commands are judged when they come and applied when the epoch ends.
+
+use super::bank::{Bank, mode};
+use super::plan::{Plan, World};
+use super::state::{Columns, SeedState, flags};
+use super::telemetry::Observation;
+use super::{
+    Action, Command, EpochSummary, Evidence, Layer, Lifecycle, Refusal, Settings, TransitionRecord, transition,
+};
+use crate::device::Stream;
+use crate::{Result, fail};
+use std::collections::BTreeSet;
+
+impl Layer {
+    /// Checks commands against the table and their gates, as they will stand when this epoch ends, and queues them.
+    ///
+    /// Commands are applied in order to what the queue so far will have made of the seeds, so two commands for one
+    /// seed are two transitions. Either all are queued or none. They take effect at [`Layer::end_epoch`].
+    ///
+    /// # Errors
+    ///
+    /// `TransitionRefused` or `CapacityExceeded`, naming the seed, the transition, the value and the threshold;
+    /// `InvalidArgument` for a seed or blueprint that does not exist; `Unsupported` for a strategy that does not.
+    pub fn submit(&mut self, commands: &[Command]) -> Result<()> {
+        let mut plan = match self.pending.take() {
+            Some(plan) => plan,
+            None => self.plan_queue()?,
+        };
+        let verdict = plan.apply(commands, &self.world());
+        self.pending = Some(plan);
+        verdict?;
+        if !commands.is_empty() {
+            self.queue.push(commands.to_vec());
+        }
+        Ok(())
+    }
+
+    /// Ends an epoch: reads telemetry and losses once, moves the ramps, applies the queued batches (each all or
+    /// nothing, checked again against what is known now), gives slots back and swaps kernels in that became ready.
+    ///
+    /// # Errors
+    ///
+    /// `DeviceFailed` if the device cannot be read or written; `StateCorrupted` if neither copy of the state matches
+    /// its checksum. A refused batch is no error: it is in the summary.
+    pub fn end_epoch(&mut self, stream: Stream) -> Result<EpochSummary> {
+        let mut repaired = std::mem::take(&mut self.repaired);
+        repaired.extend(self.state.verify(stream)?);
+        self.observe(stream)?;
+        self.kernels.collect();
+
+        self.epoch += 1;
+        self.pending = None;
+        let mut applied = std::mem::take(&mut self.rolled_back);
+        let mut refused = Vec::new();
+        let mut plan = self.plan();
+        note_errors(&mut plan.columns, &self.telemetry.last);
+        plan.advance(&self.config.settings)?;
+        for commands in std::mem::take(&mut self.queue) {
+            match plan.apply(&commands, &World { epoch: self.epoch, ..self.world() }) {
+                Ok(records) => applied.extend(records),
+                Err(error) => refused.push(Refusal { commands, reason: error.to_string() }),
+            }
+        }
+        self.commit(plan, stream)?;
+        Ok(EpochSummary { epoch: self.epoch, applied, refused, repaired })
+    }
+
+    /// Takes a seed out at once: it is ROLLED_BACK before the next forward on the stream. Allowed from states 2 to 6.
+    ///
+    /// # Errors
+    ///
+    /// `TransitionRefused` from other states; `InvalidArgument` for a seed that does not exist.
+    pub fn roll_back(&mut self, seed: u32, reason: &str, stream: Stream) -> Result<TransitionRecord> {
+        if seed >= self.config.seeds {
+            fail!(InvalidArgument, "there is no seed {seed}; the layer has {}", self.config.seeds);
+        }
+        let repairs = self.state.verify(stream)?;
+        self.repaired.extend(repairs);
+        let before = self.state.columns().get(seed);
+        let next = transition(before.lifecycle, Action::RollBack, |_| Ok(()))
+            .map_err(|error| error.context(format!("seed {seed}")))?;
+        let mut columns = self.state.columns().clone();
+        let epoch = self.epoch + 1;
+        columns.set(seed, SeedState { lifecycle: next.state, epochs_in_state: 0, last_update_epoch: epoch, ..before });
+        self.replace_state(columns, stream)?;
+        // What was queued is judged anew against the seed as it is now.
+        self.pending = None;
+        let record = TransitionRecord {
+            epoch,
+            seed,
+            action: Action::RollBack,
+            from: before.lifecycle,
+            to: next.state,
+            blueprint: before.blueprint,
+            evidence: Evidence::default(),
+            reason: reason.to_owned(),
+        };
+        self.rolled_back.push(record.clone());
+        Ok(record)
+    }
+
+    pub(super) fn world(&self) -> World<'_> {
+        World {
+            settings: &self.config.settings,
+            banks: &self.banks,
+            kernels: &self.kernels,
+            observations: &self.telemetry.last,
+            epoch: self.epoch + 1,
+        }
+    }
+
+    fn plan(&self) -> Plan {
+        Plan::new(self.state.columns().clone(), self.banks.len())
+    }
+
+    /// What the end of this epoch will make of the seeds, given what is queued.
+    fn plan_queue(&self) -> Result<Plan> {
+        let mut plan = self.plan();
+        plan.advance(&self.config.settings)?;
+        for commands in &self.queue {
+            // A batch that no longer fits is reported when the epoch ends.
+            let _ = plan.apply(commands, &self.world());
+        }
+        Ok(plan)
+    }
+
+    /// Reads what kernels and optimiser steps saw.
+    fn observe(&mut self, stream: Stream) -> Result<()> {
+        self.telemetry.end_epoch(stream)?;
+        let marks = self.banks.iter().map(|bank| bank.take_non_finite(stream)).collect::<Result<Vec<_>>>()?;
+        for (observation, state) in self.telemetry.last.iter_mut().zip(self.state.columns().iter()) {
+            let mark = usize::try_from(state.blueprint).ok().zip(usize::try_from(state.slot).ok());
+            observation.non_finite_gradient = mark.is_some_and(|(blueprint, slot)| marks[blueprint][slot] != 0);
+        }
+        Ok(())
+    }
+
+    /// Makes a plan real: slots, parameters, state, kernels.
+    fn commit(&mut self, plan: Plan, stream: Stream) -> Result<()> {
+        let running = plan.running();
+        let mut columns = plan.columns;
+        self.exchange_slots(&mut columns, stream)?;
+        let live = live_blueprints(&columns);
+        self.kernels.request(&live, &self.banks, stream)?;
+        self.kernels.collect();
+        if self.kernels.swap(&live, &running) {
+            log::debug!("layer '{}' now runs blueprints {live:?}", self.config.settings.layer_id);
+        }
+        self.mark_ready(&mut columns);
+        self.replace_state(columns, stream)
+    }
+
+    /// Takes slots back from seeds that were reset and gives fresh ones to seeds that germinated.
+    fn exchange_slots(&mut self, columns: &mut Columns, stream: Stream) -> Result<()> {
+        let mut germinated = Vec::new();
+        for (seed, before) in (0..).zip(self.state.columns().iter()) {
+            let after = columns.get(seed);
+            if before.slot >= 0 && after.slot != before.slot {
+                self.banks[before.blueprint as usize].release(before.slot as u32);
+            }
+            if after.blueprint >= 0 && after.slot < 0 {
+                germinated.push(seed);
+            }
+        }
+        let mut fresh: Vec<Vec<(u32, u64)>> = vec![Vec::new(); self.banks.len()];
+        for seed in germinated {
+            let state = columns.get(seed);
+            let slot = self.banks[state.blueprint as usize].take()?;
+            let random_seed = germination_seed(&self.config.settings, seed, state.germinations);
+            fresh[state.blueprint as usize].push((slot, random_seed));
+            columns.set(seed, SeedState { slot: slot as i32, ..state });
+        }
+        self.banks.iter().zip(&fresh).try_for_each(|(bank, slots)| bank.initialize(slots, stream))
+    }
+
+    fn mark_ready(&self, columns: &mut Columns) {
+        for seed in 0..columns.seeds() {
+            let state = columns.get(seed);
+            let ready = u32::try_from(state.blueprint)
+                .is_ok_and(|blueprint| self.kernels.current().members.binary_search(&blueprint).is_ok());
+            let others = state.flags & !flags::READY;
+            columns.set(seed, SeedState { flags: others | if ready { flags::READY } else { 0 }, ..state });
+        }
+    }
+
+    /// Makes these columns the state, and the modes of the slots what they say.
+    pub(super) fn replace_state(&mut self, columns: Columns, stream: Stream) -> Result<()> {
+        let modes = modes(&columns, &self.banks, &self.telemetry.last, &self.config.settings);
+        self.training = columns.iter().any(|seed| seed.lifecycle == Lifecycle::Training);
+        for (bank, modes) in self.banks.iter_mut().zip(modes) {
+            bank.set_modes(modes, stream)?;
+        }
+        self.state.replace(columns, stream)
+    }
+}
+
+/// The blueprints of seeds in states 1 to 7: those that run and those that wait for their kernel.
+pub(super) fn live_blueprints(columns: &Columns) -> BTreeSet<u32> {
+    let live = |seed: &SeedState| seed.lifecycle.is_active() || seed.lifecycle.applies_blueprint();
+    columns.iter().filter(live).filter_map(|seed| u32::try_from(seed.blueprint).ok()).collect()
+}
+
+/// Records on each seed what went wrong with it in the epoch.
+fn note_errors(columns: &mut Columns, observations: &[Observation]) {
+    for (seed, observation) in (0..).zip(observations) {
+        let mut state = columns.get(seed);
+        if state.blueprint < 0 || !(observation.fell_back() || observation.non_finite_gradient) {
+            continue;
+        }
+        state.error_count = state.error_count.saturating_add(1);
+        state.flags |= if observation.fell_back() { flags::FALLBACK_USED } else { 0 };
+        state.flags |= if observation.non_finite_gradient { flags::NON_FINITE_SEEN } else { 0 };
+        columns.set(seed, state);
+    }
+}
+
+/// The mode of every slot, by bank.
+fn modes(columns: &Columns, banks: &[Bank], observations: &[Observation], settings: &Settings) -> Vec<Vec<u8>> {
+    let mut modes: Vec<_> = banks.iter().map(|bank| vec![mode::FROZEN; bank.arrays.capacity]).collect();
+    for (seed, observation) in columns.iter().zip(observations) {
+        let mode = match seed.lifecycle {
+            Lifecycle::Training if still_learns(&seed, observation, settings) => mode::ISOLATED,
+            state if state.trains_on_main_loss() => mode::MAIN,
+            _ => continue,
+        };
+        if let (Ok(blueprint), Ok(slot)) = (usize::try_from(seed.blueprint), usize::try_from(seed.slot)) {
+            modes[blueprint][slot] = mode;
+        }
+    }
+    modes
+}
+
+/// Whether a seed in TRAINING goes on: it has neither reached the threshold nor the epoch limit.
+fn still_learns(seed: &SeedState, observation: &Observation, settings: &Settings) -> bool {
+    let succeeded = observation.loss <= settings.training.loss_threshold && !observation.fell_back();
+    let failed = i32::from(seed.epochs_in_state) >= i32::from(settings.training.epoch_limit);
+    !(succeeded || failed)
+}
+
+/// The random seed of a germination: another one for every seed and every time, the same in every run.
+fn germination_seed(settings: &Settings, seed: u32, germinations: u32) -> u64 {
+    let mut hasher = blake3::Hasher::new_derive_key("kasmina 1 germination");
+    hasher.update(&settings.random_seed.to_le_bytes());
+    hasher.update(&seed.to_le_bytes());
+    hasher.update(&germinations.to_le_bytes());
+    hasher.finalize().as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}

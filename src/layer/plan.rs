@@ -1,0 +1,204 @@
+//! What a list of commands would make of the seeds: the table and the gates applied to a copy of the state.
+//!
+//! Both `submit` and the end of an epoch go through here, so a command is judged twice by the same code. Nothing here
+//! touches a device.
+
+use super::bank::Bank;
+use super::gates::{self, Resources, Situation};
+use super::kernels::Kernels;
+use super::settings::Settings;
+use super::state::{Columns, SeedState, flags};
+use super::telemetry::Observation;
+use super::{Command, Effect, Lifecycle, Strategy, TransitionRecord, grafting, transition};
+use crate::{Error, Result, error, fail};
+use std::collections::BTreeSet;
+
+/// What commands are judged by.
+pub(super) struct World<'a> {
+    pub settings: &'a Settings,
+    pub banks: &'a [Bank],
+    pub kernels: &'a Kernels,
+    pub observations: &'a [Observation],
+    /// The epoch at whose end the commands take effect.
+    pub epoch: u32,
+}
+
+/// The state as it will be, and what is taken of the layer's places.
+pub(super) struct Plan {
+    pub columns: Columns,
+    active: u32,
+    training: u32,
+    /// By blueprint: seeds that hold a slot.
+    holding: Vec<u32>,
+    /// By blueprint: seeds whose kernel must run, states 2 to 7.
+    running: Vec<u32>,
+}
+
+impl Plan {
+    /// A plan in which nothing happens yet.
+    pub fn new(columns: Columns, blueprints: usize) -> Plan {
+        let mut plan =
+            Plan { columns, active: 0, training: 0, holding: vec![0; blueprints], running: vec![0; blueprints] };
+        for seed in 0..plan.columns.seeds() {
+            let state = plan.columns.get(seed);
+            plan.count(&state, u32::wrapping_add);
+        }
+        plan
+    }
+
+    /// The end of an epoch as far as no command is needed for it: epochs pass, embargoes run down, alphas rise.
+    pub fn advance(&mut self, settings: &Settings) -> Result<()> {
+        for seed in 0..self.columns.seeds() {
+            let mut state = self.columns.get(seed);
+            state.epochs_in_state = state.epochs_in_state.saturating_add(1);
+            state.embargo = state.embargo.saturating_sub(1);
+            if state.lifecycle == Lifecycle::Grafting && !state.has(flags::PAUSED) {
+                let strategy = Strategy::from_number(i32::from(state.strategy))?;
+                state.alpha = grafting::advance(strategy, state.alpha, settings.ramp_steps);
+            }
+            self.columns.set(seed, state);
+        }
+        Ok(())
+    }
+
+    /// Applies a batch in order: all of it, or nothing and the reason.
+    pub fn apply(&mut self, commands: &[Command], world: &World<'_>) -> Result<Vec<TransitionRecord>> {
+        let mut before = Vec::with_capacity(commands.len());
+        let mut records = Vec::with_capacity(commands.len());
+        for command in commands {
+            match self.step(command, world) {
+                Ok((state, record)) => {
+                    before.push((command.seed, state));
+                    records.push(record);
+                }
+                Err(error) => {
+                    before.into_iter().rev().for_each(|(seed, state)| self.put(seed, state));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(records)
+    }
+
+    /// The blueprints of seeds in states 2 to 7.
+    pub fn running(&self) -> BTreeSet<u32> {
+        (0..).zip(&self.running).filter(|(_, seeds)| **seeds > 0).map(|(blueprint, _)| blueprint).collect()
+    }
+
+    /// Applies one command. Returns the seed as it was.
+    fn step(&mut self, command: &Command, world: &World<'_>) -> Result<(SeedState, TransitionRecord)> {
+        let seed = command.seed;
+        if seed >= self.columns.seeds() {
+            fail!(InvalidArgument, "there is no seed {seed}; the layer has {}", self.columns.seeds());
+        }
+        let before = self.columns.get(seed);
+        let refused =
+            |error: Error| error.context(format!("seed {seed} cannot {} from {}", command.action, before.lifecycle));
+        let next = transition(before.lifecycle, command.action, |gate| {
+            let situation = Situation {
+                settings: world.settings,
+                seed: &before,
+                evidence: &command.evidence,
+                observation: &world.observations[seed as usize],
+                resources: &Needs { plan: self, world, command, seed: &before },
+            };
+            gates::check(gate, &situation)
+        })
+        .map_err(refused)?;
+        let mut after = before;
+        if next.state != before.lifecycle {
+            after.lifecycle = next.state;
+            after.epochs_in_state = 0;
+            after.last_update_epoch = world.epoch;
+        }
+        match next.effect {
+            Effect::None => {}
+            Effect::TakeSlot => {
+                after.blueprint = command.blueprint;
+                after.strategy = command.strategy as i8;
+                after.germinations = before.germinations.wrapping_add(1);
+            }
+            Effect::ReleaseSlot => {
+                after = SeedState { last_update_epoch: world.epoch, ..SeedState::dormant(before.germinations) };
+            }
+            Effect::BeginEmbargo => after.embargo = world.settings.embargo_epochs,
+            Effect::Pause => after.flags |= flags::PAUSED,
+            Effect::Resume => after.flags &= !flags::PAUSED,
+        }
+        self.put(seed, after);
+        let record = TransitionRecord {
+            epoch: world.epoch,
+            seed,
+            action: command.action,
+            from: before.lifecycle,
+            to: after.lifecycle,
+            blueprint: before.blueprint.max(after.blueprint),
+            evidence: command.evidence,
+            reason: command.reason.clone(),
+        };
+        Ok((before, record))
+    }
+
+    fn put(&mut self, seed: u32, state: SeedState) {
+        let before = self.columns.get(seed);
+        self.count(&before, u32::wrapping_sub);
+        self.count(&state, u32::wrapping_add);
+        self.columns.set(seed, state);
+    }
+
+    /// Adds a seed to what is taken, or subtracts it.
+    fn count(&mut self, state: &SeedState, add: fn(u32, u32) -> u32) {
+        let one = |place: &mut u32, counts: bool| *place = add(*place, u32::from(counts));
+        one(&mut self.active, state.lifecycle.is_active());
+        one(&mut self.training, state.lifecycle == Lifecycle::Training);
+        if let Ok(blueprint) = usize::try_from(state.blueprint) {
+            let runs = state.lifecycle == Lifecycle::Training || state.lifecycle.applies_blueprint();
+            one(&mut self.holding[blueprint], true);
+            one(&mut self.running[blueprint], runs);
+        }
+    }
+}
+
+/// What one command needs besides merit.
+struct Needs<'a> {
+    plan: &'a Plan,
+    world: &'a World<'a>,
+    command: &'a Command,
+    seed: &'a SeedState,
+}
+
+impl Resources for Needs<'_> {
+    fn slot_free(&self) -> Result<()> {
+        Strategy::from_number(self.command.strategy)?;
+        let index = self.command.blueprint;
+        let (banks, plan) = (self.world.banks, self.plan);
+        let Some(bank) = usize::try_from(index).ok().and_then(|index| banks.get(index)) else {
+            fail!(InvalidArgument, "there is no blueprint {index}; the layer knows {}", banks.len());
+        };
+        let (capacity, name) = (bank.arrays.capacity, &bank.blueprint.name);
+        if plan.holding[index as usize] as usize >= capacity {
+            fail!(
+                CapacityExceeded,
+                "all {capacity} slots of bank {index} (blueprint '{name}') are taken; reset a seed or give it more slots"
+            );
+        }
+        let (active, most) = (plan.active, self.world.settings.max_active_seeds);
+        if active >= most {
+            fail!(CapacityExceeded, "{active} seeds are active and {most} may be (max_active_seeds)");
+        }
+        Ok(())
+    }
+
+    fn kernel_ready(&self) -> Result<()> {
+        let mut blueprints = self.plan.running();
+        blueprints.extend(u32::try_from(self.seed.blueprint).ok());
+        self.world
+            .kernels
+            .readiness(&blueprints)
+            .map_err(|cause| error!(TransitionRefused, "its kernel is not ready").caused_by(cause))
+    }
+
+    fn training(&self) -> u32 {
+        self.plan.training
+    }
+}

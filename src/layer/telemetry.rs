@@ -1,0 +1,238 @@
+//! What kernels observed of each chunk, and what follows from it.
+//!
+//! Kernels add to device arrays during an epoch; at its end these are read once and begin anew.
+
+use super::Metrics;
+use crate::Result;
+use crate::device::telemetry::{self as column, COLUMNS};
+use crate::device::{Buffer, Device, Stream};
+use std::sync::Arc;
+
+/// One seed's observations: a row of the telemetry array.
+pub(super) type Row = [f64; COLUMNS];
+
+/// Nothing observed yet.
+pub(super) const NOTHING: Row = {
+    let mut row = [0.0; COLUMNS];
+    row[column::MIN] = f64::INFINITY;
+    row[column::MAX] = f64::NEG_INFINITY;
+    row
+};
+
+/// What was seen of one seed in the last epoch that ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Observation {
+    /// Its telemetry.
+    pub row: Row,
+    /// Mean reconstruction loss over the steps of isolated training; NaN if there were none.
+    pub loss: f64,
+    /// How far the chunk's statistics moved since the epoch before; NaN if one of the two saw nothing.
+    pub change: f64,
+    /// Whether an optimiser step met a gradient that was not finite.
+    pub non_finite_gradient: bool,
+}
+
+impl Observation {
+    /// Of an epoch in which nothing was seen.
+    pub const NONE: Observation =
+        Observation { row: NOTHING, loss: f64::NAN, change: f64::NAN, non_finite_gradient: false };
+
+    /// Whether a row fell back to identity.
+    pub fn fell_back(&self) -> bool {
+        self.row[column::FALLBACK_ROWS] > 0.0
+    }
+
+    /// The numbers people read, for a chunk of this many channels.
+    ///
+    /// With n = finite elements seen, s = their sum, q = the sum of their squares and p = the sum of the products of
+    /// neighbours: `mean = s / n`, `variance = max(q / n - mean², 0)`, `dead_ratio = dead / n`,
+    /// `snr = mean² / variance`, `correlation = (p C / (n (C - 1)) - mean²) / variance`,
+    /// `gradient_norm = root of the sum of the gradient's squares`. What would divide by zero is NaN.
+    pub fn metrics(&self, chunk: usize) -> Metrics {
+        let row = &self.row;
+        let (mean, variance) = moments(row);
+        let square = mean * mean;
+        let pairs = row[column::COUNT] * (chunk as f64 - 1.0) / chunk as f64;
+        Metrics {
+            count: row[column::COUNT] as u64,
+            mean,
+            variance,
+            minimum: row[column::MIN],
+            maximum: row[column::MAX],
+            dead_ratio: ratio(row[column::DEAD], row[column::COUNT]),
+            correlation: ratio(ratio(row[column::NEIGHBOURS], pairs) - square, variance).clamp(-1.0, 1.0),
+            snr: ratio(square, variance),
+            gradient_norm: row[column::GRADIENT_SQUARES].sqrt(),
+            non_finite: row[column::NON_FINITE] as u64,
+            fallback_rows: row[column::FALLBACK_ROWS] as u64,
+            loss: self.loss,
+        }
+    }
+}
+
+/// Mean and variance of a row; NaN if nothing was seen.
+fn moments(row: &Row) -> (f64, f64) {
+    let mean = ratio(row[column::SUM], row[column::COUNT]);
+    let variance = ratio(row[column::SQUARES], row[column::COUNT]) - mean * mean;
+    // `max` would turn NaN into 0.
+    (mean, if variance < 0.0 { 0.0 } else { variance })
+}
+
+/// a / b, or NaN for b = 0.
+fn ratio(a: f64, b: f64) -> f64 {
+    if b == 0.0 { f64::NAN } else { a / b }
+}
+
+/// How far mean and variance moved, relative to the deviation and variance before: the larger of the two. 0 if neither
+/// moved, NaN if one row saw nothing.
+fn change(before: &Row, now: &Row) -> f64 {
+    let ((old_mean, old_variance), (mean, variance)) = (moments(before), moments(now));
+    let relative = |difference: f64, scale: f64| if difference == 0.0 { 0.0 } else { difference.abs() / scale };
+    let (by_mean, by_variance) =
+        (relative(mean - old_mean, old_variance.sqrt()), relative(variance - old_variance, old_variance));
+    if by_mean.is_nan() || by_variance.is_nan() { f64::NAN } else { by_mean.max(by_variance) }
+}
+
+/// The device arrays kernels observe into, and the last epoch's observations.
+pub(super) struct Telemetry {
+    /// `[seeds, COLUMNS]` f64.
+    pub array: Buffer,
+    /// `[seeds, 2]` f64: sum of losses, steps.
+    pub loss: Buffer,
+    /// By seed, of the last epoch that ended.
+    pub last: Vec<Observation>,
+    /// What the array is reset from.
+    nothing: Buffer,
+}
+
+impl Telemetry {
+    /// Nothing observed.
+    pub fn new(seeds: u32, device: &Arc<dyn Device>, stream: Stream) -> Result<Telemetry> {
+        let seeds = seeds as usize;
+        let nothing = encode(&vec![NOTHING; seeds]);
+        let telemetry = Telemetry {
+            array: Buffer::new(device, nothing.len())?,
+            loss: Buffer::new(device, seeds * 16)?,
+            nothing: Buffer::new(device, nothing.len())?,
+            last: vec![Observation::NONE; seeds],
+        };
+        device.upload(telemetry.nothing.address(), &nothing, stream)?;
+        telemetry.reset(stream)?;
+        Ok(telemetry)
+    }
+
+    /// Reads what the epoch saw and begins anew. Waits for the stream.
+    pub fn end_epoch(&mut self, stream: Stream) -> Result<()> {
+        let rows = decode::<COLUMNS>(&read(&self.array, stream)?);
+        let losses = decode::<2>(&read(&self.loss, stream)?);
+        self.reset(stream)?;
+        for ((last, row), [sum, steps]) in self.last.iter_mut().zip(rows).zip(losses) {
+            let change = change(&last.row, &row);
+            *last = Observation { row, loss: ratio(sum, steps), change, non_finite_gradient: false };
+        }
+        Ok(())
+    }
+
+    fn reset(&self, stream: Stream) -> Result<()> {
+        let device = self.array.device();
+        device.copy(self.array.address(), self.nothing.address(), self.array.bytes(), stream)?;
+        device.zero(self.loss.address(), self.loss.bytes(), stream)
+    }
+}
+
+/// The bytes of a device buffer. Waits for the stream.
+pub(super) fn read(buffer: &Buffer, stream: Stream) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; buffer.bytes()];
+    buffer.device().download(&mut bytes, buffer.address(), stream)?;
+    Ok(bytes)
+}
+
+/// Rows of numbers as bytes.
+pub(super) fn encode<const N: usize>(rows: &[[f64; N]]) -> Vec<u8> {
+    rows.iter().flatten().flat_map(|number| number.to_le_bytes()).collect()
+}
+
+/// Rows of numbers from bytes.
+pub(super) fn decode<const N: usize>(bytes: &[u8]) -> Vec<[f64; N]> {
+    let number = |bytes: &[u8]| bytes.try_into().map_or(f64::NAN, f64::from_le_bytes);
+    bytes
+        .chunks_exact(8 * N)
+        .map(|row| std::array::from_fn(|column| number(&row[8 * column..8 * column + 8])))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a kernel adds up for these rows of a chunk.
+    fn observe(rows: &[&[f64]]) -> Row {
+        let mut row = NOTHING;
+        for elements in rows {
+            for (channel, x) in elements.iter().enumerate() {
+                row[column::COUNT] += 1.0;
+                row[column::SUM] += x;
+                row[column::SQUARES] += x * x;
+                row[column::MIN] = row[column::MIN].min(*x);
+                row[column::MAX] = row[column::MAX].max(*x);
+                row[column::DEAD] += f64::from(x.abs() < 1e-6);
+                row[column::NEIGHBOURS] += elements.get(channel + 1).map_or(0.0, |next| x * next);
+            }
+        }
+        row
+    }
+
+    fn metrics(row: Row, chunk: usize) -> Metrics {
+        Observation { row, ..Observation::NONE }.metrics(chunk)
+    }
+
+    #[test]
+    fn metrics_are_those_of_the_elements() {
+        let metrics = metrics(observe(&[&[1.0, 2.0, 3.0], &[0.0, -1.0, 7.0]]), 3);
+        assert_eq!((metrics.count, metrics.mean, metrics.minimum, metrics.maximum), (6, 2.0, -1.0, 7.0));
+        let variance = (1.0 + 0.0 + 1.0 + 4.0 + 9.0 + 25.0) / 6.0;
+        assert!((metrics.variance - variance).abs() < 1e-12);
+        assert!((metrics.snr - 4.0 / variance).abs() < 1e-12);
+        assert!((metrics.dead_ratio - 1.0 / 6.0).abs() < 1e-12);
+        let neighbours = (2.0 + 6.0 + 0.0 - 7.0) / 4.0;
+        assert!((metrics.correlation - (neighbours - 4.0) / variance).abs() < 1e-12);
+    }
+
+    #[test]
+    fn neighbours_that_agree_correlate_and_neighbours_that_differ_do_not() {
+        let smooth = metrics(observe(&[&[1.0, 1.0, 1.0, 1.0], &[-1.0, -1.0, -1.0, -1.0]]), 4);
+        let rough = metrics(observe(&[&[1.0, -1.0, 1.0, -1.0], &[-1.0, 1.0, -1.0, 1.0]]), 4);
+        assert_eq!((smooth.correlation, rough.correlation), (1.0, -1.0));
+    }
+
+    #[test]
+    fn an_epoch_that_saw_nothing_has_no_numbers_and_its_json_has_nulls() {
+        let metrics = metrics(NOTHING, 4);
+        assert!(metrics.mean.is_nan() && metrics.correlation.is_nan() && metrics.snr.is_nan());
+        let json = serde_json::to_value(metrics).unwrap();
+        for name in ["mean", "variance", "minimum", "maximum", "dead_ratio", "correlation", "snr", "loss"] {
+            assert!(json[name].is_null(), "{name} is {}", json[name]);
+        }
+        assert_eq!(json["gradient_norm"], 0.0);
+    }
+
+    #[test]
+    fn a_constant_chunk_or_a_chunk_of_one_channel_divides_by_nothing() {
+        let constant = metrics(observe(&[&[3.0, 3.0]]), 2);
+        assert_eq!((constant.mean, constant.variance), (3.0, 0.0));
+        assert!(constant.snr.is_nan() && constant.correlation.is_nan());
+        assert!(metrics(observe(&[&[1.0], &[2.0]]), 1).correlation.is_nan());
+    }
+
+    #[test]
+    fn change_is_zero_for_equal_epochs_and_grows_with_the_distance() {
+        let epoch = observe(&[&[1.0, 2.0, 3.0]]);
+        assert_eq!(change(&epoch, &epoch), 0.0);
+        let moved = change(&epoch, &observe(&[&[2.0, 3.0, 4.0]]));
+        assert!((moved - 1.0 / (2.0f64 / 3.0).sqrt()).abs() < 1e-9, "{moved}");
+        assert!(change(&NOTHING, &epoch).is_nan() && change(&epoch, &NOTHING).is_nan());
+        let constant = observe(&[&[1.0, 1.0]]);
+        assert_eq!(change(&constant, &constant), 0.0);
+        assert!(change(&constant, &epoch).is_infinite());
+    }
+}
