@@ -8,6 +8,7 @@
 //! This module must know no layer: what it compiles is a [`KernelClass`].
 
 pub mod codegen;
+mod display;
 mod expression;
 mod lower;
 pub mod nvrtc;

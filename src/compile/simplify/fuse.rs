@@ -51,10 +51,11 @@ impl<'a> Fusion<'a> {
             if self.draft.accumulated.contains(&producer.result) {
                 return None;
             }
+            let reader = align(step, operand, &producer.shape);
             let fused = if producer.reduced.rank() == 0 {
-                self.put_map(producer, step, operand)
+                self.put_map(producer, &reader, operand)
             } else {
-                self.put_reduction(producer, step)
+                self.put_reduction(producer, &reader)
             };
             fused.map(|mut fused| {
                 tidy(&mut fused);
@@ -131,6 +132,29 @@ impl<'a> Fusion<'a> {
             }
         }
     }
+}
+
+/// The reader with its axes split like those of the shape, where one axis walks through several of them in order.
+fn align(reader: &Step, operand: usize, shape: &Shape) -> Step {
+    let dense = shape.strides();
+    let mut aligned = reader.clone();
+    let rank = reader.shape.rank();
+    for axis in (0..rank + reader.reduced.rank()).rev() {
+        let (sizes, position) =
+            if axis < rank { (&mut aligned.shape, axis) } else { (&mut aligned.reduced, axis - rank) };
+        let (extent, stride) = (sizes.0[position], reader.operands[operand].strides[axis]);
+        let Some(last) = (0..shape.rank()).rev().find(|&last| shape.0[last] != 1 && dense[last] == stride) else {
+            continue;
+        };
+        let walked = |first: &usize| shape.0[*first..=last].iter().product::<usize>() == extent;
+        let Some(first) = (0..last).rev().find(walked) else { continue };
+        sizes.0.splice(position..=position, shape.0[first..=last].iter().copied());
+        for operand in &mut aligned.operands {
+            let stride = operand.strides[axis];
+            operand.strides.splice(axis..=axis, dense[first..=last].iter().map(|step| step / dense[last] * stride));
+        }
+    }
+    aligned
 }
 
 /// Where a reader of a dense value of some shape finds the elements of `inner`, which that value was computed from.
