@@ -1,0 +1,12 @@
+// Functions of one number, each with the accuracy of the CUDA mathematics library: no fast approximations.
+static __device__ number lowest() { return __int_as_float(0xff800000); }
+static __device__ number not_a_number() { return __int_as_float(0x7fc00000); }
+static __device__ number magnitude(number v) { return fabsf(v); }
+static __device__ number exponential(number v) { return expf(v); }
+static __device__ number logarithm(number v) { return logf(v); }
+static __device__ number root(number v) { return sqrtf(v); }
+static __device__ number inverse_root(number v) { return rsqrtf(v); }
+static __device__ number hyperbolic_tangent(number v) { return tanhf(v); }
+static __device__ number error_function(number v) { return erff(v); }
+// The largest f32 below 1e-6, so that this is |v| < 1e-6 exactly.
+static __device__ bool is_dead(number v) { return fabsf(v) <= 9.999999974752427e-07f; }

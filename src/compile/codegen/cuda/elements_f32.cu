@@ -1,0 +1,5 @@
+// Rows of f32, arithmetic in f32.
+typedef float number;
+typedef float element;
+static __device__ number to_number(element value) { return value; }
+static __device__ element to_element(number value) { return value; }

@@ -1,0 +1,5 @@
+// Rows of f64, arithmetic in f64.
+typedef double number;
+typedef double element;
+static __device__ number to_number(element value) { return value; }
+static __device__ element to_element(number value) { return value; }

@@ -1,0 +1,163 @@
+//! The loops of a step: its axes merged where all operands allow it, and the registers each thread blocks outputs in.
+
+use crate::compile::{Operand, Step, ValueId};
+
+/// An axis and how far each operand moves along it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Axis {
+    pub size: usize,
+    pub strides: Vec<usize>,
+}
+
+/// A run of neighbouring indices of one axis that a thread computes at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Block {
+    pub axis: usize,
+    pub size: usize,
+}
+
+/// The loops of a step.
+#[derive(Clone, Debug)]
+pub(super) struct Loops {
+    /// Axes of the result; no size-1 axes, adjacent axes merged where possible.
+    pub outer: Vec<Axis>,
+    /// Axes that are combined away, likewise.
+    pub reduced: Vec<Axis>,
+    /// What the operands read, and their offsets.
+    pub operands: Vec<(ValueId, usize)>,
+    /// At most two blocked axes.
+    pub blocks: Vec<Block>,
+}
+
+/// The largest block along one axis, and the most accumulators of a thread.
+const LARGEST_BLOCK: usize = 8;
+const LARGEST_PRODUCT: usize = 16;
+
+impl Loops {
+    /// The loops of a step that `workers` threads (or groups of threads) share.
+    pub(super) fn new(step: &Step, workers: usize) -> Loops {
+        let rank = step.shape.rank();
+        let operands = step.operands.iter().map(|operand| (operand.value, operand.offset)).collect();
+        let mut loops = Loops {
+            outer: merge(&step.shape.0, &step.operands, 0),
+            reduced: merge(&step.reduced.0, &step.operands, rank),
+            operands,
+            blocks: Vec::new(),
+        };
+        loops.blocks = loops.choose_blocks(workers);
+        loops
+    }
+
+    /// How many results there are.
+    pub(super) fn elements(&self) -> usize {
+        product(&self.outer)
+    }
+
+    /// How many combinations each result takes.
+    pub(super) fn reductions(&self) -> usize {
+        product(&self.reduced)
+    }
+
+    /// How many blocks of results there are.
+    pub(super) fn items(&self) -> usize {
+        self.elements() / self.block_elements()
+    }
+
+    pub(super) fn block_elements(&self) -> usize {
+        self.blocks.iter().map(|block| block.size).product()
+    }
+
+    pub(super) fn block_of(&self, axis: usize) -> usize {
+        self.blocks.iter().find(|block| block.axis == axis).map_or(1, |block| block.size)
+    }
+
+    /// Elements to move in the result along each outer axis.
+    pub(super) fn result_strides(&self) -> Vec<usize> {
+        let mut strides = vec![1; self.outer.len()];
+        for axis in (1..self.outer.len()).rev() {
+            strides[axis - 1] = strides[axis] * self.outer[axis].size;
+        }
+        strides
+    }
+
+    /// Whether an operand reads, for each result, the element of the same number.
+    pub(super) fn reads_in_place(&self, operand: usize) -> bool {
+        self.operands[operand].1 == 0
+            && self.reduced.is_empty()
+            && self.outer.iter().zip(self.result_strides()).all(|(axis, stride)| axis.strides[operand] == stride)
+    }
+
+    /// The blocks with which the busiest worker reads least. A result that takes few combinations is not worth blocking.
+    fn choose_blocks(&self, workers: usize) -> Vec<Block> {
+        if self.reductions() < 4 {
+            return Vec::new();
+        }
+        let mut best = (self.cost(&[], workers), Vec::new());
+        let sizes = |axis: usize| (2..=LARGEST_BLOCK).filter(move |size| self.outer[axis].size.is_multiple_of(*size));
+        for first in 0..self.outer.len() {
+            for size in sizes(first) {
+                let one = vec![Block { axis: first, size }];
+                let mut candidates = vec![one.clone()];
+                for second in first + 1..self.outer.len() {
+                    candidates.extend(sizes(second).filter(|other| size * other <= LARGEST_PRODUCT).map(|other| {
+                        let mut two = one.clone();
+                        two.push(Block { axis: second, size: other });
+                        two
+                    }));
+                }
+                for candidate in candidates {
+                    let cost = self.cost(&candidate, workers);
+                    if cost < best.0 {
+                        best = (cost, candidate);
+                    }
+                }
+            }
+        }
+        best.1
+    }
+
+    /// Reads and operations of the busiest worker for one combination.
+    fn cost(&self, blocks: &[Block], workers: usize) -> usize {
+        let size: usize = blocks.iter().map(|block| block.size).product();
+        let rounds = (self.elements() / size).div_ceil(workers);
+        let reads: usize = (0..self.operands.len())
+            .map(|operand| {
+                let moving = blocks.iter().filter(|block| self.outer[block.axis].strides[operand] != 0);
+                moving.map(|block| block.size).product::<usize>()
+            })
+            .sum();
+        rounds * (reads + size)
+    }
+}
+
+/// The same loops for sums over rows, of which each row is one more combination.
+pub(super) fn over_rows(step: &Step, threads: usize) -> Loops {
+    let mut loops = Loops::new(step, threads);
+    if loops.blocks.is_empty() {
+        // Every result takes a combination for each row, so it is worth blocking whatever the step itself reduces.
+        loops.reduced.push(Axis { size: 4, strides: vec![0; loops.operands.len()] });
+        loops.blocks = loops.choose_blocks(threads);
+        loops.reduced.pop();
+    }
+    loops
+}
+
+fn product(axes: &[Axis]) -> usize {
+    axes.iter().map(|axis| axis.size).product()
+}
+
+/// Axes without those of size 1, an axis merged into the next where every operand steps over exactly the whole of it.
+fn merge(sizes: &[usize], operands: &[Operand], first: usize) -> Vec<Axis> {
+    let mut axes: Vec<Axis> = Vec::new();
+    for (position, &size) in sizes.iter().enumerate().filter(|(_, size)| **size != 1) {
+        let strides: Vec<usize> = operands.iter().map(|operand| operand.strides[first + position]).collect();
+        match axes.last_mut() {
+            Some(last) if last.strides.iter().zip(&strides).all(|(&outer, &inner)| outer == inner * size) => {
+                last.size *= size;
+                last.strides = strides;
+            }
+            _ => axes.push(Axis { size, strides }),
+        }
+    }
+    axes
+}

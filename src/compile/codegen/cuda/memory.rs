@@ -1,0 +1,190 @@
+//! Where the values of a program lie: which in shared memory, at what offset, so that values which never live at the same
+//! time share their place.
+
+use crate::compile::{Destination, Program, Source, Step, ValueId};
+use crate::graph::Scalar;
+
+/// Where a value lies.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Place {
+    /// In shared memory, from this number on.
+    Shared(usize),
+    /// In the bank, from this element of the slot on.
+    Parameter(usize),
+    /// The blend weight, in a register.
+    Alpha,
+    /// The loss scale, in a register.
+    LossScale,
+    /// Sums that are added to the gradient at once, from this element of the slot on: they lie nowhere.
+    Gradient(usize),
+}
+
+/// What is done to make a program smaller, in the order it is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub(super) enum Economy {
+    /// Nothing: parameters are copied to shared memory, sums over rows stay there.
+    Nothing,
+    /// Parameters are read from the bank.
+    Parameters,
+    /// And sums over rows that are parameter gradients are added to the gradient after each tile.
+    Sums,
+}
+
+/// The places of a program's values.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    /// By value; `None` for values that nothing reads.
+    pub places: Vec<Option<Place>>,
+    /// Numbers of shared memory.
+    pub numbers: usize,
+}
+
+/// Numbers from one element of a per-row value to the next. One more than the rows, so that threads which walk along the
+/// channels of a row, as in loading, do not meet in one bank of shared memory.
+pub(super) fn pitch(tile: usize) -> usize {
+    if tile == 1 { 1 } else { tile + 1 }
+}
+
+/// Numbers of shared memory that a value takes.
+pub(super) fn extent(program: &Program, value: ValueId, tile: usize) -> usize {
+    let value = &program.values[value.index()];
+    if value.per_row { value.elements * pitch(tile) } else { value.elements }
+}
+
+/// Whether a sum over rows is one number that every thread keeps a share of in a register.
+pub(super) fn is_single(step: &Step) -> bool {
+    let plain = step.reduced.elements() == 1 || step.reducer == crate::compile::Reducer::Sum;
+    step.shape.elements() == 1 && plain
+}
+
+/// When, in steps of the program, a value is in use.
+#[derive(Clone, Copy)]
+struct Life {
+    start: usize,
+    end: usize,
+}
+
+/// Points in time: the start, the prologue, the loop with loads, body, output and sums, the epilogue, the end.
+struct Times {
+    rows: usize,
+    body: usize,
+    output: usize,
+    sums: usize,
+    rows_end: usize,
+    epilogue: usize,
+    end: usize,
+}
+
+impl Times {
+    fn new(program: &Program) -> Times {
+        let rows = 1 + program.prologue.len();
+        let body = rows + 1;
+        let output = body + program.body.len();
+        let sums = output + 1;
+        let rows_end = sums + program.accumulate.len();
+        let epilogue = rows_end + 1;
+        Times { rows, body, output, sums, rows_end, epilogue, end: epilogue + program.epilogue.len() }
+    }
+}
+
+/// Places every value of an arranged program.
+pub(super) fn lay_out(program: &Program, tile: usize, economy: Economy) -> Layout {
+    let times = Times::new(program);
+    let lives = lives(program, &times);
+    let mut places: Vec<Option<Place>> = vec![None; program.values.len()];
+    let mut shared: Vec<(Life, usize, usize)> = Vec::new();
+    let mut order: Vec<usize> = (0..program.values.len()).collect();
+    order.sort_by_key(|&index| (lives[index].map(|life| life.start), index));
+    for index in order {
+        let Some(life) = lives[index] else { continue };
+        let value = ValueId(index as u32);
+        let place = match program.values[index].source {
+            Source::Scalar(Scalar::Alpha) => Place::Alpha,
+            Source::Scalar(Scalar::LossScale) => Place::LossScale,
+            Source::Parameter(offset) if economy >= Economy::Parameters => Place::Parameter(offset),
+            _ => match direct(program, value).filter(|_| economy >= Economy::Sums) {
+                Some(offset) => Place::Gradient(offset),
+                None => {
+                    let size = extent(program, value, tile).next_multiple_of(4);
+                    let offset = first_fit(&shared, life, size);
+                    shared.push((life, offset, size));
+                    Place::Shared(offset)
+                }
+            },
+        };
+        places[index] = Some(place);
+    }
+    let numbers = shared.iter().map(|(_, offset, size)| offset + size).max().unwrap_or(0);
+    Layout { places, numbers }
+}
+
+fn lives(program: &Program, times: &Times) -> Vec<Option<Life>> {
+    let mut lives: Vec<Option<Life>> = program
+        .values
+        .iter()
+        .map(|value| match value.source {
+            Source::Row(_) => Some(Life { start: times.rows, end: times.rows }),
+            _ => None,
+        })
+        .collect();
+    let starts = [(&program.prologue, 1), (&program.body, times.body), (&program.epilogue, times.epilogue)];
+    for (steps, first) in starts {
+        for (position, step) in steps.iter().enumerate() {
+            lives[step.result.index()] = Some(Life { start: first + position, end: first + position });
+        }
+    }
+    for step in &program.accumulate {
+        lives[step.result.index()] = Some(Life { start: times.rows, end: times.rows_end });
+    }
+    let mut used = |value: ValueId, time: usize| {
+        let in_rows = (times.rows..=times.rows_end).contains(&time);
+        let time = if in_rows && !program.values[value.index()].per_row { times.rows_end } else { time };
+        let life = lives[value.index()].get_or_insert(Life { start: 0, end: 0 });
+        life.end = life.end.max(time);
+    };
+    let parts = [
+        (&program.prologue, 1),
+        (&program.body, times.body),
+        (&program.accumulate, times.sums),
+        (&program.epilogue, times.epilogue),
+    ];
+    for (steps, first) in parts {
+        for (position, step) in steps.iter().enumerate() {
+            step.operands.iter().for_each(|operand| used(operand.value, first + position));
+        }
+    }
+    program.guards.iter().for_each(|&guard| used(guard, times.output));
+    for output in &program.outputs {
+        used(output.value, if output.target == Destination::Row { times.output } else { times.end });
+    }
+    lives
+}
+
+/// The lowest offset at which nothing lives at the same time.
+fn first_fit(shared: &[(Life, usize, usize)], life: Life, size: usize) -> usize {
+    let mut taken: Vec<(usize, usize)> = shared
+        .iter()
+        .filter(|(other, ..)| other.start <= life.end && life.start <= other.end)
+        .map(|&(_, offset, size)| (offset, size))
+        .collect();
+    taken.sort_unstable();
+    let mut offset = 0;
+    for (start, length) in taken {
+        if offset + size <= start {
+            break;
+        }
+        offset = offset.max(start + length);
+    }
+    offset
+}
+
+/// Where a sum over rows goes, if it is a parameter gradient and nothing else.
+fn direct(program: &Program, value: ValueId) -> Option<usize> {
+    let step = program.accumulate.iter().find(|step| step.result == value)?;
+    let read_again = program.epilogue.iter().flat_map(|step| &step.operands).any(|operand| operand.value == value);
+    let mut outputs = program.outputs.iter().filter(|output| output.value == value);
+    match (outputs.next()?.target, outputs.next()) {
+        (Destination::ParameterGradient(offset), None) if !read_again && !is_single(step) => Some(offset),
+        _ => None,
+    }
+}

@@ -1,0 +1,112 @@
+//! The shape of a kernel: how many rows a block works on at a time, how many threads it has, and where values lie.
+
+use super::arrange::arrange;
+use super::memory::{Economy, Layout, lay_out};
+use super::reserved_bytes;
+use crate::compile::{KernelClass, Pass, Program};
+use crate::graph::{DataType, RowInput};
+use crate::{Result, fail};
+use serde::{Deserialize, Serialize};
+
+/// What a launch of a kernel must use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaunchShape {
+    /// Rows that a block works on at a time; a power of two, at most 32.
+    pub tile: usize,
+    /// Threads of a block.
+    pub threads: usize,
+    /// Bytes of dynamic shared memory.
+    pub shared_bytes: usize,
+}
+
+/// A kernel before it is printed.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub shape: LaunchShape,
+    /// The programs, and after them the frozen ones.
+    pub programs: Vec<Planned>,
+}
+
+/// A program before it is printed.
+#[derive(Clone, Debug)]
+pub(super) struct Planned {
+    /// With long reductions split.
+    pub program: Program,
+    pub layout: Layout,
+}
+
+/// Rows of a tile, largest first. A warp with fewer rows than lanes has several groups.
+const TILES: [usize; 6] = [32, 16, 8, 4, 2, 1];
+
+/// Shared memory of one block in bytes: what leaves room for a second block on a multiprocessor, and the most there is.
+fn limits(capability: u32) -> (usize, usize) {
+    match capability {
+        90 | 100 | 101 | 103 | 110 => (112 << 10, 227 << 10),
+        80 | 87 => (80 << 10, 163 << 10),
+        86 | 89 | 120 | 121 => (49 << 10, 99 << 10),
+        70 | 72 => (48 << 10, 96 << 10),
+        75 => (32 << 10, 64 << 10),
+        _ => (48 << 10, 48 << 10),
+    }
+}
+
+/// Plans a class: the largest tile with the least economy that fits.
+pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
+    let (comfortable, maximum) = limits(capability);
+    let mut candidates = Vec::new();
+    for (limit, tiles, economies) in [
+        (comfortable, &TILES[..2], &[Economy::Nothing, Economy::Parameters][..]),
+        (maximum, &TILES[..3], &[Economy::Nothing, Economy::Parameters]),
+        (maximum, &TILES[..], &[Economy::Parameters, Economy::Sums]),
+    ] {
+        for &tile in tiles {
+            candidates.extend(economies.iter().map(|&economy| (limit, tile, economy)));
+        }
+    }
+    let mut needed = 0;
+    for (limit, tile, economy) in candidates {
+        let plan = attempt(class, tile, economy);
+        needed = plan.shape.shared_bytes;
+        if needed <= limit {
+            return Ok(plan);
+        }
+    }
+    fail!(
+        KernelTooLarge,
+        "a {:?} kernel for chunks of {} channels needs {needed} bytes of shared memory for one row; sm_{capability} has \
+         {maximum}. Use a smaller blueprint, or more seeds and so smaller chunks",
+        class.pass,
+        class.chunk
+    )
+}
+
+fn attempt(class: &KernelClass, tile: usize, economy: Economy) -> Plan {
+    let threads = threads(class, tile);
+    let watched = match class.pass {
+        Pass::Forward => Some(RowInput::X),
+        Pass::Backward => Some(RowInput::OutputGradient),
+        Pass::Train => None,
+    };
+    let programs: Vec<Planned> = class
+        .programs
+        .iter()
+        .chain(&class.frozen)
+        .map(|program| {
+            let program = arrange(program, watched, threads / tile, threads);
+            let layout = lay_out(&program, tile, economy);
+            Planned { program, layout }
+        })
+        .collect();
+    let numbers = programs.iter().map(|planned| planned.layout.numbers).max().unwrap_or(0);
+    let bytes = if class.data_type == DataType::F64 { 8 } else { 4 };
+    let shape = LaunchShape { tile, threads, shared_bytes: reserved_bytes(threads) + numbers * bytes };
+    Plan { shape, programs }
+}
+
+/// Enough threads that each has about four elements of the widest per-row value.
+fn threads(class: &KernelClass, tile: usize) -> usize {
+    let programs = class.programs.iter().chain(&class.frozen);
+    let values = programs.flat_map(|program| &program.values).filter(|value| value.per_row);
+    let widest = values.map(|value| value.elements).max().unwrap_or(0).max(class.chunk);
+    (widest * tile / 4).next_power_of_two().clamp(64, 256)
+}

@@ -1,0 +1,85 @@
+static __device__ number sigmoid(number v) { return 1 / (1 + exponential(-v)); }
+static __device__ bool is_finite(number v) { return v - v == 0; }
+// NaN if either is, as in PyTorch.
+static __device__ number maximum(number a, number b) { return a > b || a != a ? a : b; }
+
+// ---- What a launch is given: one struct by value. src/device/cuda/parameters.rs has the same layout. ----
+
+struct Rows {
+  char* address;
+  long long stride;  // elements from one row to the next
+};
+
+struct Bank {
+  const number* parameters;  // [capacity, size]
+  number* gradient;          // [capacity, size], added to; may be null
+  long long capacity;
+  long long size;
+};
+
+struct Launch {
+  long long rows, hidden, seeds, blueprints;
+  Rows x, output_gradient, target, output;
+  const signed char* lifecycle;  // [seeds]
+  const int* blueprint;          // [seeds], below blueprints or -1
+  const int* slot;               // [seeds]
+  const float* alpha;            // [seeds]
+  const int* branch;             // [blueprints], below PROGRAMS or -1
+  double* telemetry;             // [seeds, COLUMNS]; may be null
+  float* alpha_gradient;         // [seeds]; may be null
+  double* loss;                  // [seeds, 2]; may be null
+  double loss_scale;
+  Bank banks[PROGRAMS > 0 ? PROGRAMS : 1];  // by branch
+};
+static_assert(sizeof(Launch) == 168 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/device/cuda/parameters.rs differs");
+
+enum Pass { FORWARD, BACKWARD, TRAIN };
+enum State { TRAINING = 2, GRAFTING = 3, FINE_TUNING = 6, FOSSILIZED = 7 };
+enum Column { COUNT, SUM, SQUARES, MIN, MAX, DEAD, NEIGHBOURS, NON_FINITE, GRADIENT_SQUARES, FALLBACK_ROWS, COLUMNS };
+
+// ---- Shared memory: a flag per row, room for sums over the block, then the values of the program. ----
+
+constexpr int WARPS = THREADS / 32;
+constexpr int GROUPS = THREADS / TILE;  // threads of a group have a row each, and share the elements of a step
+constexpr int FLAG_BYTES = 128, PARTIAL_BYTES = 8 * WARPS * COLUMNS;
+
+extern __shared__ __align__(16) unsigned char shared_memory[];
+
+// Whether a row of the tile adds nothing: it fell back to identity, or there is no such row.
+static __device__ int* fallen() { return reinterpret_cast<int*>(shared_memory); }
+static __device__ double* partial() { return reinterpret_cast<double*>(shared_memory + FLAG_BYTES); }
+static __device__ number* numbers() { return reinterpret_cast<number*>(shared_memory + FLAG_BYTES + PARTIAL_BYTES); }
+
+static __device__ void stage(number* to, const number* from, int count) {
+  for (int i = threadIdx.x; i < count; i += THREADS) to[i] = from[i];
+}
+
+static __device__ void clear(number* values, int count) {
+  for (int i = threadIdx.x; i < count; i += THREADS) values[i] = 0;
+}
+
+// The rows of the tile that have not fallen, a bit each. All threads of the block call it.
+static __device__ unsigned alive_rows() {
+  const int lane = threadIdx.x % 32;
+  return __ballot_sync(0xffffffffu, lane < TILE && !fallen()[lane]);
+}
+
+// The sum of one number of each thread, in a fixed order. The caller synchronises before it reads the result.
+static __device__ void block_sum(number value, number* result) {
+  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+  __syncthreads();
+  if (threadIdx.x % 32 == 0) partial()[threadIdx.x / 32] = value;
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    number total = 0;
+    for (int warp = 0; warp < WARPS; ++warp) total += (number)partial()[warp];
+    *result = total;
+  }
+}
+
+// Marks the rows in which a value has an element that is not finite.
+static __device__ void guard(const number* value, int elements) {
+  const int row = threadIdx.x % TILE;
+  for (int i = threadIdx.x / TILE; i < elements; i += GROUPS)
+    if (!is_finite(value[i * PITCH + row])) fallen()[row] = 1;
+}

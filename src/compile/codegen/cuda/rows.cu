@@ -1,0 +1,154 @@
+
+// ---- Rows: between global memory, channels of a row adjacent, and shared memory, rows of a channel adjacent. ----
+
+template <int BYTES> struct Word;
+template <> struct Word<2> { typedef unsigned short type; };
+template <> struct Word<4> { typedef unsigned type; };
+template <> struct Word<8> { typedef uint2 type; };
+template <> struct Word<16> { typedef uint4 type; };
+
+// A few neighbouring channels of a row, moved as one.
+template <int N> union Vector {
+  typename Word<N * sizeof(element)>::type word;
+  element channels[N];
+};
+
+template <int N> static __device__ Vector<N> read(const element* from) {
+  Vector<N> vector;
+  vector.word = *reinterpret_cast<const typename Word<N * sizeof(element)>::type*>(from);
+  return vector;
+}
+
+template <int N> static __device__ void write(element* to, const Vector<N>& vector) {
+  *reinterpret_cast<typename Word<N * sizeof(element)>::type*>(to) = vector.word;
+}
+
+static __device__ bool is_aligned(const Rows& rows, int channels) {
+  const int bytes = channels * sizeof(element);
+  return ((unsigned long long)rows.address | (unsigned long long)(rows.stride * sizeof(element))) % bytes == 0;
+}
+
+static __device__ element* chunk_of(const Rows& rows, int seed, long long row) {
+  return reinterpret_cast<element*>(rows.address) + row * rows.stride + (long long)seed * CHUNK;
+}
+
+template <int N, Watch WATCH>
+static __device__ void load_vectors(number* to, const Rows& rows, int seed, long long first, int valid, Observed& seen) {
+  constexpr int VECTORS = CHUNK / N;
+  for (int i = threadIdx.x; i < TILE * VECTORS; i += THREADS) {
+    const int row = i / VECTORS, channel = i % VECTORS * N;
+    number values[N] = {};
+    if (row < valid) {
+      const element* const from = chunk_of(rows, seed, first + row) + channel;
+      const Vector<N> vector = read<N>(from);
+#pragma unroll
+      for (int n = 0; n < N; ++n) values[n] = to_number(vector.channels[n]);
+      const bool has_next = WATCH == EVERYTHING && channel + N < CHUNK;
+      observe<N, WATCH>(seen, values, has_next ? to_number(from[N]) : (number)0, has_next);
+    }
+#pragma unroll
+    for (int n = 0; n < N; ++n) to[(channel + n) * PITCH + row] = values[n];
+  }
+}
+
+// Loads the seed's chunk of `valid` rows, and zeros for the rest of the tile.
+template <Watch WATCH>
+static __device__ void load_tile(number* to, const Rows& rows, int seed, long long first, int valid, Observed& seen) {
+  if (is_aligned(rows, WIDEST)) load_vectors<WIDEST, WATCH>(to, rows, seed, first, valid, seen);
+  else load_vectors<1, WATCH>(to, rows, seed, first, valid, seen);
+}
+
+template <int N>
+static __device__ void store_vectors(const number* from, const Rows& rows, const Rows& fallback, int seed, long long first,
+                                     int valid) {
+  constexpr int VECTORS = CHUNK / N;
+  for (int i = threadIdx.x; i < valid * VECTORS; i += THREADS) {
+    const int row = i / VECTORS, channel = i % VECTORS * N;
+    Vector<N> vector;
+    if (fallen()[row]) {
+      vector = read<N>(chunk_of(fallback, seed, first + row) + channel);
+    } else {
+#pragma unroll
+      for (int n = 0; n < N; ++n) vector.channels[n] = to_element(from[(channel + n) * PITCH + row]);
+    }
+    write<N>(chunk_of(rows, seed, first + row) + channel, vector);
+  }
+}
+
+// Stores the seed's chunk of `valid` rows; a row that fell back gets the bits of the fallback's row.
+static __device__ void store_tile(const number* from, const Rows& rows, const Rows& fallback, int seed, long long first,
+                                  int valid) {
+  if (is_aligned(rows, WIDEST) && is_aligned(fallback, WIDEST))
+    store_vectors<WIDEST>(from, rows, fallback, seed, first, valid);
+  else
+    store_vectors<1>(from, rows, fallback, seed, first, valid);
+}
+
+// ---- Identity: bits are copied, and watched on the way. ----
+
+template <int N, Watch WATCH>
+static __device__ void copy_vectors(const Launch& launch, const Rows& from, int seed, Observed& seen) {
+  constexpr int VECTORS = CHUNK / N;
+  constexpr int COPIES = N == WIDEST ? 4 : 1;  // vectors that a thread has in flight
+  constexpr int ROWS = VECTORS >= COPIES * THREADS ? 1 : COPIES * THREADS / VECTORS;
+  const bool in_place = from.address == launch.output.address && from.stride == launch.output.stride;
+  for (long long first = (long long)blockIdx.y * ROWS; first < launch.rows; first += (long long)gridDim.y * ROWS) {
+    const int valid = launch.rows - first < ROWS ? (int)(launch.rows - first) : ROWS;
+    for (int start = threadIdx.x; start < valid * VECTORS; start += COPIES * THREADS) {
+      Vector<N> vectors[COPIES];
+#pragma unroll
+      for (int copy = 0; copy < COPIES; ++copy) {
+        const int i = start + copy * THREADS;
+        if (i < valid * VECTORS) vectors[copy] = read<N>(chunk_of(from, seed, first + i / VECTORS) + i % VECTORS * N);
+      }
+#pragma unroll
+      for (int copy = 0; copy < COPIES; ++copy) {
+        const int i = start + copy * THREADS;
+        if (i >= valid * VECTORS) break;
+        const int channel = i % VECTORS * N;
+        if (WATCH != NOTHING && launch.telemetry) {
+          number values[N];
+#pragma unroll
+          for (int n = 0; n < N; ++n) values[n] = to_number(vectors[copy].channels[n]);
+          const bool has_next = WATCH == EVERYTHING && channel + N < CHUNK;
+          const element* const next = chunk_of(from, seed, first + i / VECTORS) + channel + N;
+          observe<N, WATCH>(seen, values, has_next ? to_number(*next) : (number)0, has_next);
+        }
+        if (!in_place) write<N>(chunk_of(launch.output, seed, first + i / VECTORS) + channel, vectors[copy]);
+      }
+    }
+    if (threadIdx.x == 0) seen.count += (long long)valid * CHUNK;
+  }
+}
+
+// The widest vector that fits the alignment of both tensors.
+template <int N, Watch WATCH> struct Copy {
+  static __device__ void run(const Launch& launch, const Rows& from, int seed, Observed& seen) {
+    if (is_aligned(from, N) && is_aligned(launch.output, N)) copy_vectors<N, WATCH>(launch, from, seed, seen);
+    else Copy<N / 2, WATCH>::run(launch, from, seed, seen);
+  }
+};
+template <Watch WATCH> struct Copy<1, WATCH> {
+  static __device__ void run(const Launch& launch, const Rows& from, int seed, Observed& seen) {
+    copy_vectors<1, WATCH>(launch, from, seed, seen);
+  }
+};
+
+static __device__ void copy_chunk(const Launch& launch, int seed, Observed& seen) {
+  if constexpr (PASS == FORWARD) Copy<WIDEST, EVERYTHING>::run(launch, launch.x, seed, seen);
+  if constexpr (PASS == BACKWARD) Copy<WIDEST, GRADIENT>::run(launch, launch.output_gradient, seed, seen);
+}
+
+// Channels after the last chunk; nobody watches them. Blocks past the seeds have TAIL of them each.
+static __device__ void copy_tail(const Launch& launch) {
+  if (PASS == TRAIN) return;
+  const Rows& from = PASS == FORWARD ? launch.x : launch.output_gradient;
+  const long long start = launch.seeds * CHUNK + ((long long)blockIdx.x - launch.seeds) * TAIL;
+  const long long width = launch.hidden - start < TAIL ? launch.hidden - start : TAIL;
+  const long long step = (long long)gridDim.y * THREADS;
+  for (long long i = (long long)blockIdx.y * THREADS + threadIdx.x; i < launch.rows * width; i += step) {
+    const long long row = i / width, channel = start + i % width;
+    reinterpret_cast<element*>(launch.output.address)[row * launch.output.stride + channel] =
+        reinterpret_cast<const element*>(from.address)[row * from.stride + channel];
+  }
+}

@@ -1,0 +1,262 @@
+//! Prints one step: its loops, what it reads into registers, and what it does with the result.
+
+use super::expression;
+use super::loops::{Axis, Loops};
+use super::memory::Place;
+use super::plan::Planned;
+use crate::compile::{Reducer, Step, ValueId};
+use std::fmt::Write;
+
+/// A step about to be printed.
+pub(super) struct Printer<'a> {
+    pub planned: &'a Planned,
+    pub step: &'a Step,
+    pub loops: Loops,
+}
+
+/// Names of the two block loops.
+const BLOCK_NAMES: [&str; 2] = ["p", "q"];
+
+/// Names of loop variables: of the result's axes and of the reduced ones.
+const OUTER: &str = "i";
+const REDUCED: &str = "r";
+
+impl Printer<'_> {
+    /// A step whose results are shared out: the loop over items starts at `first`, of `count` workers.
+    pub(super) fn print(&self, first: &str, count: &str) -> String {
+        let items = self.loops.items();
+        let mut text = format!("for (int item = {first}; item < {items}; item += {count}) {{\n");
+        text += &self.item_indices("item");
+        if self.loops.reduced.is_empty() {
+            text += &self.reads();
+            text += &self.in_blocks(&format!("{} = {};\n", self.result(), self.term()));
+        } else {
+            let start = if self.step.reducer == Reducer::Sum { "0" } else { "lowest()" };
+            text += &self.declare("total", start);
+            let combine = match self.step.reducer {
+                Reducer::Sum => format!("{} += {};\n", self.of_block("total"), self.term()),
+                Reducer::Max => {
+                    let total = self.of_block("total");
+                    format!("{total} = maximum({total}, {});\n", self.term())
+                }
+            };
+            text += &self.over_reduced(&(self.reads() + &self.in_blocks(&combine)));
+            text += &self.in_blocks(&format!("{} = {};\n", self.result(), self.of_block("total")));
+        }
+        text + "}\n"
+    }
+
+    /// A sum over the rows of the tile, added to the sums that are there. Each thread has results of its own; with few
+    /// results, neighbouring threads share the rows of one.
+    pub(super) fn print_sums(&self, tile: usize, threads: usize) -> String {
+        let items = self.loops.items();
+        let mut sharing = 1;
+        while sharing < tile && items * sharing * 2 <= threads {
+            sharing *= 2;
+        }
+        let mut sum = self.declare("total", "0");
+        sum += "#pragma unroll 4\n";
+        let _ = writeln!(sum, "for (int row = threadIdx.x % {sharing}; row < TILE; row += {sharing}) {{");
+        if self.step.reducer == Reducer::Max && !self.loops.reduced.is_empty() {
+            sum += &self.declare("largest", "lowest()");
+            let largest = self.of_block("largest");
+            let combine = self.in_blocks(&format!("{largest} = maximum({largest}, {});\n", self.term()));
+            sum += &self.over_reduced(&(self.reads() + &combine));
+            sum += "if (alive >> row & 1) {\n";
+            sum += &self.in_blocks(&format!("{} += {largest};\n", self.of_block("total")));
+            sum += "}\n";
+        } else {
+            let add = self.in_blocks(&format!("{} += {};\n", self.of_block("total"), self.term()));
+            sum += &self.over_reduced(&format!("{}if (alive >> row & 1) {{\n{add}}}\n", self.reads()));
+        }
+        sum += "}\n";
+        let keep = match self.planned.layout.places[self.step.result.index()] {
+            Some(Place::Gradient(offset)) => {
+                let index = self.result_index(offset);
+                format!("if (gradient) atomicAdd(gradient + {index}, {});\n", self.of_block("total"))
+            }
+            _ => format!("{} += {};\n", self.result(), self.of_block("total")),
+        };
+        let keep = self.in_blocks(&keep);
+        if sharing == 1 {
+            return format!(
+                "for (int item = threadIdx.x; item < {items}; item += THREADS) {{\n{}{sum}{keep}}}\n",
+                self.item_indices("item")
+            );
+        }
+        let total = self.of_block("total");
+        let gather = self.in_blocks(&format!(
+            "for (int distance = {}; distance > 0; distance /= 2) {total} += __shfl_xor_sync(0xffffffffu, {total}, distance);\n",
+            sharing / 2
+        ));
+        // Threads past the last item sum something that nobody keeps: shuffles want the whole warp.
+        format!(
+            "{{\nconst int item = threadIdx.x / {sharing} < {items} ? threadIdx.x / {sharing} : {last};\n{}{sum}{gather}\
+             if (threadIdx.x / {sharing} < {items} && threadIdx.x % {sharing} == 0) {{\n{keep}}}\n}}\n",
+            self.item_indices("item"),
+            last = items - 1,
+        )
+    }
+
+    /// A sum over the rows that is one number: each thread adds the share of its row and group to a register.
+    pub(super) fn print_single(&self, register: &str) -> String {
+        let reductions = self.loops.reductions();
+        let mut text = format!("if (alive >> row & 1) {{\nfor (int item = group; item < {reductions}; item += GROUPS) {{\n");
+        text += &indices(&self.loops.reduced, REDUCED, |_| 1, "item");
+        text += &self.reads();
+        let _ = writeln!(text, "{register} += {};", self.term());
+        text + "}\n}\n"
+    }
+
+    /// The element of a value that an index names.
+    pub(super) fn element(planned: &Planned, value: ValueId, index: &str) -> String {
+        match planned.layout.places[value.index()] {
+            Some(Place::Shared(start)) if planned.program.values[value.index()].per_row => {
+                format!("shared[{start} + ({index}) * PITCH + row]")
+            }
+            Some(Place::Shared(start)) => format!("shared[{start} + {index}]"),
+            Some(Place::Parameter(start)) => format!("parameters[{start} + {index}]"),
+            Some(Place::Alpha) => "alpha".into(),
+            Some(Place::LossScale) => "loss_scale".into(),
+            // Sums that lie nowhere are never read, and what is read has a place.
+            Some(Place::Gradient(_)) | None => "not_a_number()".into(),
+        }
+    }
+
+    /// The first index of each outer axis, from the number of an item.
+    fn item_indices(&self, item: &str) -> String {
+        indices(&self.loops.outer, OUTER, |axis| self.loops.block_of(axis), item)
+    }
+
+    fn result_index(&self, start: usize) -> String {
+        let strides = self.loops.result_strides();
+        let mut terms: Vec<(String, usize)> =
+            strides.iter().enumerate().map(|(axis, &stride)| (format!("{OUTER}{axis}"), stride)).collect();
+        for (block, name) in self.loops.blocks.iter().zip(BLOCK_NAMES) {
+            terms.push((name.into(), strides[block.axis]));
+        }
+        index(start, &terms)
+    }
+
+    fn result(&self) -> String {
+        Self::element(self.planned, self.step.result, &self.result_index(0))
+    }
+
+    /// The names of the operands in the expression.
+    fn term(&self) -> String {
+        let names: Vec<String> = (0..self.loops.operands.len())
+            .map(|operand| {
+                let moving = self.moving(operand);
+                format!("a{operand}{}", subscript(&moving))
+            })
+            .collect();
+        expression::number(&self.step.expression, &names)
+    }
+
+    /// The blocks along which an operand moves: name, size and stride.
+    fn moving(&self, operand: usize) -> Vec<(&'static str, usize, usize)> {
+        let blocks = self.loops.blocks.iter().zip(BLOCK_NAMES);
+        blocks
+            .map(|(block, name)| (name, block.size, self.loops.outer[block.axis].strides[operand]))
+            .filter(|(_, _, stride)| *stride != 0)
+            .collect()
+    }
+
+    /// Reads each operand into registers, once for all results of the block that use it.
+    fn reads(&self) -> String {
+        let mut text = String::new();
+        for (operand, &(value, offset)) in self.loops.operands.iter().enumerate() {
+            let named = |prefix: &'static str, axes: &[Axis]| -> Vec<(String, usize)> {
+                axes.iter().enumerate().map(|(axis, loops)| (format!("{prefix}{axis}"), loops.strides[operand])).collect()
+            };
+            let mut terms = [named(OUTER, &self.loops.outer), named(REDUCED, &self.loops.reduced)].concat();
+            let moving = self.moving(operand);
+            terms.extend(moving.iter().map(|&(name, _, stride)| (name.to_string(), stride)));
+            let element = Self::element(self.planned, value, &index(offset, &terms));
+            if moving.is_empty() {
+                let _ = writeln!(text, "const number a{operand} = {element};");
+            } else {
+                let size: usize = moving.iter().map(|(_, size, _)| size).product();
+                let _ = writeln!(text, "number a{operand}[{size}];");
+                let inner = format!("a{operand}{} = {element};\n", subscript(&moving));
+                text += &moving.iter().rev().fold(inner, |inner, &(name, size, _)| unrolled(name, size, &inner));
+            }
+        }
+        text
+    }
+
+    fn declare(&self, name: &str, start: &str) -> String {
+        if self.loops.blocks.is_empty() {
+            return format!("number {name} = {start};\n");
+        }
+        let declared = format!("number {name}[{}];\n", self.loops.block_elements());
+        declared + &self.in_blocks(&format!("{} = {start};\n", self.of_block(name)))
+    }
+
+    fn of_block(&self, name: &str) -> String {
+        let blocks: Vec<_> = self.loops.blocks.iter().zip(BLOCK_NAMES).map(|(block, name)| (name, block.size, 0)).collect();
+        format!("{name}{}", subscript(&blocks))
+    }
+
+    fn in_blocks(&self, inner: &str) -> String {
+        let blocks = self.loops.blocks.iter().zip(BLOCK_NAMES).rev();
+        blocks.fold(inner.to_string(), |inner, (block, name)| unrolled(name, block.size, &inner))
+    }
+
+    fn over_reduced(&self, inner: &str) -> String {
+        let axes = self.loops.reduced.iter().enumerate().rev();
+        axes.fold(inner.to_string(), |inner, (axis, loops)| {
+            let name = format!("{REDUCED}{axis}");
+            format!("for (int {name} = 0; {name} < {}; ++{name}) {{\n{inner}}}\n", loops.size)
+        })
+    }
+}
+
+fn subscript(blocks: &[(&'static str, usize, usize)]) -> String {
+    match blocks {
+        [] => String::new(),
+        [(name, ..)] => format!("[{name}]"),
+        [(first, ..), (second, size, _), ..] => format!("[{first} * {size} + {second}]"),
+    }
+}
+
+fn unrolled(name: &str, size: usize, inner: &str) -> String {
+    format!("#pragma unroll\nfor (int {name} = 0; {name} < {size}; ++{name}) {{\n{inner}}}\n")
+}
+
+/// `start + sum(name * stride)`, without what is zero.
+fn index(start: usize, terms: &[(String, usize)]) -> String {
+    let mut parts: Vec<String> = terms
+        .iter()
+        .filter(|(_, stride)| *stride != 0)
+        .map(|(name, stride)| if *stride == 1 { name.clone() } else { format!("{name} * {stride}") })
+        .collect();
+    if start != 0 || parts.is_empty() {
+        parts.push(start.to_string());
+    }
+    parts.join(" + ")
+}
+
+/// Declares the index of each axis, from a number that counts their blocks, the last axis fastest.
+fn indices(axes: &[Axis], prefix: &str, block: impl Fn(usize) -> usize, item: &str) -> String {
+    let mut text = String::new();
+    let mut below = 1;
+    let mut lines = Vec::new();
+    for (axis, loops) in axes.iter().enumerate().rev() {
+        let count = loops.size / block(axis);
+        let mut value = item.to_string();
+        if below > 1 {
+            value += &format!(" / {below}");
+        }
+        if axis > 0 {
+            value += &format!(" % {count}");
+        }
+        if block(axis) > 1 {
+            value += &format!(" * {}", block(axis));
+        }
+        lines.push(format!("const int {prefix}{axis} = {value};\n"));
+        below *= count;
+    }
+    lines.iter().rev().for_each(|line| text += line);
+    text
+}

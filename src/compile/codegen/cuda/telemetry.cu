@@ -1,0 +1,134 @@
+
+// ---- Telemetry: gathered in registers while rows are loaded, one addition per column and block. ----
+
+enum Watch { NOTHING, EVERYTHING, GRADIENT };
+
+struct Observed {
+  double sum, squares, neighbours;
+  number smallest, largest;
+  unsigned dead, bad;
+  long long count, fallback_rows;
+};
+
+static __device__ Observed nothing_observed() {
+  Observed seen;
+  seen.sum = seen.squares = seen.neighbours = 0;
+  seen.smallest = -lowest();
+  seen.largest = lowest();
+  seen.dead = seen.bad = 0;
+  seen.count = seen.fallback_rows = 0;
+  return seen;
+}
+
+// Sums of a few neighbouring channels in type T; the channel after them, if the chunk has one, is `next`.
+template <typename T, int N, Watch WATCH>
+static __device__ bool add_sums(Observed& seen, const number (&v)[N], number next, bool has_next) {
+  T sum = 0, squares = 0, neighbours = 0;
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    const number right = n + 1 < N ? v[n + 1 < N ? n + 1 : n] : next;
+    if (is_finite(v[n])) {
+      sum += v[n];
+      squares += (T)v[n] * (T)v[n];
+      if (WATCH == EVERYTHING && (n + 1 < N || has_next) && is_finite(right)) neighbours += (T)v[n] * (T)right;
+    }
+  }
+  if (!(sum - sum == 0 && squares - squares == 0 && neighbours - neighbours == 0)) return false;
+  seen.sum += sum;
+  seen.squares += squares;
+  seen.neighbours += neighbours;
+  return true;
+}
+
+// Squares of large numbers overflow f32; f64 is only used then, since it is slow on many cards.
+template <int N, Watch WATCH>
+static __device__ __noinline__ Observed observe_widely(const number (&v)[N], number next, bool has_next) {
+  Observed seen = nothing_observed();
+  add_sums<double, N, WATCH>(seen, v, next, has_next);
+  return seen;
+}
+
+template <int N, Watch WATCH>
+static __device__ void observe(Observed& seen, const number (&v)[N], number next, bool has_next) {
+  if (WATCH == EVERYTHING) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      if (is_finite(v[n])) {
+        seen.smallest = v[n] < seen.smallest ? v[n] : seen.smallest;
+        seen.largest = v[n] > seen.largest ? v[n] : seen.largest;
+        seen.dead += is_dead(v[n]);
+      } else {
+        ++seen.bad;
+      }
+    }
+  }
+  if (WATCH != NOTHING && !add_sums<number, N, WATCH>(seen, v, next, has_next)) {
+    const Observed wide = observe_widely<N, WATCH>(v, next, has_next);
+    seen.sum += wide.sum;
+    seen.squares += wide.squares;
+    seen.neighbours += wide.neighbours;
+  }
+}
+
+// Minimum and maximum of f64 by integers: numbers of one sign are ordered as their bits are. Adding 0 makes -0 into +0.
+static __device__ void atomic_minimum(double* at, double value) {
+  const long long bits = __double_as_longlong(value + 0.0);
+  if (bits >= 0) atomicMin(reinterpret_cast<long long*>(at), bits);
+  else atomicMax(reinterpret_cast<unsigned long long*>(at), (unsigned long long)bits);
+}
+
+static __device__ void atomic_maximum(double* at, double value) {
+  const long long bits = __double_as_longlong(value + 0.0);
+  if (bits >= 0) atomicMax(reinterpret_cast<long long*>(at), bits);
+  else atomicMin(reinterpret_cast<unsigned long long*>(at), (unsigned long long)bits);
+}
+
+static __device__ double combine(int column, double a, double b) {
+  if (column == MIN) return a < b ? a : b;
+  if (column == MAX) return a > b ? a : b;
+  return a + b;
+}
+
+// Whether a pass adds to a column.
+static __device__ constexpr bool reports(int column) {
+  if (PASS == FORWARD) return column != GRADIENT_SQUARES;
+  return column == FALLBACK_ROWS || (PASS == BACKWARD && column == GRADIENT_SQUARES);
+}
+
+// Adds what the block has seen to the seed's telemetry. All threads of the block call it.
+static __device__ void report(const Launch& launch, int seed, const Observed& seen) {
+  if (!launch.telemetry) return;
+  double values[COLUMNS];
+  values[COUNT] = seen.count;
+  values[SUM] = seen.sum;
+  values[SQUARES] = values[GRADIENT_SQUARES] = seen.squares;
+  values[MIN] = seen.smallest;
+  values[MAX] = seen.largest;
+  values[DEAD] = seen.dead;
+  values[NEIGHBOURS] = seen.neighbours;
+  values[NON_FINITE] = seen.bad;
+  values[FALLBACK_ROWS] = seen.fallback_rows;
+  __syncthreads();
+#pragma unroll
+  for (int column = 0; column < COLUMNS; ++column) {
+    if (!reports(column)) continue;
+#pragma unroll
+    for (int distance = 16; distance > 0; distance /= 2)
+      values[column] = combine(column, values[column], __shfl_xor_sync(0xffffffffu, values[column], distance));
+    if (threadIdx.x % 32 == 0) partial()[threadIdx.x / 32 * COLUMNS + column] = values[column];
+  }
+  __syncthreads();
+  const int column = threadIdx.x;
+  if (column >= COLUMNS || !reports(column)) return;
+  double total = partial()[column];
+  for (int warp = 1; warp < WARPS; ++warp) total = combine(column, total, partial()[warp * COLUMNS + column]);
+  double* const at = launch.telemetry + (long long)seed * COLUMNS + column;
+  // Where no element was finite there is no smallest one.
+  if (column == MIN) {
+    if (total - total == 0) atomic_minimum(at, total);
+  } else if (column == MAX) {
+    if (total - total == 0) atomic_maximum(at, total);
+  } else {
+    atomicAdd(at, total);
+  }
+}

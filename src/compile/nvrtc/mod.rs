@@ -1,0 +1,153 @@
+//! CUDA C++ to machine code, by NVIDIA's run-time compiler. Needs no GPU, no driver and no headers on disk.
+//!
+//! The library is looked for when the first kernel is compiled, in the places that [`search`] lists. Must know nothing of
+//! what it compiles.
+
+mod search;
+
+use crate::compile::Architecture;
+use crate::device::cuda::nvrtc::Library;
+use crate::{Result, error, fail};
+use parking_lot::Mutex;
+
+/// Options that every compile is given besides the architecture. Part of what a cache key must cover: change
+/// [`version`] with them.
+///
+/// No fast mathematics: results are compared with the CPU's. Line information costs no run time and lets
+/// compute-sanitizer and profilers name lines of the generated source.
+/// A kernel declares its inputs whether or not its programs use them (177).
+const OPTIONS: [&str; 4] = ["--std=c++17", "--fmad=true", "--generate-line-info", "--diag-suppress=177"];
+
+/// Compiles CUDA C++ to the machine code (cubin) of an architecture. Any number of threads may compile at once.
+///
+/// `CompilerUnavailable` lists every place where NVRTC was looked for; `CompileFailed` has the compiler's log and the
+/// source attached.
+pub fn compile(source: &str, architecture: Architecture) -> Result<Vec<u8>> {
+    let Architecture::Cuda(capability) = architecture else {
+        fail!(InvalidArgument, "NVRTC cannot compile for {architecture:?}; give a CUDA architecture");
+    };
+    let library = library()?;
+    let mut options = vec![format!("--gpu-architecture=sm_{capability}")];
+    options.extend(OPTIONS.map(str::to_string));
+    let outcome = library.compile("kasmina.cu", source, &options);
+    match outcome.machine_code {
+        Ok(code) => {
+            if !outcome.log.is_empty() {
+                log::warn!("NVRTC on a kernel for sm_{capability}: {}", outcome.log);
+            }
+            Ok(code)
+        }
+        Err(reason) => {
+            let first = outcome.log.lines().find(|line| line.contains("error")).unwrap_or_default().to_string();
+            Err(error!(CompileFailed, "NVRTC refused the generated source for sm_{capability}: {reason}: {first}")
+                .attach("compiler log", outcome.log)
+                .attach("source", source))
+        }
+    }
+}
+
+/// What compiles: the compiler and its version, such as `nvrtc 13.0`, and the options. Part of a cache key.
+pub fn version() -> Result<String> {
+    let (major, minor) = library()?.version();
+    Ok(format!("nvrtc {major}.{minor} {}", OPTIONS.join(" ")))
+}
+
+/// The library, found once. A failure is not remembered: torch, and NVRTC with it, may be loaded later.
+fn library() -> Result<&'static Library> {
+    static FOUND: Mutex<Option<&'static Library>> = Mutex::new(None);
+    let mut found = FOUND.lock();
+    if let Some(library) = *found {
+        return Ok(library);
+    }
+    let library: &'static Library = Box::leak(Box::new(open(&search::Surroundings::of_this_process())?));
+    *found = Some(library);
+    Ok(library)
+}
+
+fn open(surroundings: &search::Surroundings) -> Result<Library> {
+    let mut looked = Vec::new();
+    for place in surroundings.places() {
+        let candidates = place.libraries();
+        if candidates.is_empty() {
+            looked.push(format!("{place}: no libnvrtc.so there"));
+        }
+        for candidate in candidates {
+            match Library::open(&candidate, &search::built_ins_beside(&candidate)) {
+                Ok(library) => {
+                    log::debug!("using NVRTC {:?} from {}", library.version(), candidate.display());
+                    return Ok(library);
+                }
+                Err(reason) => looked.push(format!("{place}: {reason}")),
+            }
+        }
+    }
+    Err(error!(
+        CompilerUnavailable,
+        "NVRTC was not found, so no CUDA kernel can be compiled. Install the CUDA build of torch or a CUDA toolkit, or \
+         set {} to libnvrtc.so.13 or its folder. Looked in: {}",
+        search::VARIABLE,
+        looked.join("; ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Status;
+
+    #[test]
+    fn a_missing_compiler_is_an_error_that_lists_every_place() {
+        let empty = tempfile::tempdir().unwrap();
+        let surroundings = search::Surroundings {
+            explicit: None,
+            loaded: vec!["/nowhere/site-packages/torch/lib/libtorch_cpu.so".into()],
+            virtual_environment: Some(empty.path().join("environment")),
+            current_directory: Some(empty.path().into()),
+            toolkits: vec!["/nowhere/cuda".into()],
+            system: vec!["libnvrtc-of-nobody.so".into()],
+        };
+        let error = open(&surroundings).err().unwrap();
+        assert_eq!(error.status(), Status::CompilerUnavailable);
+        for place in ["/nowhere/site-packages/nvidia/cu13/lib", "/nowhere/cuda/lib64", "libnvrtc-of-nobody.so"] {
+            assert!(error.message().contains(place), "{place} is not in: {error}");
+        }
+        assert!(error.message().contains("KASMINA_NVRTC"));
+    }
+
+    #[test]
+    fn an_explicit_place_is_the_only_one_that_is_searched() {
+        let mut surroundings = search::Surroundings::of_this_process();
+        surroundings.explicit = Some("/nowhere/libnvrtc.so.13".into());
+        let error = open(&surroundings).err().unwrap();
+        assert_eq!(error.status(), Status::CompilerUnavailable);
+        assert!(error.message().contains("KASMINA_NVRTC=/nowhere/libnvrtc.so.13"), "{error}");
+        assert!(!error.message().contains("/usr/local"), "{error}");
+    }
+
+    #[test]
+    fn a_source_that_is_wrong_fails_with_log_and_source_attached() {
+        if crate::compile::codegen::cuda::tests::without_nvrtc() {
+            return;
+        }
+        let error = compile("__global__ void broken() { undeclared = 1; }", Architecture::Cuda(90)).unwrap_err();
+        assert_eq!(error.status(), Status::CompileFailed);
+        assert!(error.message().contains("undeclared"), "{error}");
+        let names: Vec<_> = error.attachments().iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["compiler log", "source"]);
+    }
+
+    #[test]
+    fn many_threads_compile_the_same_source_to_the_same_bytes() {
+        if crate::compile::codegen::cuda::tests::without_nvrtc() {
+            return;
+        }
+        let source = "extern \"C\" __global__ void twice(float* v) { v[threadIdx.x] *= 2; }";
+        let codes: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| compile(source, Architecture::Cuda(80)))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
+        });
+        assert!(codes[0].starts_with(b"\x7fELF"));
+        assert!(codes.iter().all(|code| *code == codes[0]));
+        assert!(version().unwrap().starts_with("nvrtc "));
+    }
+}

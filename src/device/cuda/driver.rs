@@ -1,0 +1,83 @@
+//! The driver library: whether it is there, what its errors mean, and the two facts about recording that calls need.
+
+use crate::device::Stream;
+use crate::{Error, Result, Status, error, fail};
+use cudarc::driver::result::DriverError;
+use cudarc::driver::sys;
+
+/// Loads libcuda and initialises it. `DeviceUnavailable` when there is none, or no card that it can use.
+pub(super) fn initialise() -> Result<()> {
+    // cudarc's first call panics where the library is missing, so this is asked before any.
+    // SAFETY: loading libcuda runs only its own initialisers.
+    if !unsafe { sys::is_culib_present() } {
+        fail!(
+            DeviceUnavailable,
+            "there is no CUDA driver: the system's loader finds none of libcuda.so, libcuda.so.1 and libnvcuda.so (it \
+             looks in LD_LIBRARY_PATH={:?}, in what ldconfig lists and in /lib and /usr/lib). Install NVIDIA's driver, in \
+             a container run it with access to the GPU, or use the CPU",
+            std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default()
+        );
+    }
+    cudarc::driver::result::init().map_err(|reason| {
+        error!(DeviceUnavailable, "the CUDA driver is there but cannot be used: {}", describe(reason))
+    })
+}
+
+/// The result of a driver call; `what` says what was being done.
+pub(super) fn check<T>(outcome: Result<T, DriverError>, what: &str) -> Result<T> {
+    outcome.map_err(|reason| translate(reason, what))
+}
+
+fn translate(reason: DriverError, what: &str) -> Error {
+    use sys::CUresult::*;
+    let status = match reason.0 {
+        CUDA_ERROR_OUT_OF_MEMORY => Status::OutOfMemory,
+        CUDA_ERROR_NO_DEVICE | CUDA_ERROR_INVALID_DEVICE | CUDA_ERROR_DEVICE_UNAVAILABLE => Status::DeviceUnavailable,
+        _ => Status::DeviceFailed,
+    };
+    Error::new(status, format!("{what} failed: {}", describe(reason)))
+}
+
+fn describe(reason: DriverError) -> String {
+    let name = reason.error_name().map(|name| name.to_string_lossy().into_owned());
+    let text = reason.error_string().map(|text| text.to_string_lossy().into_owned());
+    match (name, text) {
+        (Ok(name), Ok(text)) => format!("{name} ({text})"),
+        _ => format!("{:?}", reason.0),
+    }
+}
+
+/// The stream as the driver knows it; 0 is the default stream.
+pub(super) fn raw(stream: Stream) -> sys::CUstream {
+    stream.0 as sys::CUstream
+}
+
+/// Whether the stream is recording a graph. The default stream answers with an error while any other is: then it must
+/// not be waited for either.
+pub(super) fn is_recording(stream: Stream) -> bool {
+    // SAFETY: the caller of every device call answers for its stream.
+    match unsafe { cudarc::driver::result::stream::is_capturing(raw(stream)) } {
+        Ok(status) => status != sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE,
+        Err(reason) => reason.0 == sys::CUresult::CUDA_ERROR_STREAM_CAPTURE_IMPLICIT,
+    }
+}
+
+/// While it lives, calls of this thread that are forbidden during another thread's recording are allowed, and leave that
+/// recording valid.
+pub(super) struct Relaxed(sys::CUstreamCaptureMode);
+
+impl Relaxed {
+    pub(super) fn enter() -> Relaxed {
+        let mut mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
+        // SAFETY: the mode is exchanged in place. A failure leaves it as it was, and so does the drop.
+        unsafe { sys::cuThreadExchangeStreamCaptureMode(&mut mode) };
+        Relaxed(mode)
+    }
+}
+
+impl Drop for Relaxed {
+    fn drop(&mut self) {
+        // SAFETY: as above; this puts back what `enter` found.
+        unsafe { sys::cuThreadExchangeStreamCaptureMode(&mut self.0) };
+    }
+}

@@ -1,0 +1,79 @@
+//! Loaded machine code.
+
+use super::driver::{check, raw};
+use crate::Result;
+use crate::device::Stream;
+use cudarc::driver::{result, sys};
+use std::ffi::{CStr, c_void};
+
+/// A module. It stays loaded for the life of the process.
+pub(super) struct Module(sys::CUmodule);
+
+/// A function of a module.
+#[derive(Clone, Copy)]
+pub(super) struct Function(sys::CUfunction);
+
+// SAFETY: modules and functions of the driver API may be used from any thread.
+unsafe impl Send for Module {}
+// SAFETY: as above; they are never changed once loaded.
+unsafe impl Sync for Module {}
+// SAFETY: as above.
+unsafe impl Send for Function {}
+// SAFETY: as above.
+unsafe impl Sync for Function {}
+
+impl Module {
+    /// Loads a cubin into the current context.
+    pub(super) fn load(machine_code: &[u8]) -> Result<Module> {
+        // SAFETY: the image is complete in memory; the driver checks the rest and copies what it keeps.
+        let module = unsafe { result::module::load_data(machine_code.as_ptr().cast()) };
+        Ok(Module(check(module, "loading machine code onto the CUDA device")?))
+    }
+
+    /// The function of a name.
+    pub(super) fn function(&self, name: &CStr) -> Result<Function> {
+        // SAFETY: the module is loaded.
+        let function = unsafe { result::module::get_function(self.0, name.to_owned()) };
+        Ok(Function(check(function, "finding the kernel in loaded machine code")?))
+    }
+}
+
+impl Function {
+    /// Lets blocks of the function have this much dynamic shared memory.
+    pub(super) fn allow_shared_memory(self, bytes: usize) -> Result<()> {
+        let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+        // SAFETY: the function's module is never unloaded.
+        check(unsafe { result::function::set_function_attribute(self.0, attribute, bytes as i32) }, "reserving shared memory")
+    }
+
+    /// How many blocks of it one multiprocessor runs at once.
+    pub(super) fn blocks_per_multiprocessor(self, threads: usize, shared_bytes: usize) -> Result<usize> {
+        // SAFETY: as above.
+        let blocks = unsafe {
+            result::occupancy::max_active_block_per_multiprocessor(self.0, threads as i32, shared_bytes)
+        };
+        Ok(check(blocks, "asking how many blocks fit a multiprocessor")?.max(0) as usize)
+    }
+
+    /// Queues the function with one struct as its parameter.
+    ///
+    /// # Safety
+    /// `T` has the layout of the function's only parameter, or begins with it, and the addresses in it are good until the
+    /// function is done.
+    pub(super) unsafe fn launch<T>(
+        self,
+        grid: (usize, usize),
+        threads: usize,
+        shared_bytes: usize,
+        stream: Stream,
+        parameters: &T,
+    ) -> Result<()> {
+        let mut pointers = [std::ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
+        let grid = (grid.0 as u32, grid.1 as u32, 1);
+        // SAFETY: the driver copies the parameters before it returns; the caller vouches for the rest.
+        let queued = unsafe {
+            result::launch_kernel(self.0, grid, (threads as u32, 1, 1), shared_bytes as u32, raw(stream), &mut pointers)
+        };
+        check(queued, "launching a CUDA kernel")
+    }
+}
