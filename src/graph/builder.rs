@@ -282,7 +282,7 @@ impl Builder {
         self.apply("where", &[condition, a, b], &[])
     }
 
-    /// The sum over some axes; `keep` leaves them in the shape with size 1.
+    /// The sum over some axes, or all if none is named; `keep` leaves them in the shape with size 1.
     pub fn sum(&mut self, value: ValueId, axes: &[usize], keep: bool) -> ValueId {
         self.apply("sum", &[value], &[("axes", integers(axes)), ("keep", Attribute::Bool(keep))])
     }
@@ -359,7 +359,7 @@ fn checked(value: Attribute, default: Option<&Attribute>) -> Result<Attribute> {
     let limits = Limits::DEFAULT;
     match &value {
         Attribute::Bool(_) => {}
-        Attribute::Integer(whole) => limits.check_integers(&[*whole])?,
+        Attribute::Integer(whole) => limits.check_integer(*whole)?,
         Attribute::Float(number) if number.is_finite() => {}
         Attribute::Float(number) => fail!(InvalidBlueprint, "{number} is not a finite number"),
         Attribute::Text(text) => limits.check_text(text)?,

@@ -1,6 +1,6 @@
 //! Reverse-mode differentiation, in the graph itself: the gradient is more nodes of the same graph.
 
-use super::builder::Builder;
+use super::builder::{Builder, ROW_SUM};
 use super::{DataType, Source, ValueId};
 use crate::error;
 use crate::ops::Call;
@@ -30,7 +30,8 @@ pub fn differentiate(
         let name = format!("gradient_of_{}", builder.node(value).name);
         builder.set_scope(Some(name.clone()));
         let Some(gradient) = std::mem::take(&mut contributions[position]).total(builder) else { continue };
-        if value != output {
+        // Only nodes that were made here and have no better name yet: a gradient may be that of several values.
+        if builder.node(gradient).name.starts_with("gradient_of_") && builder.node(gradient).name.contains('.') {
             builder.named(gradient, name);
         }
         gradients[position] = Some(gradient);
@@ -53,7 +54,9 @@ pub fn differentiate(
                 continue;
             }
             let into = &mut contributions[input.index()];
-            if node.per_row && !builder.per_row(input) { &mut into.per_row } else { &mut into.summed }.push(part);
+            let once_per_row = node.per_row || operator.name() == ROW_SUM;
+            let from_rows = once_per_row && !builder.per_row(input);
+            if from_rows { &mut into.per_row } else { &mut into.summed }.push(part);
         }
     }
     builder.set_scope(None);

@@ -109,20 +109,18 @@ impl Hasher {
                 self.tag(0);
                 self.tag(u8::from(*value));
             }
-            Attribute::Integer(value) => {
-                self.tag(1);
-                self.0.update(&value.to_le_bytes());
-            }
+            // 1 and 1.0 are the same number, however they are written; whole numbers have 32 bits, so this is exact.
+            Attribute::Integer(value) => self.attribute(&Attribute::Float(*value as f64)),
             Attribute::Float(value) => {
-                self.tag(2);
+                self.tag(1);
                 self.0.update(&value.to_bits().to_le_bytes());
             }
             Attribute::Text(value) => {
-                self.tag(3);
+                self.tag(2);
                 self.text(value);
             }
             Attribute::Integers(values) => {
-                self.tag(4);
+                self.tag(3);
                 self.number(values.len());
                 values.iter().for_each(|value| {
                     self.0.update(&value.to_le_bytes());

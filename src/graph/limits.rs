@@ -54,6 +54,14 @@ impl Limits {
         Ok(())
     }
 
+    /// Refuses a whole number that a shape rule could not compute with.
+    pub(super) fn check_integer(&self, number: i64) -> Result<()> {
+        if i32::try_from(number).is_err() {
+            fail!(BlueprintTooLarge, "{number} is too large; whole numbers have 32 bits");
+        }
+        Ok(())
+    }
+
     /// Refuses whole numbers that a shape rule could not multiply without overflow.
     pub(super) fn check_integers(&self, numbers: &[i64]) -> Result<()> {
         if numbers.len() > self.rank {

@@ -15,6 +15,8 @@ mod initializer;
 mod json;
 mod library;
 mod limits;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use attributes::{Attribute, Attributes};
