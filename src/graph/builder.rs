@@ -351,10 +351,9 @@ fn checked(value: Attribute, default: Option<&Attribute>) -> Result<Attribute> {
         (Attribute::Integer(whole), Some(Attribute::Float(_))) => Attribute::Float(whole as f64),
         (value, _) => value,
     };
-    if let Some(default) = default {
-        if std::mem::discriminant(default) != std::mem::discriminant(&value) {
-            fail!(InvalidBlueprint, "it is {}, not {}", value.kind(), default.kind());
-        }
+    let same_kind = |default: &&Attribute| std::mem::discriminant(*default) == std::mem::discriminant(&value);
+    if let Some(default) = default.filter(|default| !same_kind(default)) {
+        fail!(InvalidBlueprint, "it is {}, not {}", value.kind(), default.kind());
     }
     let limits = Limits::DEFAULT;
     match &value {
