@@ -70,12 +70,12 @@ pub struct Bank {
 
 /// Columns of the telemetry array, `[seeds, COLUMNS]` f64. Forward launches add to all but `GRADIENT_SQUARES`; backward
 /// launches add to that one and to `FALLBACK_ROWS`, train launches to `FALLBACK_ROWS` alone (a training seed whose rows
-/// all fell back has no loss, and that must not look like success). Non-finite elements of x only count in
-/// `NON_FINITE`.
+/// all fell back has no loss, and that must not look like success). Non-finite elements of x count in
+/// `COUNT` and `NON_FINITE` and nowhere else.
 pub mod telemetry {
     /// How many columns there are.
     pub const COLUMNS: usize = 10;
-    /// Elements of x seen.
+    /// Elements of x seen, finite or not.
     pub const COUNT: usize = 0;
     /// Sum of the finite elements of x.
     pub const SUM: usize = 1;

@@ -44,7 +44,7 @@ impl Observation {
 
     /// The numbers people read, for a chunk of this many channels.
     ///
-    /// With n = finite elements seen, s = their sum, q = the sum of their squares and p = the sum of the products of
+    /// With n = finite elements seen (all less the non-finite ones), s = their sum, q = the sum of their squares and p = the sum of the products of
     /// neighbours: `mean = s / n`, `variance = max(q / n - mean², 0)`, `dead_ratio = dead / n`,
     /// `snr = mean² / variance`, `correlation = (p C / (n (C - 1)) - mean²) / variance`,
     /// `gradient_norm = root of the sum of the gradient's squares`. What would divide by zero is NaN.
@@ -52,14 +52,14 @@ impl Observation {
         let row = &self.row;
         let (mean, variance) = moments(row);
         let square = mean * mean;
-        let pairs = row[column::COUNT] * (chunk as f64 - 1.0) / chunk as f64;
+        let pairs = finite(row) * (chunk as f64 - 1.0) / chunk as f64;
         Metrics {
             count: row[column::COUNT] as u64,
             mean,
             variance,
             minimum: row[column::MIN],
             maximum: row[column::MAX],
-            dead_ratio: ratio(row[column::DEAD], row[column::COUNT]),
+            dead_ratio: ratio(row[column::DEAD], finite(row)),
             correlation: ratio(ratio(row[column::NEIGHBOURS], pairs) - square, variance).clamp(-1.0, 1.0),
             snr: ratio(square, variance),
             gradient_norm: row[column::GRADIENT_SQUARES].sqrt(),
@@ -70,10 +70,15 @@ impl Observation {
     }
 }
 
-/// Mean and variance of a row; NaN if nothing was seen.
+/// How many finite elements were seen.
+fn finite(row: &Row) -> f64 {
+    row[column::COUNT] - row[column::NON_FINITE]
+}
+
+/// Mean and variance of the finite elements of a row; NaN if there were none.
 fn moments(row: &Row) -> (f64, f64) {
-    let mean = ratio(row[column::SUM], row[column::COUNT]);
-    let variance = ratio(row[column::SQUARES], row[column::COUNT]) - mean * mean;
+    let mean = ratio(row[column::SUM], finite(row));
+    let variance = ratio(row[column::SQUARES], finite(row)) - mean * mean;
     // `max` would turn NaN into 0.
     (mean, if variance < 0.0 { 0.0 } else { variance })
 }
@@ -196,6 +201,18 @@ mod tests {
         assert!((metrics.dead_ratio - 1.0 / 6.0).abs() < 1e-12);
         let neighbours = (2.0 + 6.0 + 0.0 - 7.0) / 4.0;
         assert!((metrics.correlation - (neighbours - 4.0) / variance).abs() < 1e-12);
+    }
+
+    #[test]
+    fn elements_that_are_not_finite_leave_the_metrics_of_the_others_alone() {
+        let mut row = observe(&[&[1.0, 2.0, 3.0, 0.0]]);
+        let clean = metrics(row, 4);
+        // As kernels do: counted as seen and as not finite, and nowhere else.
+        row[column::COUNT] += 4.0;
+        row[column::NON_FINITE] += 4.0;
+        let found = metrics(row, 4);
+        assert_eq!((found.mean, found.variance, found.dead_ratio), (clean.mean, clean.variance, clean.dead_ratio));
+        assert_eq!((found.count, found.non_finite), (8, 4));
     }
 
     #[test]
