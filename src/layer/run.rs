@@ -162,6 +162,8 @@ impl Layer {
         self.check_type(train.data_type)?;
         self.check_rows("x", train.x, train.rows)?;
         self.check_rows("target", target, train.rows)?;
+        // Before any seed trains, so that its kernel is compiled in the background while the seed is GERMINATED.
+        self.kernels.mark_used(Kind::train(train.data_type));
         if train.rows == 0 || !self.training {
             return Ok(());
         }
