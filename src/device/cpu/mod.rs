@@ -2,12 +2,28 @@
 //!
 //! Streams mean nothing here: every call is complete when it returns.
 
+mod adamw;
+mod arguments;
+mod formula;
+mod launch;
+mod machine;
 mod memory;
+mod pool;
+mod rows;
+mod scratch;
+mod selection;
+mod task;
+#[cfg(test)]
+mod tests;
+mod vector;
 
 use super::{Adamw, Address, Device, DeviceKind, Kernel, Launch, Stream};
+use crate::compile::codegen::cpu::Code;
 use crate::compile::{Architecture, KernelClass};
 use crate::{Result, fail};
+use launch::Loaded;
 use std::sync::{Arc, LazyLock};
+use vector::Vectors;
 
 /// The CPU. One per process.
 pub fn device() -> Arc<dyn Device> {
@@ -23,7 +39,7 @@ impl Device for Cpu {
     }
 
     fn description(&self) -> String {
-        format!("CPU, {}", std::env::consts::ARCH)
+        format!("CPU, {} with {}", std::env::consts::ARCH, Vectors::<f32>::detect().name)
     }
 
     fn architecture(&self) -> Architecture {
@@ -58,15 +74,26 @@ impl Device for Cpu {
         Ok(())
     }
 
-    fn load(&self, class: &KernelClass, _: &[u8]) -> Result<Kernel> {
-        fail!(Unsupported, "this build cannot run {:?} kernels on the CPU yet", class.pass)
+    fn load(&self, class: &KernelClass, machine_code: &[u8]) -> Result<Kernel> {
+        let code = Code::decode(class, machine_code)?;
+        Ok(Kernel(Arc::new(Loaded {
+            pass: class.pass,
+            data_type: class.data_type,
+            chunk: class.chunk,
+            code,
+            single: Vectors::detect(),
+            double: Vectors::detect(),
+        })))
     }
 
-    fn launch(&self, _: &Kernel, _: &Launch, _: Stream) -> Result<()> {
-        fail!(Unsupported, "this build cannot run kernels on the CPU yet")
+    fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, _: Stream) -> Result<()> {
+        let Some(kernel) = kernel.0.downcast_ref::<Loaded>() else {
+            fail!(InvalidArgument, "the kernel was loaded by another device");
+        };
+        launch::dispatch(kernel, launch)
     }
 
-    fn adamw(&self, _: &Adamw, _: Stream) -> Result<()> {
-        fail!(Unsupported, "this build has no AdamW on the CPU yet")
+    fn adamw(&self, update: &Adamw, _: Stream) -> Result<()> {
+        adamw::step(update)
     }
 }

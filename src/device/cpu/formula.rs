@@ -1,0 +1,196 @@
+//! Evaluates a formula on a block of adjacent numbers: registers that stay in the first-level cache, one loop for each
+//! operation.
+
+use super::machine::Machine;
+use super::vector::{Real, Source, Vectors};
+use crate::compile::codegen::cpu::{Access, Axis, Formula, Function, Input, Instruction, MOST_OPERANDS, Space};
+
+/// Numbers in a register.
+pub const BLOCK: usize = 512;
+
+/// Registers besides those of the formula and one for each operand: the result, and three constants.
+const OWN: usize = 4;
+
+/// Numbers that the registers of an instruction take.
+pub fn registers(instruction: &Instruction, formula: &Formula) -> usize {
+    (OWN + instruction.operands.len() + formula.registers) * BLOCK
+}
+
+/// What a block reads: `count` elements along an axis, from `first` on.
+pub struct Reads<'a, T: Real> {
+    pub machine: &'a Machine<'a, T>,
+    pub axis: &'a Axis,
+    /// Where each operand stands before the axis.
+    pub offsets: &'a [usize; MOST_OPERANDS],
+    pub first: usize,
+    pub count: usize,
+    pub lanes: usize,
+}
+
+impl<'a, T: Real> Reads<'a, T> {
+    /// The formula over these operands.
+    ///
+    /// # Safety
+    /// All elements that are read are within their spaces, the machine has the registers of the instruction, and there
+    /// are at most [`BLOCK`] numbers.
+    pub unsafe fn block(&self, instruction: &Instruction, formula: &'a Formula) -> Formulas<'a, T> {
+        let mut operands = [Source::Splat(T::ZERO); MOST_OPERANDS];
+        for (position, access) in instruction.operands.iter().enumerate() {
+            // SAFETY: the caller's promise; each operand has a register of its own.
+            operands[position] = unsafe { self.operand(position, access) };
+        }
+        // SAFETY: the operands' registers come first.
+        let registers = unsafe { self.machine.registers.add(instruction.operands.len() * BLOCK) };
+        Formulas { vectors: self.machine.vectors, formula, operands, registers, length: self.count * self.lanes }
+    }
+
+    /// An operand as adjacent numbers, where it lies if it can be.
+    ///
+    /// # Safety
+    /// As `block`.
+    unsafe fn operand(&self, position: usize, access: &Access) -> Source<'a, T> {
+        let stride = self.axis.operands[position];
+        let first = self.offsets[position] + self.first * stride;
+        let adjacent = stride == 1 || self.count == 1;
+        let length = self.count * self.lanes;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let register = self.machine.registers.add(position * BLOCK);
+            if access.space == Space::Row {
+                let lanes = self.lanes;
+                let from = self.machine.row.add(first * lanes);
+                if adjacent {
+                    return Source::Lanes(std::slice::from_raw_parts(from, length));
+                }
+                for element in 0..self.count {
+                    std::ptr::copy_nonoverlapping(
+                        from.add(element * stride * lanes),
+                        register.add(element * lanes),
+                        lanes,
+                    );
+                }
+            } else {
+                let from = self.machine.uniform_element(access.space, first);
+                if stride == 0 || self.count == 1 {
+                    return Source::Splat(*from);
+                }
+                if adjacent && self.lanes == 1 {
+                    return Source::Lanes(std::slice::from_raw_parts(from, length));
+                }
+                let to = std::slice::from_raw_parts_mut(register, length);
+                for (element, lanes) in to.chunks_exact_mut(self.lanes).enumerate() {
+                    lanes.fill(*from.add(element * stride));
+                }
+            }
+            Source::Lanes(std::slice::from_raw_parts(register, length))
+        }
+    }
+}
+
+/// A formula with its operands at hand.
+pub struct Formulas<'a, T: Real> {
+    vectors: &'a Vectors<T>,
+    formula: &'a Formula,
+    operands: [Source<'a, T>; MOST_OPERANDS],
+    registers: *mut T,
+    /// How many numbers it computes.
+    pub length: usize,
+}
+
+impl<'a, T: Real> Formulas<'a, T> {
+    /// The numbers, where they lie or in a register.
+    ///
+    /// # Safety
+    /// The operands are still there and no other formula's values are in use.
+    pub unsafe fn value(&self) -> &'a [T] {
+        if let Input::Operand(position) = self.formula.result
+            && let Source::Lanes(lanes) = self.operands[position]
+        {
+            return lanes;
+        }
+        // SAFETY: the first register after the formula's own is nobody else's.
+        unsafe {
+            let result = self.register(self.formula.registers);
+            self.write(result);
+            result
+        }
+    }
+
+    /// Computes the numbers into `into`.
+    ///
+    /// # Safety
+    /// As `value`; `into` is apart from the operands and the registers.
+    pub unsafe fn write(&self, into: &mut [T]) {
+        let operations = &self.formula.operations;
+        if let Some((last, before)) = operations.split_last()
+            && self.formula.result == Input::Register(last.register)
+        {
+            // SAFETY: the caller's promise; `check` found that no operation reads the register it writes.
+            unsafe {
+                before.iter().for_each(|one| self.operate(one.function, &one.inputs, self.register(one.register)));
+                self.operate(last.function, &last.inputs, into);
+            }
+            return;
+        }
+        // SAFETY: as above.
+        unsafe {
+            operations.iter().for_each(|one| self.operate(one.function, &one.inputs, self.register(one.register)))
+        };
+        match self.input(self.formula.result) {
+            Source::Lanes(lanes) => into.copy_from_slice(lanes),
+            Source::Splat(number) => into.fill(number),
+        }
+    }
+
+    /// # Safety
+    /// The register is not read or written elsewhere meanwhile.
+    unsafe fn register<'r>(&self, number: usize) -> &'r mut [T] {
+        // SAFETY: the machine has `OWN` registers more than the formula, each of `BLOCK` numbers.
+        unsafe { std::slice::from_raw_parts_mut(self.registers.add(number * BLOCK), self.length) }
+    }
+
+    fn input(&self, input: Input) -> Source<'a, T> {
+        match input {
+            Input::Operand(position) => self.operands[position],
+            // SAFETY: within the machine's registers, which hold numbers at all times; nothing writes this one while
+            // it is read, as `check` found.
+            Input::Register(number) => unsafe {
+                Source::Lanes(std::slice::from_raw_parts(self.registers.add(number * BLOCK), self.length))
+            },
+            Input::Constant(number) => Source::Splat(T::from_f64(number)),
+        }
+    }
+
+    /// # Safety
+    /// `to` is apart from the inputs.
+    unsafe fn operate(&self, function: Function, inputs: &[Input; 3], to: &mut [T]) {
+        let input = |position: usize| self.input(inputs[position]);
+        // SAFETY: the vectors were detected on this CPU.
+        unsafe {
+            match function {
+                Function::Unary(unary) => (self.vectors.unary)(unary, self.spread(input(0), 0), to),
+                Function::Binary(binary) => (self.vectors.binary)(binary, input(0), input(1), to),
+                Function::Select => {
+                    let [condition, yes, no] = [0, 1, 2].map(|position| self.spread(input(position), position));
+                    (self.vectors.select)(condition, yes, no, to);
+                }
+            }
+        }
+    }
+
+    /// A source as lanes; a single number is written into one of the machine's own registers.
+    ///
+    /// # Safety
+    /// That register is not in use.
+    unsafe fn spread(&self, source: Source<'a, T>, position: usize) -> &'a [T] {
+        match source {
+            Source::Lanes(lanes) => lanes,
+            Source::Splat(number) => {
+                // SAFETY: the formula's registers and the result's come before; the caller's promise.
+                let register = unsafe { self.register(self.formula.registers + 1 + position) };
+                register.fill(number);
+                register
+            }
+        }
+    }
+}

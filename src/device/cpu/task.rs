@@ -1,0 +1,302 @@
+//! What one thread does at a time: some rows of one seed.
+
+use super::machine::{self, LANES, Machine, Section};
+use super::rows::{Element, Tensor, Tile};
+use super::scratch::Scratch;
+use super::vector::{Real, Statistics, Vectors};
+use crate::compile::Pass;
+use crate::compile::codegen::cpu::{Procedure, Span};
+use crate::graph::{RowInput, Scalar};
+
+/// The row tensors of a launch.
+#[derive(Clone, Copy)]
+pub struct Tensors<E> {
+    pub x: Tensor<E>,
+    pub output_gradient: Tensor<E>,
+    pub target: Tensor<E>,
+    pub output: Tensor<E>,
+}
+
+impl<E: Element> Tensors<E> {
+    /// The tensor of an input.
+    pub fn input(&self, input: RowInput) -> Tensor<E> {
+        match input {
+            RowInput::X => self.x,
+            RowInput::OutputGradient => self.output_gradient,
+            RowInput::Target => self.target,
+        }
+    }
+}
+
+/// What telemetry looks at in a pass, and what stands in for the output of a seed without a program.
+fn observed(pass: Pass) -> Option<RowInput> {
+    match pass {
+        Pass::Forward => Some(RowInput::X),
+        Pass::Backward => Some(RowInput::OutputGradient),
+        Pass::Train => None,
+    }
+}
+
+/// What a task needs to know of its launch.
+pub struct Surroundings<'a, E: Element> {
+    pub pass: Pass,
+    pub tensors: Tensors<E>,
+    pub vectors: &'a Vectors<E::Real>,
+    /// Whether there is a telemetry array.
+    pub observe: bool,
+    pub loss_scale: f64,
+}
+
+/// A seed that runs a procedure.
+#[derive(Clone, Copy)]
+pub struct Seed<'a, T> {
+    pub procedure: &'a Procedure,
+    pub parameters: *const T,
+    pub alpha: f32,
+}
+
+/// Rows of some adjacent channels.
+#[derive(Clone, Copy, Debug)]
+pub struct Area {
+    pub row: usize,
+    pub rows: usize,
+    pub channel: usize,
+    pub channels: usize,
+}
+
+/// The memory of a procedure.
+struct Memory<'a, T: Real> {
+    machine: Machine<'a, T>,
+    staging: *mut T,
+    _scratch: Scratch,
+}
+
+impl<E: Element> Surroundings<'_, E> {
+    /// Copies the bits of the input that stands in for the output, and looks at the rows.
+    ///
+    /// # Safety
+    /// The area lies within the tensors of the pass and nobody else writes it in the output.
+    pub unsafe fn identity(&self, area: Area, seen: Option<&mut Statistics>) {
+        let Some(input) = observed(self.pass).map(|input| self.tensors.input(input)) else { return };
+        let output = self.tensors.output;
+        let in_place = output.first == input.first;
+        let Area { row, rows, channel, channels } = area;
+        let tile = Tile { row, rows: 1, channel, channels, lanes: 1 };
+        // SAFETY: the caller's promise; each row is read before it is written.
+        unsafe {
+            if let Some(seen) = seen.filter(|_| self.observe) {
+                let mut scratch = Scratch::with_room::<E::Real>(&[channels]);
+                let staging = scratch.part(channels);
+                for row in row..row + rows {
+                    let numbers = Tile { row, ..tile }.numbers(input, staging);
+                    self.look(numbers.0, channels, seen);
+                    if !in_place {
+                        output.copy_row(input, row, channel, channels);
+                    }
+                }
+            } else if !in_place {
+                (row..row + rows).for_each(|row| output.copy_row(input, row, channel, channels));
+            }
+        }
+    }
+
+    /// # Safety
+    /// `row` points at so many numbers.
+    unsafe fn look(&self, row: *const E::Real, channels: usize, seen: &mut Statistics) {
+        // SAFETY: the caller's promise; the vectors were detected on this CPU.
+        unsafe {
+            let row = std::slice::from_raw_parts(row, channels);
+            match self.pass {
+                Pass::Forward => (self.vectors.observe)(row, seen),
+                Pass::Backward => (self.vectors.observe_gradient)(row, seen),
+                Pass::Train => {}
+            }
+        }
+    }
+
+    /// Memory for a procedure, its scalars set, its prologue run, its accumulators at zero.
+    ///
+    /// # Safety
+    /// The procedure passed `check` and its slot lies at `seed.parameters`.
+    unsafe fn prepare(&self, seed: &Seed<'_, E::Real>, channels: usize) -> Memory<'_, E::Real> {
+        let procedure = seed.procedure;
+        let sizes = [
+            procedure.row_elements * LANES,
+            procedure.uniform_elements,
+            machine::registers(procedure),
+            machine::turned(procedure),
+            channels * LANES,
+        ];
+        let mut scratch = Scratch::with_room::<E::Real>(&sizes);
+        let [row, uniform, registers, turned, staging] = sizes.map(|elements| scratch.part(elements));
+        let machine = Machine { vectors: self.vectors, row, uniform, parameters: seed.parameters, registers, turned };
+        // SAFETY: `check` found these places within the uniform space.
+        unsafe {
+            for (scalar, offset) in &procedure.scalars {
+                *uniform.add(*offset) = E::Real::from_f64(match scalar {
+                    // A NaN becomes 0: `max` prefers the other number.
+                    Scalar::Alpha => f64::from(seed.alpha.max(0.0).min(1.0)),
+                    Scalar::LossScale => self.loss_scale,
+                });
+            }
+            accumulators(&machine, procedure.accumulators).fill(E::Real::ZERO);
+            machine.run(&procedure.prologue, Section::Uniform);
+        }
+        Memory { machine, staging, _scratch: scratch }
+    }
+
+    /// Runs a procedure over rows and leaves what it accumulated in `accumulated`.
+    ///
+    /// # Safety
+    /// As `prepare`; the area is as wide as the procedure's chunk, lies within the tensors of the pass, and nobody else
+    /// reads or writes it in the output.
+    pub unsafe fn rows(&self, seed: &Seed<'_, E::Real>, area: Area, accumulated: *mut E::Real, seen: &mut Statistics) {
+        let procedure = seed.procedure;
+        // SAFETY: the caller's promise; `accumulated` has room for the accumulators.
+        unsafe {
+            let memory = self.prepare(seed, area.channels);
+            let mut row = area.row;
+            let end = area.row + area.rows;
+            while row < end {
+                let rows = LANES.min(end - row);
+                let lanes = [8, 16].into_iter().find(|lanes| *lanes >= rows).unwrap_or(LANES);
+                self.tile(
+                    procedure,
+                    &memory,
+                    Tile { row, rows, channel: area.channel, channels: area.channels, lanes },
+                    seen,
+                );
+                row += rows;
+            }
+            let sums = accumulators(&memory.machine, procedure.accumulators);
+            std::ptr::copy_nonoverlapping(sums.as_ptr(), accumulated, sums.len());
+        }
+    }
+
+    /// # Safety
+    /// As `rows`.
+    unsafe fn tile(&self, procedure: &Procedure, memory: &Memory<'_, E::Real>, tile: Tile, seen: &mut Statistics) {
+        let Memory { machine, staging, .. } = memory;
+        // SAFETY: the caller's promise: `check` found all places within the spaces, whose memory this is.
+        unsafe {
+            let mut unseen = observed(self.pass).filter(|_| self.observe);
+            let inputs = procedure.rows.iter().map(|(input, place)| (*input, Some(*place)));
+            let inputs = inputs.chain(unseen.map(|input| (input, None)));
+            for (input, place) in inputs {
+                if place.is_none() && unseen.is_none() {
+                    continue;
+                }
+                let numbers = tile.numbers(self.tensors.input(input), *staging);
+                if unseen == Some(input) {
+                    unseen = None;
+                    for row in 0..tile.rows {
+                        self.look(numbers.0.add(row * numbers.1), tile.channels, seen);
+                    }
+                }
+                if let Some(place) = place {
+                    tile.load(self.vectors, numbers, machine.row.add(place * tile.lanes));
+                }
+            }
+            machine.run(&procedure.body, Section::Body { lanes: tile.lanes });
+
+            let mut fell_back = [false; LANES];
+            let bad = self.find_fallen(procedure, machine, tile, &mut fell_back);
+            seen.fallback_rows += bad;
+            if let Some(place) = procedure.row_output {
+                let instead = self.tensors.input(procedure.fallback);
+                let fell_back = (bad > 0).then_some((&fell_back[..], instead));
+                let from = machine.row.add(place * tile.lanes);
+                tile.store(self.vectors, from, self.tensors.output, fell_back, *staging);
+            }
+            if !procedure.accumulate.is_empty() && bad < tile.rows {
+                if bad > 0 {
+                    close_up(procedure, machine, tile, &fell_back);
+                }
+                let count = tile.rows - bad;
+                machine.run(&procedure.accumulate, Section::Accumulate { lanes: tile.lanes, count });
+            }
+        }
+    }
+
+    /// Marks the rows with a non-finite guarded value and counts them.
+    ///
+    /// # Safety
+    /// As `tile`, after the body.
+    unsafe fn find_fallen(
+        &self,
+        procedure: &Procedure,
+        machine: &Machine<'_, E::Real>,
+        tile: Tile,
+        fell_back: &mut [bool; LANES],
+    ) -> usize {
+        let mut flags = [E::Real::ZERO; LANES];
+        for guard in &procedure.guards {
+            // SAFETY: `check` found the guard within the row space; the vectors were detected on this CPU.
+            unsafe {
+                let values = machine.row.add(guard.offset * tile.lanes);
+                let values = std::slice::from_raw_parts(values, guard.elements * tile.lanes);
+                (self.vectors.guard)(values, &mut flags[..tile.lanes]);
+            }
+        }
+        for (fallen, flag) in fell_back.iter_mut().zip(&flags[..tile.rows]) {
+            *fallen = !flag.is_finite();
+        }
+        fell_back.iter().filter(|fallen| **fallen).count()
+    }
+
+    /// What a seed's rows amount to: adds up the sums of its tasks in order, runs the epilogue and hands each output on.
+    ///
+    /// # Safety
+    /// As `prepare`.
+    pub unsafe fn finish(
+        &self,
+        seed: &Seed<'_, E::Real>,
+        sums: &[E::Real],
+        mut hand_on: impl FnMut(crate::compile::Destination, &[E::Real]),
+    ) {
+        let procedure = seed.procedure;
+        // SAFETY: the caller's promise; `check` found the outputs within their spaces.
+        unsafe {
+            let memory = self.prepare(seed, 0);
+            let machine = &memory.machine;
+            let total = accumulators(machine, procedure.accumulators);
+            if !total.is_empty() {
+                for sums in sums.chunks_exact(total.len()) {
+                    total.iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
+                }
+            }
+            machine.run(&procedure.epilogue, Section::Uniform);
+            for output in &procedure.outputs {
+                let first = machine.uniform_element(output.space, output.span.offset);
+                hand_on(output.destination, std::slice::from_raw_parts(first, output.span.elements));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The span lies within the uniform space and nothing else of it is in use.
+unsafe fn accumulators<'m, T: Real>(machine: &Machine<'m, T>, span: Span) -> &'m mut [T] {
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts_mut(machine.uniform.add(span.offset), span.elements) }
+}
+
+/// Moves the lanes of rows that did not fall back to the front, in all values that are accumulated from.
+///
+/// # Safety
+/// As `tile`; nothing but the accumulate section runs afterwards.
+unsafe fn close_up<T: Real>(procedure: &Procedure, machine: &Machine<'_, T>, tile: Tile, fell_back: &[bool; LANES]) {
+    for span in &procedure.kept {
+        for element in span.offset..span.offset + span.elements {
+            // SAFETY: `check` found the span within the row space.
+            let lanes = unsafe { std::slice::from_raw_parts_mut(machine.row.add(element * tile.lanes), tile.lanes) };
+            let mut free = 0;
+            for lane in 0..tile.rows {
+                if !fell_back[lane] {
+                    lanes[free] = lanes[lane];
+                    free += 1;
+                }
+            }
+        }
+    }
+}

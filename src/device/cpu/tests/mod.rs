@@ -1,0 +1,12 @@
+//! The backend against plain f64 loops, through compile, load and launch.
+
+mod adamw;
+mod arguments;
+mod code;
+mod functions;
+mod launches;
+mod lifecycle;
+mod programs;
+mod random;
+mod reference;
+mod scene;
