@@ -254,6 +254,23 @@ impl StateArrays {
         self.device.part(range.start, range.len())
     }
 
+    /// Compares the host's copy with the checksum.
+    ///
+    /// # Errors
+    ///
+    /// `StateCorrupted` if they do not match.
+    pub fn check(&self) -> Result<()> {
+        let (expected, found) = (self.checksum, self.host.checksum());
+        if expected != found {
+            fail!(
+                StateCorrupted,
+                "the host's state arrays have the checksum {found:08x} and should have {expected:08x}; end an epoch to \
+                 repair them"
+            );
+        }
+        Ok(())
+    }
+
     /// Where kernels find lifecycle, blueprint, slot and alpha: the first four columns.
     pub fn kernel_columns(&self) -> [Address; 4] {
         let [lifecycle, blueprint, slot, alpha, ..] = self.host.offsets;
