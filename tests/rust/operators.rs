@@ -1,6 +1,10 @@
 //! Operators and the programs they become, through the public API and the reference interpreter.
 
+#[path = "operators/golden.rs"]
+mod golden;
 #[path = "operators/gradients.rs"]
 mod gradients;
 #[path = "operators/numbers.rs"]
 mod numbers;
+#[path = "operators/programs.rs"]
+mod programs;
