@@ -1,0 +1,126 @@
+"""Layers in any state of their lifecycle, and what they should compute, written in plain torch."""
+
+import json
+
+import torch
+
+import kasmina
+from kasmina import Lifecycle
+
+# Every gate open, and a ramp that stops half way after one epoch.
+OPEN = {
+    "ramp_steps": 2,
+    "minimum_epochs": dict.fromkeys(
+        ["germinated", "training", "grafting", "stabilization", "evaluating", "fine_tuning"], 0
+    ),
+    "gates": {
+        "statistics_change": 1e30,
+        "validation_delta": -1e30,
+        "cull_validation_delta": -1e30,
+        "evaluation_stability": 0.0,
+        "improvement": -1e30,
+        "fossilization_stability": 0.0,
+    },
+    "training": {"loss_threshold": 1e30, "learning_rate": 0.0, "weight_decay": 0.0},
+}
+
+# The way through the lifecycle; each step leads to the state that it names.
+_WAY = [
+    (Lifecycle.GERMINATED, None),
+    (Lifecycle.TRAINING, lambda layer, seed: layer.start_training(seed)),
+    (Lifecycle.GRAFTING, lambda layer, seed: layer.start_grafting(seed)),
+    (Lifecycle.STABILIZATION, lambda layer, seed: layer.stabilise(seed)),
+    (Lifecycle.EVALUATING, lambda layer, seed: layer.evaluate(seed)),
+    (Lifecycle.FINE_TUNING, lambda layer, seed: layer.fine_tune(seed, validation_delta=1.0, stability=1.0)),
+    (Lifecycle.FOSSILIZED, lambda layer, seed: layer.fossilise(seed, improvement=1.0, stability=1.0)),
+]
+# States off the way, and how they are left it for.
+_ASIDE = {
+    Lifecycle.CULLED: (Lifecycle.TRAINING, lambda layer, seed: layer.cull(seed)),
+    Lifecycle.CANCELLED: (Lifecycle.GERMINATED, lambda layer, seed: layer.cancel(seed)),
+    Lifecycle.ROLLED_BACK: (Lifecycle.GRAFTING, lambda layer, seed: layer.roll_back(seed, "a test")),
+}
+STATES = list(Lifecycle)
+
+
+def layer_of(blueprints, *, hidden=16, seeds=4, device="cpu", dtype=torch.float32, settings=None):
+    """A layer in training mode whose gates are open."""
+    settings = {**OPEN, **(settings or {})}
+    return kasmina.Layer(hidden, seeds, blueprints, device=device, dtype=dtype, settings=settings)
+
+
+def bring(layer, seed, state, blueprint=0, row_type=None):
+    """Takes a dormant seed to a state; one in GRAFTING has alpha 0.5."""
+    goal, aside = _ASIDE.get(state, (state, None))
+    if goal == Lifecycle.DORMANT:
+        return
+    layer.germinate(seed, blueprint)
+    layer.end_epoch()
+    layer.prepare(row_type or layer.dtype)
+    for reached, action in _WAY[: [step[0] for step in _WAY].index(goal) + 1]:
+        if action is not None:
+            _see_two_epochs(layer, stop_ramp=reached == Lifecycle.GRAFTING)
+            action(layer, seed)
+            layer.end_epoch()
+        assert layer.states()[seed] == reached
+    if goal == Lifecycle.GRAFTING:
+        layer.end_epoch()
+        assert layer.array("alpha")[seed] == 0.5
+    if aside:
+        aside(layer, seed)
+        layer.end_epoch()
+        assert layer.states()[seed] == state
+
+
+def _see_two_epochs(layer, stop_ramp):
+    for _ in range(2):
+        layer(torch.randn(8, layer.hidden, device=layer.device, dtype=layer.dtype))
+        layer.end_epoch()
+
+
+def randomise(layer, scale=0.5):
+    """Gives every bank random parameters."""
+    for bank in layer.banks():
+        with torch.no_grad():
+            bank.copy_(torch.randn(bank.shape, device="cpu", dtype=bank.dtype) * scale)
+
+
+def document(parameters, nodes, chunk=4, output="y", name="test"):
+    """A blueprint as JSON: parameters are `{name: shape}`, nodes are `(name, op, inputs, attributes)`."""
+    return {
+        "ir_version": 1,
+        "name": name,
+        "chunk": chunk,
+        "parameters": [{"name": key, "shape": list(shape)} for key, shape in parameters.items()],
+        "nodes": [
+            {"name": key, "op": op, "inputs": inputs.split(), "attributes": dict(*attributes)}
+            for key, op, inputs, *attributes in nodes
+        ],
+        "output": output,
+    }
+
+
+def parameters_of(blueprint, slot):
+    """The named parameters in a slot (a row of a bank), as views of it."""
+    found, offset = {}, 0
+    for entry in json.loads(blueprint.to_json())["parameters"]:
+        size = torch.Size(entry["shape"]).numel()
+        found[entry["name"]] = slot[offset : offset + size].view(entry["shape"])
+        offset += size
+    return found
+
+
+def expected(layer, x, functions, banks, alpha):
+    """What a layer gives: the blend for seeds that apply a blueprint, x for the others.
+
+    `functions[seed]` is `f(chunk, parameters)` of the seed's blueprint.
+    """
+    chunks = list(x[..., : layer.seeds * layer.chunk].split(layer.chunk, dim=-1))
+    states, blueprints, slots = layer.states(), layer.array("blueprint").tolist(), layer.array("slot").tolist()
+    for seed, state in enumerate(states):
+        if Lifecycle.GRAFTING <= state <= Lifecycle.FOSSILIZED:
+            function, blueprint = functions[blueprints[seed]]
+            parameters = parameters_of(blueprint, banks[blueprints[seed]][slots[seed]])
+            weight = alpha[seed].to(x.dtype)
+            chunks[seed] = (1 - weight) * chunks[seed] + weight * function(chunks[seed], parameters)
+    return torch.cat([*chunks, x[..., layer.seeds * layer.chunk :]], dim=-1)
