@@ -8,6 +8,7 @@ alone, and hooks that undo what any other `torch.optim` optimiser did to them.
 import weakref
 
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 from torch.utils.weak import WeakTensorKeyDictionary
 
 # The mode of a slot whose seed trains on the main loss.
@@ -113,5 +114,5 @@ def _after_step(optimizer, arguments, options):
                 state.masked_fill_(frozen, 0)
 
 
-torch.optim.optimizer.register_optimizer_step_pre_hook(_before_step)
-torch.optim.optimizer.register_optimizer_step_post_hook(_after_step)
+register_optimizer_step_pre_hook(_before_step)
+register_optimizer_step_post_hook(_after_step)

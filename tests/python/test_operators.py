@@ -10,6 +10,9 @@ from kasmina import Lifecycle
 
 C = 4
 
+# Nodes for a = x * x + 1.
+POSITIVE = [("q", "mul", "x x"), ("one", "constant", "", {"value": 1.0}), ("a", "add", "q one")]
+
 # Name: the parameters, the nodes, and the same in torch. `p` are the parameters by name.
 CASES = {
     "linear": ({"w": (C, C), "b": (C,)}, [("y", "linear", "x w b")], lambda x, p: F.linear(x, p["w"], p["b"])),
@@ -29,17 +32,17 @@ CASES = {
     "exp": ({"w": (C,)}, [("e", "exp", "x"), ("y", "mul", "e w")], lambda x, p: x.exp() * p["w"]),
     "log": (
         {"w": (C,)},
-        [("q", "mul", "x x"), ("one", "constant", "", {"value": 1.0}), ("a", "add", "q one"), ("l", "log", "a"), ("y", "mul", "l w")],
+        [*POSITIVE, ("l", "log", "a"), ("y", "mul", "l w")],
         lambda x, p: (x * x + 1).log() * p["w"],
     ),
     "sqrt": (
         {},
-        [("q", "mul", "x x"), ("one", "constant", "", {"value": 1.0}), ("a", "add", "q one"), ("y", "sqrt", "a")],
+        [*POSITIVE, ("y", "sqrt", "a")],
         lambda x, p: (x * x + 1).sqrt(),
     ),
     "rsqrt": (
         {},
-        [("q", "mul", "x x"), ("one", "constant", "", {"value": 1.0}), ("a", "add", "q one"), ("y", "rsqrt", "a")],
+        [*POSITIVE, ("y", "rsqrt", "a")],
         lambda x, p: (x * x + 1).rsqrt(),
     ),
     "erf": ({"w": (C,)}, [("s", "mul", "x w"), ("y", "erf", "s")], lambda x, p: torch.erf(x * p["w"])),
@@ -120,10 +123,14 @@ CASES = {
     ),
     "einsum": (
         {"w": (2, 2)},
-        [("r", "reshape", "x", {"shape": [2, 2]}), ("s", "einsum", "r w", {"equation": "ab,bc->ac"}), ("y", "reshape", "s", {"shape": [C]})],
+        [
+            ("r", "reshape", "x", {"shape": [2, 2]}),
+            ("s", "einsum", "r w", {"equation": "ab,bc->ac"}),
+            ("y", "reshape", "s", {"shape": [C]}),
+        ],
         lambda x, p: torch.einsum("...ab,bc->...ac", x.unflatten(-1, (2, 2)), p["w"]).flatten(-2),
     ),
-}  # fmt: skip
+}
 
 TOLERANCE = {torch.float32: {"rtol": 2e-5, "atol": 2e-5}, torch.float64: {"rtol": 1e-11, "atol": 1e-11}}
 
