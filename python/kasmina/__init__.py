@@ -5,7 +5,7 @@
 seeds; `split_parameters` says which of a model's parameters these are.
 """
 
-from ._native import Error, statistics
+from ._native import Error, TransitionRefused, statistics
 from .blueprint import Blueprint
 from .layer import Action, Command, Layer, Lifecycle
 from .optimizer import AdamW, split_parameters
@@ -18,6 +18,7 @@ __all__ = [
     "Error",
     "Layer",
     "Lifecycle",
+    "TransitionRefused",
     "split_parameters",
     "statistics",
 ]

@@ -26,6 +26,13 @@ class Error(RuntimeError):
         self.attachments = dict(attachments)
 
 
+class TransitionRefused(Error):
+    """A command that the lifecycle or a gate does not allow now; the message says which, and the value it saw."""
+
+
+_TRANSITION_REFUSED = 5003
+
+
 class Handle(ctypes.Structure):
     """A layer or a blueprint of the C ABI."""
 
@@ -185,7 +192,7 @@ def call(name, *arguments):
         for index in range(_library.kasmina_error_attachment_count(error))
     ]
     _library.kasmina_error_destroy(error)
-    raise Error(message, status, attachments)
+    raise (TransitionRefused if status == _TRANSITION_REFUSED else Error)(message, status, attachments)
 
 
 def take_bytes(name, *arguments):
