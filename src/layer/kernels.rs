@@ -230,18 +230,26 @@ pub(super) struct Kernels {
     used: AtomicU32,
     sets: Vec<Arc<KernelSet>>,
     current: Arc<KernelSet>,
+    /// The set that was asked for last; it runs as soon as it is compiled.
+    next: Arc<KernelSet>,
 }
 
 impl Kernels {
     /// Identity only.
     pub fn new(device: Arc<dyn Device>, chunk: usize, parameter_type: DataType, stream: Stream) -> Result<Kernels> {
         let current = Arc::new(new_set(&BTreeSet::new(), Vec::new(), chunk, &device, stream)?);
-        Ok(Kernels { device, chunk, parameter_type, used: AtomicU32::new(0), sets: vec![current.clone()], current })
+        let (sets, next) = (vec![current.clone()], current.clone());
+        Ok(Kernels { device, chunk, parameter_type, used: AtomicU32::new(0), sets, current, next })
     }
 
     /// The set that runs.
     pub fn current(&self) -> &KernelSet {
         &self.current
+    }
+
+    /// The set that runs, and the one that will.
+    pub fn current_and_next(&self) -> [&KernelSet; 2] {
+        [&self.current, &self.next]
     }
 
     /// Remembers that a kind is used.
@@ -273,6 +281,7 @@ impl Kernels {
                 set
             }
         };
+        self.next = set.clone();
         if !set.is_loaded(&self.kinds()) {
             // An error is reported by the gate that needs the set, or by the next boundary.
             if let Err(error) = set.readiness(&self.kinds())

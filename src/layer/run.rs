@@ -214,7 +214,8 @@ impl Layer {
         bank.adamw(parameters, step.gradient, mode::MAIN, rates, stream)
     }
 
-    /// Compiles and loads the kernels for rows of this type now, so that no later call has to, not even under capture.
+    /// Compiles and loads the kernels for rows of this type now, so that no later call has to, not even under capture:
+    /// those of the blueprints that are live, and those of seeds that have germinated and wait for theirs.
     ///
     /// # Errors
     ///
@@ -224,7 +225,9 @@ impl Layer {
         let kinds = [Kind::forward(data_type), Kind::backward(data_type, alpha_gradient), Kind::train(data_type)];
         for kind in kinds {
             self.kernels.mark_used(kind);
-            self.kernels.current().kernel(kind, Stream::default())?;
+            for set in self.kernels.current_and_next() {
+                set.kernel(kind, Stream::default())?;
+            }
         }
         Ok(())
     }
