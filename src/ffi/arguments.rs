@@ -19,7 +19,7 @@ pub struct RowTensor {
 }
 
 impl RowTensor {
-    /// One that is only read.
+    /// The input, whose type and number of rows the others must have.
     pub fn read(layer: &Layer, pointer: *const kasmina_tensor, name: &'static str) -> Result<RowTensor> {
         let tensor = required(layer, pointer, name)?;
         let (rows, count) = tensor.rows(layer.config().hidden)?;
@@ -29,7 +29,7 @@ impl RowTensor {
         Ok(RowTensor { rows, count, data_type: tensor.data_type })
     }
 
-    /// One that is only read, of the type and rows of another.
+    /// Another one, of the same type and as many rows.
     pub fn read_like(
         layer: &Layer,
         pointer: *const kasmina_tensor,
@@ -42,20 +42,6 @@ impl RowTensor {
             fail!(ShapeMismatch, "{name} has {count} rows, but x has {}", like.count);
         }
         Ok(RowTensor { rows, count, data_type: like.data_type })
-    }
-
-    /// One that is written, of the type and rows of another.
-    pub fn read_written(
-        layer: &Layer,
-        pointer: *const kasmina_tensor,
-        name: &'static str,
-        like: &RowTensor,
-    ) -> Result<RowTensor> {
-        let tensor = Self::read_like(layer, pointer, name, like)?;
-        if tensor.count > 1 && tensor.rows.stride < layer.config().hidden {
-            fail!(ShapeMismatch, "{name} is written, but its rows overlap: their stride is {}", tensor.rows.stride);
-        }
-        Ok(tensor)
     }
 }
 

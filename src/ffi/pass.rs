@@ -153,10 +153,11 @@ pub unsafe extern "C" fn kasmina_layer_forward(
     call("kasmina_layer_forward", error, || {
         // SAFETY: the caller promises a struct of the size that its struct_size says.
         let given = unsafe { convert::read(forward) }?;
-        let flags = convert::flags(given.flags | given.reserved, KASMINA_DETERMINISTIC | KASMINA_NO_TELEMETRY)?;
+        let flags = convert::flags(given.flags, KASMINA_DETERMINISTIC | KASMINA_NO_TELEMETRY)?;
+        convert::flags(given.reserved, 0)?;
         LAYERS.read(layer.id, |layer| {
             let x = RowTensor::read(layer, given.x, "x")?;
-            let y = RowTensor::read_written(layer, given.y, "y", &x)?;
+            let y = RowTensor::read_like(layer, given.y, "y", &x)?;
             let banks = Addresses::read(layer, given.banks, given.bank_count, "banks")?;
             let forward = Forward {
                 x: x.rows,
@@ -185,11 +186,12 @@ pub unsafe extern "C" fn kasmina_layer_backward(
     call("kasmina_layer_backward", error, || {
         // SAFETY: the caller promises a struct of the size that its struct_size says.
         let given = unsafe { convert::read(backward) }?;
-        let flags = convert::flags(given.flags | given.reserved, KASMINA_DETERMINISTIC | KASMINA_NO_TELEMETRY)?;
+        let flags = convert::flags(given.flags, KASMINA_DETERMINISTIC | KASMINA_NO_TELEMETRY)?;
+        convert::flags(given.reserved, 0)?;
         LAYERS.read(layer.id, |layer| {
             let x = RowTensor::read(layer, given.x, "x")?;
             let output_gradient = RowTensor::read_like(layer, given.output_gradient, "output_gradient", &x)?;
-            let input_gradient = RowTensor::read_written(layer, given.input_gradient, "input_gradient", &x)?;
+            let input_gradient = RowTensor::read_like(layer, given.input_gradient, "input_gradient", &x)?;
             let banks = Addresses::read(layer, given.banks, given.bank_count, "banks")?;
             let gradients = Addresses::read(layer, given.bank_gradients, given.bank_gradient_count, "bank_gradients")?;
             if gradients.is_none() && layer.blueprint_count() > 0 {

@@ -25,8 +25,8 @@
 #define FAILS(expected, call)                                                                                          \
     do {                                                                                                               \
         kasmina_error* error = (kasmina_error*)16; /* must be overwritten, even on success */                          \
-        kasmina_status status = (call);                                                                                \
-        check_outcome(expected, status, error, #call, __LINE__);                                                       \
+        kasmina_status found_status = (call);                                                                          \
+        check_outcome(expected, found_status, error, #call, __LINE__);                                                 \
     } while (0)
 
 static inline void check_outcome(kasmina_status expected, kasmina_status status, kasmina_error* error, const char* call,

@@ -28,7 +28,12 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    pub(super) fn new(class: &KernelClass, shape: LaunchShape, module: Arc<Module>, multiprocessors: usize) -> Result<Loaded> {
+    pub(super) fn new(
+        class: &KernelClass,
+        shape: LaunchShape,
+        module: Arc<Module>,
+        multiprocessors: usize,
+    ) -> Result<Loaded> {
         let function = module.function(c"kasmina")?;
         function.allow_shared_memory(shape.shared_bytes)?;
         let per_multiprocessor = function.blocks_per_multiprocessor(shape.threads, shape.shared_bytes)?;
@@ -102,7 +107,11 @@ impl Loaded {
                 fail!(InvalidArgument, "a bank is not aligned to its {alignment}-byte elements");
             }
             if bank.size < needed || (needed > 0 && bank.capacity > 0 && bank.parameters.is_null()) {
-                fail!(InvalidArgument, "a bank is null or has slots of {} elements where its program needs {needed}", bank.size);
+                fail!(
+                    InvalidArgument,
+                    "a bank is null or has slots of {} elements where its program needs {needed}",
+                    bank.size
+                );
             }
         }
         let arrays = [
@@ -132,7 +141,11 @@ impl Loaded {
         let bytes = self.data_type.bytes();
         for (name, rows) in tensors {
             if rows.address == Address::NULL || rows.address.0 % bytes as u64 != 0 {
-                fail!(InvalidArgument, "{name} at address {:#x} is null or not aligned to {bytes} bytes", rows.address.0);
+                fail!(
+                    InvalidArgument,
+                    "{name} at address {:#x} is null or not aligned to {bytes} bytes",
+                    rows.address.0
+                );
             }
         }
         if self.pass != Pass::Train && launch.rows > 1 && output.stride < hidden {

@@ -84,10 +84,8 @@ impl Cuda {
         // SAFETY: the context was just retained.
         check(unsafe { result::ctx::set_current(context) }, "making the CUDA context current")?;
         let _relaxed = Relaxed::enter();
-        let own_stream = check(
-            result::stream::create(result::stream::StreamKind::NonBlocking),
-            "creating a CUDA stream",
-        )?;
+        let own_stream =
+            check(result::stream::create(result::stream::StreamKind::NonBlocking), "creating a CUDA stream")?;
         Ok(Cuda {
             ordinal,
             name,
@@ -119,7 +117,10 @@ impl Cuda {
     /// Refuses what would wait for, or outlive, a stream that is recording a graph.
     fn refuse_while_recording(&self, stream: Stream, what: &str) -> Result<()> {
         if driver::is_recording(stream) {
-            fail!(Unsupported, "{what} is not possible while the stream is recording a CUDA graph; do it before or after");
+            fail!(
+                Unsupported,
+                "{what} is not possible while the stream is recording a CUDA graph; do it before or after"
+            );
         }
         Ok(())
     }
@@ -157,9 +158,8 @@ impl Device for Cuda {
         let bytes = bytes.max(1);
         // SAFETY: the memory is set before anybody reads it, and the stream is this device's own.
         unsafe {
-            let address = check(result::malloc_sync(bytes), "allocating on the CUDA device").map_err(|error| {
-                error.context(format!("{bytes} bytes"))
-            })?;
+            let address = check(result::malloc_sync(bytes), "allocating on the CUDA device")
+                .map_err(|error| error.context(format!("{bytes} bytes")))?;
             let zeroed = check(result::memset_d8_async(address, 0, bytes, self.own_stream), "zeroing new memory")
                 .and_then(|()| check(result::stream::synchronize(self.own_stream), "zeroing new memory"));
             if let Err(error) = zeroed {
@@ -216,7 +216,10 @@ impl Device for Cuda {
             return Ok(());
         }
         // SAFETY: the caller answers for both runs of device memory.
-        check(unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, driver::raw(stream)) }, "copying on the CUDA device")
+        check(
+            unsafe { result::memcpy_dtod_async(to.0, from.0, bytes, driver::raw(stream)) },
+            "copying on the CUDA device",
+        )
     }
 
     fn zero(&self, to: Address, bytes: usize, stream: Stream) -> Result<()> {

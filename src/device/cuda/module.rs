@@ -43,15 +43,17 @@ impl Function {
     pub(super) fn allow_shared_memory(self, bytes: usize) -> Result<()> {
         let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         // SAFETY: the function's module is never unloaded.
-        check(unsafe { result::function::set_function_attribute(self.0, attribute, bytes as i32) }, "reserving shared memory")
+        check(
+            unsafe { result::function::set_function_attribute(self.0, attribute, bytes as i32) },
+            "reserving shared memory",
+        )
     }
 
     /// How many blocks of it one multiprocessor runs at once.
     pub(super) fn blocks_per_multiprocessor(self, threads: usize, shared_bytes: usize) -> Result<usize> {
         // SAFETY: as above.
-        let blocks = unsafe {
-            result::occupancy::max_active_block_per_multiprocessor(self.0, threads as i32, shared_bytes)
-        };
+        let blocks =
+            unsafe { result::occupancy::max_active_block_per_multiprocessor(self.0, threads as i32, shared_bytes) };
         Ok(check(blocks, "asking how many blocks fit a multiprocessor")?.max(0) as usize)
     }
 

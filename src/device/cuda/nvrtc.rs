@@ -85,7 +85,8 @@ impl Library {
     }
 
     fn run(&self, name: &str, source: &str, options: &[String], log: &mut String) -> Result<Vec<u8>, String> {
-        let text = |text: &str| CString::new(text).map_err(|_| "the source or an option contains a zero byte".to_string());
+        let text =
+            |text: &str| CString::new(text).map_err(|_| "the source or an option contains a zero byte".to_string());
         let (name, source) = (text(name)?, text(source)?);
         let options = options.iter().map(|option| text(option)).collect::<Result<Vec<_>, _>>()?;
         let options: Vec<*const c_char> = options.iter().map(|option| option.as_ptr()).collect();

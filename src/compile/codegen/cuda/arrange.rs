@@ -37,7 +37,8 @@ fn split(values: &mut Vec<Value>, step: &Step, workers: usize) -> Vec<Step> {
         (elements * parts).div_ceil(workers) * (length / parts) * others
             + if parts > 1 { elements.div_ceil(workers) * parts + SHORTEST / 2 } else { 0 }
     };
-    let parts = (1..=length).filter(|parts| length.is_multiple_of(*parts)).min_by_key(|&parts| cost(parts)).unwrap_or(1);
+    let parts =
+        (1..=length).filter(|parts| length.is_multiple_of(*parts)).min_by_key(|&parts| cost(parts)).unwrap_or(1);
     if parts == 1 {
         return vec![step.clone()];
     }

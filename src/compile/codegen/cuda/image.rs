@@ -26,7 +26,11 @@ impl Image {
     /// The image in these bytes; `FileCorrupted` if they are something else.
     pub fn from_bytes(bytes: &[u8]) -> Result<Image> {
         let damaged = || -> Error {
-            error!(FileCorrupted, "{} bytes of machine code are not a CUDA kernel of this version; compile it again", bytes.len())
+            error!(
+                FileCorrupted,
+                "{} bytes of machine code are not a CUDA kernel of this version; compile it again",
+                bytes.len()
+            )
         };
         let rest = bytes.strip_prefix(&MAGIC).ok_or_else(damaged)?;
         let image: Image = postcard::from_bytes(rest).map_err(|reason| damaged().caused_by(reason))?;
@@ -34,7 +38,11 @@ impl Image {
         if !image.machine_code.starts_with(b"\x7fELF") {
             fail!(FileCorrupted, "the machine code of a CUDA kernel is not an ELF file; compile it again");
         }
-        if !(1..=32).contains(&tile) || !threads.is_multiple_of(32) || !(32..=1024).contains(&threads) || shared_bytes > 232_448 {
+        if !(1..=32).contains(&tile)
+            || !threads.is_multiple_of(32)
+            || !(32..=1024).contains(&threads)
+            || shared_bytes > 232_448
+        {
             fail!(FileCorrupted, "a CUDA kernel asks for {threads} threads, {tile} rows and {shared_bytes} bytes");
         }
         Ok(image)

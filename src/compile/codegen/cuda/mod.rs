@@ -127,7 +127,8 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         text += &program::print(class, number, planned, plan.shape);
     }
     text += "\n// Runs a program for the rows of this block; false if there is none of this number.\n";
-    text += "static __device__ bool run_program(int program, const Launch& launch, int seed, int slot, Observed& seen) {\n";
+    text +=
+        "static __device__ bool run_program(int program, const Launch& launch, int seed, int slot, Observed& seen) {\n";
     text += "  switch (program) {\n";
     for number in 0..plan.programs.len() {
         let _ = writeln!(text, "    case {number}: program_{number}(launch, seed, slot, seen); return true;");

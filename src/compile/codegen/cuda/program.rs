@@ -50,7 +50,9 @@ impl Writer<'_> {
     fn before_rows(&mut self) {
         let program = &self.planned.program;
         for (index, value) in program.values.iter().enumerate() {
-            if let (Source::Parameter(offset), Some(Place::Shared(start))) = (value.source, self.planned.layout.places[index]) {
+            if let (Source::Parameter(offset), Some(Place::Shared(start))) =
+                (value.source, self.planned.layout.places[index])
+            {
                 let count = value.elements;
                 self.touch(vec![self.access(ValueId(index as u32), true, false)]);
                 let _ = writeln!(self.text, "stage(shared + {start}, parameters + {offset}, {count});");
@@ -81,10 +83,14 @@ impl Writer<'_> {
             Pass::Train => None,
         };
         for (index, value) in program.values.iter().enumerate() {
-            if let (Source::Row(input), Some(Place::Shared(start))) = (value.source, self.planned.layout.places[index]) {
+            if let (Source::Row(input), Some(Place::Shared(start))) = (value.source, self.planned.layout.places[index])
+            {
                 let watch = watched.take_if(|(row, _)| *row == input).map_or("NOTHING", |(_, watch)| watch);
                 let rows = row_name(input);
-                let _ = writeln!(self.text, "load_tile<{watch}>(shared + {start}, launch.{rows}, seed, first, valid, seen);");
+                let _ = writeln!(
+                    self.text,
+                    "load_tile<{watch}>(shared + {start}, launch.{rows}, seed, first, valid, seen);"
+                );
             }
         }
         self.text += "if (threadIdx.x < TILE) fallen()[threadIdx.x] = (int)threadIdx.x >= valid;\n\

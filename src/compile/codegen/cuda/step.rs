@@ -101,7 +101,8 @@ impl Printer<'_> {
     /// A sum over the rows that is one number: each thread adds the share of its row and group to a register.
     pub(super) fn print_single(&self, register: &str) -> String {
         let reductions = self.loops.reductions();
-        let mut text = format!("if (alive >> row & 1) {{\nfor (int item = group; item < {reductions}; item += GROUPS) {{\n");
+        let mut text =
+            format!("if (alive >> row & 1) {{\nfor (int item = group; item < {reductions}; item += GROUPS) {{\n");
         text += &indices(&self.loops.reduced, REDUCED, |_| 1, "item");
         text += &self.reads();
         let _ = writeln!(text, "{register} += {};", self.term());
@@ -167,7 +168,10 @@ impl Printer<'_> {
         let mut text = String::new();
         for (operand, &(value, offset)) in self.loops.operands.iter().enumerate() {
             let named = |prefix: &'static str, axes: &[Axis]| -> Vec<(String, usize)> {
-                axes.iter().enumerate().map(|(axis, loops)| (format!("{prefix}{axis}"), loops.strides[operand])).collect()
+                axes.iter()
+                    .enumerate()
+                    .map(|(axis, loops)| (format!("{prefix}{axis}"), loops.strides[operand]))
+                    .collect()
             };
             let mut terms = [named(OUTER, &self.loops.outer), named(REDUCED, &self.loops.reduced)].concat();
             let moving = self.moving(operand);
@@ -194,7 +198,8 @@ impl Printer<'_> {
     }
 
     fn of_block(&self, name: &str) -> String {
-        let blocks: Vec<_> = self.loops.blocks.iter().zip(BLOCK_NAMES).map(|(block, name)| (name, block.size, 0)).collect();
+        let blocks: Vec<_> =
+            self.loops.blocks.iter().zip(BLOCK_NAMES).map(|(block, name)| (name, block.size, 0)).collect();
         format!("{name}{}", subscript(&blocks))
     }
 

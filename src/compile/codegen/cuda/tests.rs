@@ -65,13 +65,25 @@ impl Draft {
     }
 
     /// A step of the body.
-    fn body(&mut self, shape: &[usize], reduced: &[usize], operands: &[(ValueId, &[usize])], what: Expression) -> ValueId {
+    fn body(
+        &mut self,
+        shape: &[usize],
+        reduced: &[usize],
+        operands: &[(ValueId, &[usize])],
+        what: Expression,
+    ) -> ValueId {
         let step = self.step(true, shape, reduced, Reducer::Sum, operands, what);
         self.0.body.push(step);
         self.0.body[self.0.body.len() - 1].result
     }
 
-    fn accumulate(&mut self, shape: &[usize], reduced: &[usize], operands: &[(ValueId, &[usize])], what: Expression) -> ValueId {
+    fn accumulate(
+        &mut self,
+        shape: &[usize],
+        reduced: &[usize],
+        operands: &[(ValueId, &[usize])],
+        what: Expression,
+    ) -> ValueId {
         let step = self.step(false, shape, reduced, Reducer::Sum, operands, what);
         self.0.accumulate.push(step);
         self.0.accumulate[self.0.accumulate.len() - 1].result
@@ -124,7 +136,12 @@ pub(crate) fn forward_program(chunk: usize, inner: usize) -> Program {
     let softmax_value = softmax.result;
     draft.0.prologue = vec![largest, shifted, total, softmax];
     // Body: mean, centred, contraction, activation with a select, contraction back, softmax gate, blend.
-    let mean = draft.body(&[1], &[chunk], &[(x, &[0, 1])], *binary(Binary::Mul, operand(0), Box::new(Expression::Constant(1.0 / chunk as f64))));
+    let mean = draft.body(
+        &[1],
+        &[chunk],
+        &[(x, &[0, 1])],
+        *binary(Binary::Mul, operand(0), Box::new(Expression::Constant(1.0 / chunk as f64))),
+    );
     let centred = draft.body(&[chunk], &[], &[(x, &[1]), (mean, &[0])], *binary(Binary::Sub, operand(0), operand(1)));
     let hidden = draft.body(&[inner], &[chunk], &[(centred, &[0, 1]), (weights, &[1, inner])], product());
     let positive = binary(Binary::Greater, operand(0), Box::new(Expression::Constant(0.0)));
@@ -222,10 +239,13 @@ fn every_pass_type_width_and_number_of_programs_compiles() {
         for (position, data_type) in TYPES.into_iter().enumerate() {
             // Every width with every pass, every number of programs with every type; tests/rust/cuda_compiles.rs takes
             // every library blueprint through both architectures.
-            for (chunk, count) in [(1, 4), (7, 1), (64, 0), (64, 4), (1000, 1)].into_iter().skip(position % 2).step_by(2) {
+            for (chunk, count) in
+                [(1, 4), (7, 1), (64, 0), (64, 4), (1000, 1)].into_iter().skip(position % 2).step_by(2)
+            {
                 let architecture = Architecture::Cuda(if (position + chunk + count) % 2 == 0 { 80 } else { 90 });
-                let bytes = compile(&class(pass, data_type, chunk, count), architecture)
-                    .unwrap_or_else(|error| panic!("{pass:?} {data_type:?} {chunk} {count}: {error}\n{:?}", error.attachments().first()));
+                let bytes = compile(&class(pass, data_type, chunk, count), architecture).unwrap_or_else(|error| {
+                    panic!("{pass:?} {data_type:?} {chunk} {count}: {error}\n{:?}", error.attachments().first())
+                });
                 let image = Image::from_bytes(&bytes).unwrap();
                 assert!(image.machine_code.windows(ENTRY.len()).any(|window| window == ENTRY.as_bytes()));
             }
@@ -246,7 +266,8 @@ fn equal_classes_print_the_same_source() {
 
 #[test]
 fn a_larger_program_gets_a_smaller_tile_and_then_an_error_that_names_the_bytes() {
-    let shape = |chunk| generate(&class(Pass::Forward, DataType::F32, chunk, 1), Architecture::Cuda(80)).map(|one| one.shape);
+    let shape =
+        |chunk| generate(&class(Pass::Forward, DataType::F32, chunk, 1), Architecture::Cuda(80)).map(|one| one.shape);
     assert_eq!(shape(64).unwrap().tile, 32);
     let wide = shape(3000).unwrap();
     assert!(wide.tile < 32 && wide.shared_bytes <= 163 << 10, "{wide:?}");

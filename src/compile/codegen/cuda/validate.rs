@@ -22,7 +22,12 @@ pub(super) fn class(class: &KernelClass) -> Result<()> {
     }
     let expected = if class.pass == Pass::Backward { programs } else { 0 };
     if class.frozen.len() != expected {
-        fail!(InvalidArgument, "a {:?} class of {programs} programs has {} frozen ones", class.pass, class.frozen.len());
+        fail!(
+            InvalidArgument,
+            "a {:?} class of {programs} programs has {} frozen ones",
+            class.pass,
+            class.frozen.len()
+        );
     }
     for (number, one) in class.programs.iter().chain(&class.frozen).enumerate() {
         if let Err(reason) = program(class, one) {
@@ -47,9 +52,10 @@ fn program(class: &KernelClass, program: &Program) -> Result<(), String> {
                 };
                 require(allowed, "it reads a row that its pass does not have")?;
             }
-            Source::Parameter(offset) => {
-                require(!value.per_row && offset <= MAXIMUM_ELEMENTS, "a parameter is per row or too far into its slot")?
-            }
+            Source::Parameter(offset) => require(
+                !value.per_row && offset <= MAXIMUM_ELEMENTS,
+                "a parameter is per row or too far into its slot",
+            )?,
             Source::Scalar(Scalar::Alpha | Scalar::LossScale) => {
                 require(!value.per_row && value.elements == 1, "a scalar is not one uniform number")?
             }
@@ -66,11 +72,15 @@ fn program(class: &KernelClass, program: &Program) -> Result<(), String> {
     for (steps, per_row_result, may_read_rows) in parts {
         for one in steps {
             for operand in &one.operands {
-                let value = program.values.get(operand.value.index()).ok_or("a step reads a value that does not exist")?;
+                let value =
+                    program.values.get(operand.value.index()).ok_or("a step reads a value that does not exist")?;
                 require(written[operand.value.index()], "a step reads a value before it is written")?;
                 require(may_read_rows || !value.per_row, "a step outside the rows reads a row")?;
                 let sizes = one.shape.0.iter().chain(&one.reduced.0);
-                require(operand.strides.len() == one.shape.rank() + one.reduced.rank(), "an operand has too few strides")?;
+                require(
+                    operand.strides.len() == one.shape.rank() + one.reduced.rank(),
+                    "an operand has too few strides",
+                )?;
                 let last = sizes.zip(&operand.strides).try_fold(operand.offset, |sum, (&size, &stride)| {
                     sum.checked_add(size.checked_sub(1)?.checked_mul(stride)?)
                 });
@@ -78,7 +88,10 @@ fn program(class: &KernelClass, program: &Program) -> Result<(), String> {
             }
             let value = program.values.get(one.result.index()).ok_or("a step writes a value that does not exist")?;
             require(!written[one.result.index()], "a value is written twice")?;
-            require(value.source == Source::Step && value.per_row == per_row_result, "a step writes the wrong kind of value")?;
+            require(
+                value.source == Source::Step && value.per_row == per_row_result,
+                "a step writes the wrong kind of value",
+            )?;
             require(elements(&one.shape.0) == Some(value.elements), "a step does not fill its result")?;
             require(elements(&one.reduced.0).is_some_and(|count| count > 0), "a step reduces nothing or too much")?;
             expression(&one.expression, one.operands.len())?;
@@ -107,12 +120,17 @@ fn program(class: &KernelClass, program: &Program) -> Result<(), String> {
 }
 
 fn elements(sizes: &[usize]) -> Option<usize> {
-    sizes.iter().try_fold(1usize, |product, &size| product.checked_mul(size)).filter(|&product| product <= MAXIMUM_ELEMENTS)
+    sizes
+        .iter()
+        .try_fold(1usize, |product, &size| product.checked_mul(size))
+        .filter(|&product| product <= MAXIMUM_ELEMENTS)
 }
 
 fn expression(one: &Expression, operands: usize) -> Result<(), String> {
     match one {
-        Expression::Operand(position) if *position >= operands => Err("an expression reads an operand that does not exist".into()),
+        Expression::Operand(position) if *position >= operands => {
+            Err("an expression reads an operand that does not exist".into())
+        }
         Expression::Operand(_) | Expression::Constant(_) => Ok(()),
         Expression::Unary(_, a) => expression(a, operands),
         Expression::Binary(_, a, b) => expression(a, operands).and_then(|()| expression(b, operands)),
