@@ -1,0 +1,448 @@
+//! One random launch: what goes in, what must come out.
+
+use crate::random::{Random, program};
+use half::{bf16, f16};
+use kasmina::compile::{self, Architecture, KernelClass, Pass, Program, codegen, reference};
+use kasmina::device::{self, Address, Buffer, Device, Launch, Rows, Stream, telemetry};
+use kasmina::graph::{DataType, RowInput};
+
+const STREAM: Stream = Stream(0);
+
+/// A row tensor: numbers that the type can hold, gaps between the rows included, and how far from the allocation's
+/// beginning the first one lies.
+#[derive(Clone, Debug)]
+struct Tensor {
+    numbers: Vec<f64>,
+    stride: usize,
+    offset: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Bank {
+    capacity: usize,
+    size: usize,
+    parameters: Vec<f64>,
+    gradient: Vec<f64>,
+}
+
+/// Where the output goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    Own,
+    OfX,
+    OfOutputGradient,
+}
+
+#[derive(Debug)]
+pub struct Case {
+    class: KernelClass,
+    rows: usize,
+    hidden: usize,
+    seeds: usize,
+    x: Tensor,
+    output_gradient: Tensor,
+    target: Tensor,
+    output: Tensor,
+    place: Place,
+    lifecycle: Vec<i8>,
+    blueprint: Vec<i32>,
+    slot: Vec<i32>,
+    alpha: Vec<f32>,
+    branch: Vec<i32>,
+    banks: Vec<Bank>,
+    telemetry: Option<Vec<f64>>,
+    alpha_gradient: Option<Vec<f32>>,
+    loss: Vec<f64>,
+    loss_scale: f64,
+}
+
+/// What a launch left behind.
+pub struct Found {
+    output: Vec<u8>,
+    gradients: Vec<Vec<f64>>,
+    telemetry: Vec<f64>,
+    alpha_gradient: Vec<f32>,
+    loss: Vec<f64>,
+}
+
+impl Case {
+    pub fn new(random: &mut Random, pass: Pass, data_type: DataType) -> Case {
+        let chunk = random.pick(&[1, 2, 3, 4, 7, 8, 12, 16, 17, 32, 40]);
+        let seeds = random.between(1, 5);
+        let hidden = seeds * chunk + random.pick(&[0, 0, 1, 3]);
+        let rows = random.pick(&[0, 1, 2, 5, 7, 8, 9, 16, 17, 31, 32, 33, 40, 65, 130]);
+        let wild = data_type == DataType::F64;
+        let sizes: Vec<usize> = (0..random.between(0, 3)).map(|_| random.pick(&[0, 1, 5, 16, 64, 300])).collect();
+        let mut programs = |trained: bool| -> Vec<Program> {
+            sizes.iter().map(|size| program(random, pass, chunk, *size, trained, wild)).collect()
+        };
+        let (trained, frozen) = (programs(true), if pass == Pass::Backward { programs(false) } else { vec![] });
+        let class = KernelClass { pass, data_type, chunk, programs: trained, frozen };
+
+        let mut tensor = |poisoned: bool| {
+            let stride = hidden + random.pick(&[0, 0, 1, 5, 8]);
+            let mut number = || match random.below(if poisoned { 400 } else { usize::MAX }) {
+                0 => f64::NAN,
+                1 => f64::INFINITY,
+                2 => f64::NEG_INFINITY,
+                3..10 => 0.0,
+                10..14 => -0.0,
+                _ => 2.0 * random.number(),
+            };
+            let numbers: Vec<f64> = (0..rows * stride).map(|_| number()).collect();
+            let numbers = decode(data_type, &encode(data_type, &numbers));
+            Tensor { numbers, stride, offset: random.pick(&[0, 0, 1, 3]) }
+        };
+        let (x, output_gradient, target, output) = (tensor(true), tensor(true), tensor(true), tensor(false));
+        let branch: Vec<i32> = (0..class.programs.len() as i32).chain([-1]).collect();
+        let shift = random.below(4);
+        let mut lifecycles = [0, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 9, 10, -1, 11].to_vec();
+        if pass == Pass::Train {
+            lifecycles.extend([2; 12]);
+        }
+        let bank = |size: &usize| {
+            let capacity = seeds + random.below(3);
+            let mut numbers = || -> Vec<f64> {
+                let numbers: Vec<f64> = (0..capacity * size).map(|_| random.number()).collect();
+                decode(data_type.compute(), &encode(data_type.compute(), &numbers))
+            };
+            Bank { capacity, size: *size, parameters: numbers(), gradient: numbers() }
+        };
+        let banks = sizes.iter().map(bank).collect();
+        let place = match pass {
+            Pass::Forward if random.once_in(5) => Place::OfX,
+            Pass::Backward if random.once_in(5) => random.pick(&[Place::OfX, Place::OfOutputGradient]),
+            _ => Place::Own,
+        };
+        let mut some = |times: usize| !random.once_in(times);
+        let row = [3.0, 0.5, 2.25, -0.125, 0.75, 1.0, -0.5, 2.0, 1.5, 4.0];
+        let telemetry = some(4).then(|| row.repeat(seeds));
+        let alpha_gradient = some(4).then(|| vec![0.5; seeds]);
+        Case {
+            class,
+            rows,
+            hidden,
+            seeds,
+            x,
+            output_gradient,
+            target,
+            output,
+            place,
+            lifecycle: (0..seeds).map(|_| random.pick(&lifecycles)).collect(),
+            blueprint: (0..seeds).map(|_| random.below(branch.len() + 1) as i32 - 1).collect(),
+            slot: (0..seeds).map(|seed| ((seed + shift) % seeds) as i32).collect(),
+            alpha: (0..seeds).map(|_| random.pick(&[0.0, 1.0, 0.25, 0.75, -0.5, 1.5])).collect(),
+            branch,
+            banks,
+            telemetry,
+            alpha_gradient,
+            loss: [0.25, 2.0].repeat(seeds),
+            loss_scale: 0.125,
+        }
+    }
+
+    /// Compiles, loads and launches.
+    pub fn run(&self, device: &dyn Device) -> Found {
+        let data_type = self.class.data_type;
+        let machine_code = match device.architecture() {
+            Architecture::Cpu => codegen::cpu::compile(&self.class),
+            architecture => codegen::cuda::compile(&self.class, architecture),
+        };
+        let kernel = device.load(&self.class, &machine_code.unwrap()).unwrap();
+        let device = device::open(device.kind()).unwrap();
+        let buffer = |bytes: &[u8]| {
+            let buffer = Buffer::new(&device, bytes.len().max(1)).unwrap();
+            device.upload(buffer.address(), bytes, STREAM).unwrap();
+            buffer
+        };
+        let tensor = |tensor: &Tensor| {
+            let numbers = [vec![0.0; tensor.offset], tensor.numbers.clone()].concat();
+            let buffer = buffer(&encode(data_type, &numbers));
+            let rows =
+                Rows { address: buffer.address().offset(tensor.offset * data_type.bytes()), stride: tensor.stride };
+            (buffer, rows)
+        };
+        let compute = data_type.compute();
+        let numbers = |numbers: &[f64]| buffer(&encode(compute, numbers));
+        let integers = |numbers: &[i32]| buffer(bytemuck::cast_slice(numbers));
+        let (_x, x) = tensor(&self.x);
+        let (_output_gradient, output_gradient) = tensor(&self.output_gradient);
+        let (_target, target) = tensor(&self.target);
+        let (_output, output) = tensor(&self.output);
+        let output = match self.place {
+            Place::Own => output,
+            Place::OfX => x,
+            Place::OfOutputGradient => output_gradient,
+        };
+        let (lifecycle, blueprint) = (buffer(bytemuck::cast_slice(&self.lifecycle)), integers(&self.blueprint));
+        let (slot, branch) = (integers(&self.slot), integers(&self.branch));
+        let alpha = buffer(bytemuck::cast_slice(&self.alpha));
+        let parameters: Vec<Buffer> = self.banks.iter().map(|bank| numbers(&bank.parameters)).collect();
+        let gradients: Vec<Buffer> = self.banks.iter().map(|bank| numbers(&bank.gradient)).collect();
+        let forward = self.class.pass == Pass::Forward;
+        let banks: Vec<device::Bank> = (0..self.banks.len())
+            .map(|bank| device::Bank {
+                parameters: parameters[bank].address(),
+                gradient: if forward { Address::NULL } else { gradients[bank].address() },
+                capacity: self.banks[bank].capacity,
+                size: self.banks[bank].size,
+            })
+            .collect();
+        let optional = |bytes: Option<&[u8]>| bytes.map(buffer);
+        let telemetry = optional(self.telemetry.as_deref().map(bytemuck::cast_slice));
+        let alpha_gradient = optional(self.alpha_gradient.as_deref().map(bytemuck::cast_slice));
+        let loss = buffer(bytemuck::cast_slice(&self.loss));
+        let address = |buffer: &Option<Buffer>| buffer.as_ref().map_or(Address::NULL, Buffer::address);
+        let train = self.class.pass == Pass::Train;
+        let launch = Launch {
+            rows: self.rows,
+            hidden: self.hidden,
+            seeds: self.seeds,
+            x,
+            output_gradient: if self.class.pass == Pass::Backward { output_gradient } else { Rows::default() },
+            target: if train { target } else { Rows::default() },
+            output: if train { Rows::default() } else { output },
+            lifecycle: lifecycle.address(),
+            blueprint: blueprint.address(),
+            slot: slot.address(),
+            alpha: alpha.address(),
+            branch: branch.address(),
+            blueprints: self.branch.len(),
+            banks: &banks,
+            telemetry: address(&telemetry),
+            alpha_gradient: address(&alpha_gradient),
+            loss: if train { loss.address() } else { Address::NULL },
+            loss_scale: self.loss_scale,
+            deterministic: true,
+        };
+        device.launch(&kernel, &launch, STREAM).unwrap();
+        let bytes = |buffer: &Buffer, length: usize| {
+            let mut bytes = vec![0; length];
+            device.download(&mut bytes, buffer.address(), STREAM).unwrap();
+            bytes
+        };
+        let mut whole = vec![0; self.output().numbers.len() * data_type.bytes()];
+        device.download(&mut whole, output.address, STREAM).unwrap();
+        let gradient =
+            |(bank, buffer): (&Bank, &Buffer)| decode(compute, &bytes(buffer, bank.gradient.len() * compute.bytes()));
+        Found {
+            output: whole,
+            gradients: self.banks.iter().zip(&gradients).map(gradient).collect(),
+            telemetry: telemetry.map_or(vec![], |buffer| doubles(&bytes(&buffer, self.seeds * 80))),
+            alpha_gradient: alpha_gradient.map_or(vec![], |buffer| {
+                bytes(&buffer, self.seeds * 4)
+                    .chunks_exact(4)
+                    .map(|four| f32::from_le_bytes(four.try_into().unwrap()))
+                    .collect()
+            }),
+            loss: doubles(&bytes(&loss, self.seeds * 16)),
+        }
+    }
+
+    /// The tensor whose memory is written.
+    fn output(&self) -> &Tensor {
+        match self.place {
+            Place::Own => &self.output,
+            Place::OfX => &self.x,
+            Place::OfOutputGradient => &self.output_gradient,
+        }
+    }
+
+    /// The program a seed runs, and which branch that is.
+    fn program(&self, seed: usize) -> Option<(&Program, usize)> {
+        let state = self.lifecycle[seed];
+        let (applies, trains) = (matches!(state, 3..=7), matches!(state, 3 | 6));
+        let programs = match self.class.pass {
+            Pass::Forward if applies => &self.class.programs,
+            Pass::Backward if applies && trains => &self.class.programs,
+            Pass::Backward if applies => &self.class.frozen,
+            Pass::Train if state == 2 => &self.class.programs,
+            _ => return None,
+        };
+        let branch = *self.branch.get(usize::try_from(self.blueprint[seed]).ok()?)?;
+        let branch = usize::try_from(branch).ok()?;
+        Some((&programs[branch], branch))
+    }
+
+    fn chunk(&self, tensor: &Tensor, row: usize, channel: usize, channels: usize) -> Vec<f64> {
+        tensor.numbers[row * tensor.stride + channel..][..channels].to_vec()
+    }
+
+    /// What is wrong with what was found.
+    pub fn compare(&self, found: &Found) -> Result<(), String> {
+        let (pass, chunk, data_type) = (self.class.pass, self.class.chunk, self.class.data_type);
+        let fallback = if pass == Pass::Backward { &self.output_gradient } else { &self.x };
+        let mut gradients: Vec<Vec<f64>> = self.banks.iter().map(|bank| bank.gradient.clone()).collect();
+        let mut alphas = self.alpha_gradient.clone().unwrap_or_default();
+        let mut losses = self.loss.clone();
+        let mut telemetry = self.telemetry.clone().unwrap_or_default();
+        // By element: the number, and whether its bits must be those.
+        let mut output: Vec<(f64, bool)> = self.output().numbers.iter().map(|number| (*number, true)).collect();
+        let stride = self.output().stride;
+        let mut put = |row: usize, channel: usize, numbers: &[f64], exact: bool| {
+            for (position, number) in numbers.iter().enumerate() {
+                output[row * stride + channel + position] = (*number, exact);
+            }
+        };
+        for seed in 0..self.seeds {
+            let channel = seed * chunk;
+            let mut fallen = 0;
+            for row in 0..self.rows {
+                let rows = [&self.x, &self.output_gradient, &self.target].map(|it| self.chunk(it, row, channel, chunk));
+                if !telemetry.is_empty() {
+                    observe(pass, &rows, &mut telemetry[seed * telemetry::COLUMNS..][..telemetry::COLUMNS]);
+                }
+                let instead = self.chunk(fallback, row, channel, chunk);
+                let Some((program, branch)) = self.program(seed) else {
+                    put(row, channel, &instead, true);
+                    continue;
+                };
+                let bank = &self.banks[branch];
+                let first = self.slot[seed] as usize * bank.size;
+                let outputs = reference::run(
+                    program,
+                    &reference::Inputs {
+                        rows: 1,
+                        x: &rows[0],
+                        output_gradient: &rows[1],
+                        target: &rows[2],
+                        parameters: &bank.parameters[first..first + bank.size],
+                        alpha: f64::from(self.alpha[seed].clamp(0.0, 1.0)),
+                        loss_scale: self.loss_scale,
+                    },
+                )
+                .unwrap();
+                fallen += outputs.fallback_rows;
+                let own = program.outputs.iter().any(|output| {
+                    let value = &program.values[output.value.index()];
+                    output.target == compile::Destination::Row && value.source == compile::Source::Row(RowInput::X)
+                });
+                put(row, channel, &outputs.rows, outputs.fallback_rows > 0 || own);
+                let gradient = &mut gradients[branch][first..first + bank.size];
+                gradient.iter_mut().zip(&outputs.parameter_gradient).for_each(|(sum, number)| *sum += number);
+                if !alphas.is_empty() {
+                    alphas[seed] += outputs.alpha_gradient as f32;
+                }
+                losses[2 * seed] += outputs.loss;
+            }
+            if !telemetry.is_empty() {
+                telemetry[seed * telemetry::COLUMNS + telemetry::FALLBACK_ROWS] += fallen as f64;
+            }
+            if pass == Pass::Train && self.rows > 0 && self.program(seed).is_some() {
+                losses[2 * seed + 1] += 1.0;
+            }
+        }
+        let tail = self.seeds * chunk;
+        for row in 0..self.rows {
+            put(row, tail, &self.chunk(fallback, row, tail, self.hidden - tail), true);
+        }
+        let (computed, rounded) = match data_type {
+            DataType::F64 => (1e-9, 1e-9),
+            DataType::F32 => (3e-4, 3e-4),
+            DataType::F16 => (3e-4, 2e-3),
+            _ => (3e-4, 1e-2),
+        };
+        if pass == Pass::Train {
+            output = self.output().numbers.iter().map(|number| (*number, true)).collect();
+        }
+        let bits = encode(data_type, &output.iter().map(|(number, _)| *number).collect::<Vec<_>>());
+        let numbers = decode(data_type, &found.output);
+        for (position, (number, exact)) in output.iter().enumerate() {
+            let (row, channel) = (position / stride, position % stride);
+            let bytes = position * data_type.bytes()..(position + 1) * data_type.bytes();
+            let same = found.output[bytes.clone()] == bits[bytes];
+            if !same && (*exact && !number.is_nan() || !close(*number, numbers[position], rounded)) {
+                let seed = channel / chunk;
+                return Err(format!(
+                    "output row {row} channel {channel} (seed {seed}): {number:e}, not {:e}",
+                    numbers[position]
+                ));
+            }
+        }
+        for (branch, (expected, found)) in gradients.iter().zip(&found.gradients).enumerate() {
+            all_close(&format!("gradient of branch {branch}"), expected, found, computed)?;
+        }
+        let widen = |numbers: &[f32]| -> Vec<f64> { numbers.iter().map(|number| f64::from(*number)).collect() };
+        all_close("alpha gradient", &widen(&alphas), &widen(&found.alpha_gradient), computed.max(1e-5))?;
+        all_close("loss", &losses, &found.loss, computed)?;
+        all_close("telemetry", &telemetry, &found.telemetry, computed.max(1e-6))
+    }
+}
+
+impl Found {
+    /// Whether two launches left the same bits; NaN is itself.
+    pub fn same(&self, other: &Found) -> bool {
+        let bits = |found: &Found| -> Vec<u64> {
+            let doubles = found.gradients.iter().flatten().chain(&found.telemetry).chain(&found.loss);
+            let alphas = found.alpha_gradient.iter().map(|number| u64::from(number.to_bits()));
+            doubles.map(|number| number.to_bits()).chain(alphas).collect()
+        };
+        self.output == other.output && bits(self) == bits(other)
+    }
+}
+
+/// What the telemetry of a pass adds for the chunk of one row.
+fn observe(pass: Pass, [x, output_gradient, _]: &[Vec<f64>; 3], row: &mut [f64]) {
+    let finite = |number: &&f64| number.is_finite();
+    match pass {
+        Pass::Forward => {
+            row[telemetry::COUNT] += x.len() as f64;
+            for number in x.iter().filter(finite) {
+                row[telemetry::SUM] += number;
+                row[telemetry::SQUARES] += number * number;
+                row[telemetry::MIN] = row[telemetry::MIN].min(*number);
+                row[telemetry::MAX] = row[telemetry::MAX].max(*number);
+                row[telemetry::DEAD] += f64::from(u8::from(number.abs() < telemetry::DEAD_BELOW));
+            }
+            let pairs = x.windows(2).filter(|pair| pair.iter().all(|number| number.is_finite()));
+            row[telemetry::NEIGHBOURS] += pairs.map(|pair| pair[0] * pair[1]).sum::<f64>();
+            row[telemetry::NON_FINITE] += x.iter().filter(|number| !number.is_finite()).count() as f64;
+        }
+        Pass::Backward => {
+            let squares = output_gradient.iter().filter(finite).map(|number| number * number);
+            row[telemetry::GRADIENT_SQUARES] += squares.sum::<f64>();
+        }
+        Pass::Train => {}
+    }
+}
+
+fn all_close(name: &str, expected: &[f64], found: &[f64], tolerance: f64) -> Result<(), String> {
+    assert_eq!(expected.len(), found.len());
+    let differs = |position: &usize| !close(expected[*position], found[*position], tolerance);
+    match (0..expected.len()).find(differs) {
+        Some(at) => Err(format!("{name}, element {at}: {:e}, not {:e}", expected[at], found[at])),
+        None => Ok(()),
+    }
+}
+
+fn close(expected: f64, found: f64, tolerance: f64) -> bool {
+    expected == found
+        || expected.is_nan() && found.is_nan()
+        || (expected - found).abs() <= tolerance * (1.0 + expected.abs()) && found.is_finite()
+}
+
+fn doubles(bytes: &[u8]) -> Vec<f64> {
+    bytes.chunks_exact(8).map(|eight| f64::from_le_bytes(eight.try_into().unwrap())).collect()
+}
+
+/// Numbers as the bytes of a type.
+fn encode(data_type: DataType, numbers: &[f64]) -> Vec<u8> {
+    let encode = |number: &f64| match data_type {
+        DataType::F64 => number.to_le_bytes().to_vec(),
+        DataType::F16 => f16::from_f64(*number).to_le_bytes().to_vec(),
+        DataType::BF16 => bf16::from_f64(*number).to_le_bytes().to_vec(),
+        _ => (*number as f32).to_le_bytes().to_vec(),
+    };
+    numbers.iter().flat_map(encode).collect()
+}
+
+/// The numbers that bytes of a type stand for.
+fn decode(data_type: DataType, bytes: &[u8]) -> Vec<f64> {
+    let decode = |bytes: &[u8]| match data_type {
+        DataType::F64 => f64::from_le_bytes(bytes.try_into().unwrap()),
+        DataType::F16 => f16::from_le_bytes(bytes.try_into().unwrap()).to_f64(),
+        DataType::BF16 => bf16::from_le_bytes(bytes.try_into().unwrap()).to_f64(),
+        _ => f64::from(f32::from_le_bytes(bytes.try_into().unwrap())),
+    };
+    bytes.chunks_exact(data_type.bytes()).map(decode).collect()
+}
