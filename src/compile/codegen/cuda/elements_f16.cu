@@ -1,7 +1,6 @@
 // Rows of f16, arithmetic in f32.
 typedef float number;
 typedef unsigned short element;
-#ifndef KASMINA_EMULATION
 static __device__ number to_number(element bits) {
   number value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
@@ -12,4 +11,3 @@ static __device__ element to_element(number value) {
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
   return bits;
 }
-#endif

@@ -77,9 +77,6 @@ pub fn compile(class: &KernelClass, architecture: Architecture) -> Result<Vec<u8
     Image { shape: generated.shape, machine_code }.to_bytes()
 }
 
-/// The version of what is printed; part of a cache key. Raise it whenever equal input gives another source.
-pub const GENERATOR_VERSION: u32 = 1;
-
 fn print(class: &KernelClass, plan: &plan::Plan) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.

@@ -1,0 +1,195 @@
+// What a generated CUDA kernel needs of CUDA, for g++: it runs one block at a time, its threads as fibers.
+//
+// A thread runs until it waits for others; threads take turns in an order that changes at every wait, so a missing
+// __syncthreads shows as a wrong result. Shared memory is filled with NaN before each block, so reading what was never
+// written shows as well, and writing past its end is an error. Not emulated: that lanes of a warp run together, and any
+// ordering of memory other than the program's.
+#pragma once
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ucontext.h>
+#include <vector>
+
+struct uint2 { unsigned x, y; };
+struct uint4 { unsigned x, y, z, w; };
+struct dim3 { unsigned x, y, z; };
+
+static dim3 threadIdx, blockIdx, gridDim;
+
+namespace emulation {
+
+constexpr size_t STACK = 256 << 10, SHARED = 256 << 10;
+enum Wait { READY, BLOCK, WARP, DONE };
+
+struct Thread {
+  ucontext_t context;
+  std::vector<char> stack;
+  Wait wait;
+  int line;
+};
+
+static std::vector<Thread> threads;
+static ucontext_t scheduler;
+static unsigned current;
+static double exchanged[1024];
+
+[[noreturn]] static void fail(const char* what) {
+  std::fprintf(stderr, "emulation: %s in block (%u, %u), thread %u\n", what, blockIdx.x, blockIdx.y, current);
+  std::abort();
+}
+
+static void wait_for(Wait others) {
+  threads[current].wait = others;
+  swapcontext(&threads[current].context, &scheduler);
+  threadIdx = {current, 0, 0};
+}
+
+// Every lane gives a value and gets that of another.
+template <class T> static T exchange(T value, unsigned from) {
+  std::memcpy(&exchanged[current], &value, sizeof value);
+  wait_for(WARP);
+  T result;
+  std::memcpy(&result, &exchanged[from], sizeof result);
+  wait_for(WARP);
+  return result;
+}
+
+}  // namespace emulation
+
+alignas(16) unsigned char shared_memory[emulation::SHARED];
+
+static void __syncthreads() { emulation::wait_for(emulation::BLOCK); }
+template <class T> static T __shfl_xor_sync(unsigned, T value, int mask) {
+  return emulation::exchange(value, emulation::current ^ mask);
+}
+static unsigned __ballot_sync(unsigned, int predicate) {
+  unsigned bits = 0;
+  const unsigned warp = emulation::current / 32 * 32;
+  const int own = predicate != 0;
+  std::memcpy(&emulation::exchanged[emulation::current], &own, sizeof own);
+  emulation::wait_for(emulation::WARP);
+  for (unsigned lane = 0; lane < 32; ++lane) {
+    int other;
+    std::memcpy(&other, &emulation::exchanged[warp + lane], sizeof other);
+    bits |= (unsigned)other << lane;
+  }
+  emulation::wait_for(emulation::WARP);
+  return bits;
+}
+
+template <class T> static T atomicAdd(T* at, T value) { const T old = *at; *at = old + value; return old; }
+template <class T> static T atomicMin(T* at, T value) { const T old = *at; *at = value < old ? value : old; return old; }
+template <class T> static T atomicMax(T* at, T value) { const T old = *at; *at = value > old ? value : old; return old; }
+
+template <class To, class From> static To bits_as(From from) {
+  static_assert(sizeof(To) == sizeof(From), "");
+  To to;
+  std::memcpy(&to, &from, sizeof to);
+  return to;
+}
+static float __uint_as_float(unsigned v) { return bits_as<float>(v); }
+static float __int_as_float(int v) { return bits_as<float>(v); }
+static unsigned __float_as_uint(float v) { return bits_as<unsigned>(v); }
+static double __longlong_as_double(long long v) { return bits_as<double>(v); }
+static long long __double_as_longlong(double v) { return bits_as<long long>(v); }
+static float rsqrtf(float v) { return 1 / std::sqrt(v); }
+static double rsqrt(double v) { return 1 / std::sqrt(v); }
+
+// The test puts these where the source has inline PTX.
+static float half_to_float(unsigned short bits) {
+  const int sign = bits >> 15, exponent = bits >> 10 & 31, fraction = bits & 1023;
+  const float v = exponent == 31 ? (fraction ? NAN : INFINITY)
+                  : exponent     ? std::ldexp(1.f + fraction / 1024.f, exponent - 15)
+                                 : std::ldexp((float)fraction, -24);
+  return sign ? -v : v;
+}
+static unsigned short float_to_half(float v) {
+  const unsigned short sign = std::signbit(v) ? 0x8000 : 0;
+  if (v != v) return 0x7fff;
+  const double a = std::fabs((double)v);
+  if (a >= 65520) return sign | 0x7c00;
+  if (a < 6.103515625e-05) return sign | (unsigned short)std::nearbyint(a * 16777216.0);
+  int exponent;
+  const double fraction = std::frexp(a, &exponent);  // a = fraction * 2^exponent, fraction in [0.5, 1)
+  return sign | (unsigned short)(((exponent + 13) << 10) + (unsigned)std::nearbyint(fraction * 2048) - 0);
+}
+
+namespace emulation {
+
+template <class L> struct Entry {
+  static void (*kernel)(const L);
+  static const L* launch;
+  static void run() {
+    threadIdx = {current, 0, 0};
+    kernel(*launch);
+    threads[current].wait = DONE;
+    swapcontext(&threads[current].context, &scheduler);
+  }
+};
+template <class L> void (*Entry<L>::kernel)(const L);
+template <class L> const L* Entry<L>::launch;
+
+template <class L> static void run_block(unsigned count, size_t shared_bytes) {
+  std::memset(shared_memory, 0xff, SHARED);
+  for (unsigned i = 0; i < count; ++i) {
+    Thread& thread = threads[i];
+    getcontext(&thread.context);
+    thread.context.uc_stack.ss_sp = thread.stack.data();
+    thread.context.uc_stack.ss_size = thread.stack.size();
+    thread.context.uc_link = nullptr;
+    makecontext(&thread.context, (void (*)())Entry<L>::run, 0);
+    thread.wait = READY;
+  }
+  for (unsigned turn = 0;; ++turn) {
+    unsigned done = 0, waiting = 0;
+    for (unsigned i = 0; i < count; ++i) {
+      // Forwards, backwards, or from the middle.
+      const unsigned number = turn % 3 == 0 ? i : turn % 3 == 1 ? count - 1 - i : (i + count / 2) % count;
+      if (threads[number].wait == READY) {
+        current = number;
+        swapcontext(&scheduler, &threads[number].context);
+      }
+    }
+    for (unsigned i = 0; i < count; ++i) done += threads[i].wait == DONE, waiting += threads[i].wait == BLOCK;
+    if (done == count) break;
+    bool moved = false;
+    for (unsigned warp = 0; warp < count; warp += 32) {
+      unsigned lanes = 0;
+      for (unsigned lane = 0; lane < 32; ++lane) lanes += threads[warp + lane].wait == WARP;
+      if (lanes == 32) {
+        moved = true;
+        for (unsigned lane = 0; lane < 32; ++lane) threads[warp + lane].wait = READY;
+      }
+    }
+    if (moved) continue;
+    if (waiting != count) fail("threads wait for others that have ended or wait elsewhere");
+    for (unsigned i = 0; i < count; ++i) threads[i].wait = READY;
+  }
+  for (size_t i = shared_bytes; i < SHARED; ++i)
+    if (shared_memory[i] != 0xff) fail("a write past the end of shared memory");
+}
+
+template <class L> static void run(void (*kernel)(const L), const L* launch, unsigned x, unsigned y, unsigned count, size_t shared) {
+  Entry<L>::kernel = kernel;
+  Entry<L>::launch = launch;
+  threads.resize(count);
+  for (Thread& thread : threads) thread.stack.resize(STACK);
+  gridDim = {x, y, 1};
+  for (unsigned row = 0; row < y; ++row)
+    for (unsigned column = 0; column < x; ++column) {
+      blockIdx = {column, row, 0};
+      run_block<L>(count, shared);
+    }
+}
+
+}  // namespace emulation
+
+#define __device__
+#define __global__
+#define __shared__
+#define __noinline__
+#define __grid_constant__
+#define __launch_bounds__(threads)
+#define __align__(bytes) __attribute__((aligned(bytes)))

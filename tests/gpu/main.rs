@@ -1,0 +1,188 @@
+//! The CUDA device does what the CPU device does. On a machine without a card every test says so and passes, unless
+//! `KASMINA_TEST_GPU=1` demands one. See README.md for how to run this where there is no cargo.
+
+#[path = "../rust/launches/mod.rs"]
+mod launches;
+
+use kasmina::Status;
+use kasmina::compile::{Pass, codegen};
+use kasmina::device::{Buffer, Device, DeviceKind, Stream, cpu, open};
+use kasmina::graph::DataType;
+use launches::{Case, assert_close, run, run_adamw};
+use std::sync::Arc;
+
+const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
+const TYPES: [DataType; 4] = [DataType::F32, DataType::F16, DataType::BF16, DataType::F64];
+const ALL: [&str; 7] = ["residual", "attention", "mlp", "bottleneck", "low_rank", "squeeze_excite", "normalized_mlp"];
+
+fn card() -> Option<Arc<dyn Device>> {
+    match open(DeviceKind::Cuda(0)) {
+        Ok(device) => Some(device),
+        Err(error) if error.status() == Status::DeviceUnavailable && std::env::var_os("KASMINA_TEST_GPU").is_none() => {
+            eprintln!("not run: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+fn check(device: &Arc<dyn Device>, case: &Case) {
+    let class = case.class();
+    let expected = run(&cpu::device(), case, &codegen::cpu::compile(&class).unwrap());
+    let machine_code = codegen::cuda::compile(&class, device.architecture()).unwrap_or_else(|error| panic!("{error}"));
+    let actual = run(device, case, &machine_code);
+    assert_close(case, &expected, &actual);
+}
+
+#[test]
+fn every_pass_and_type_agrees_with_the_cpu_on_all_states_and_blueprints() {
+    let Some(device) = card() else { return };
+    eprintln!("on {} ({})", device.description(), device.architecture());
+    for pass in PASSES {
+        for data_type in TYPES {
+            let mut case = Case::new(pass, data_type, &ALL);
+            (case.chunk, case.seeds, case.tail) = (64, 99, 5);
+            check(&device, &case);
+        }
+    }
+}
+
+#[test]
+fn rows_from_none_to_a_thousand_agree() {
+    let Some(device) = card() else { return };
+    for pass in PASSES {
+        for rows in [0, 1, 31, 32, 33, 1000] {
+            let mut case = Case::new(pass, DataType::F32, &["bottleneck", "attention"]);
+            (case.rows, case.chunk, case.seeds) = (rows, 32, 23);
+            check(&device, &case);
+        }
+    }
+}
+
+#[test]
+fn chunks_of_any_width_agree() {
+    let Some(device) = card() else { return };
+    for pass in PASSES {
+        for (chunk, data_type) in [(1, DataType::F32), (7, DataType::BF16), (256, DataType::F16), (130, DataType::F64)]
+        {
+            let mut case = Case::new(pass, data_type, &["normalized_mlp", "squeeze_excite"]);
+            (case.rows, case.chunk, case.seeds) = (70, chunk, 13);
+            check(&device, &case);
+        }
+        let mut case = Case::new(pass, DataType::BF16, &["attention", "mlp"]);
+        (case.rows, case.chunk, case.seeds) = (100, 1000, 13);
+        check(&device, &case);
+    }
+}
+
+#[test]
+fn any_stride_and_alignment_agrees_and_nothing_is_written_between_rows() {
+    let Some(device) = card() else { return };
+    for pass in [Pass::Forward, Pass::Backward] {
+        for data_type in [DataType::BF16, DataType::F32] {
+            for (shift, gap, tail) in [(1, 0, 0), (2, 4, 2), (4, 1, 1), (0, 8, 8), (8, 3, 5), (0, 0, 1000)] {
+                let mut case = Case::new(pass, data_type, &["bottleneck"]);
+                (case.shift, case.gap, case.tail) = (shift, gap, tail);
+                check(&device, &case);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_layer_without_programs_is_identity_and_still_observed() {
+    let Some(device) = card() else { return };
+    for pass in PASSES {
+        for data_type in TYPES {
+            check(&device, &Case::new(pass, data_type, &[]));
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_not_finite_fall_back_to_the_same_bits_and_add_nothing() {
+    let Some(device) = card() else { return };
+    for pass in PASSES {
+        for data_type in TYPES {
+            for in_place in [false, true] {
+                let mut case = Case::new(pass, data_type, &["bottleneck", "squeeze_excite"]);
+                case.poisoned = true;
+                case.in_place = in_place && pass != Pass::Train;
+                check(&device, &case);
+            }
+        }
+    }
+}
+
+#[test]
+fn deterministic_launches_give_the_same_bits_every_time() {
+    let Some(device) = card() else { return };
+    for pass in PASSES {
+        let mut case = Case::new(pass, DataType::F32, &ALL);
+        (case.deterministic, case.rows, case.chunk, case.seeds) = (true, 1000, 64, 99);
+        let machine_code = codegen::cuda::compile(&case.class(), device.architecture()).unwrap();
+        let [one, two] = [0, 1].map(|_| run(&device, &case, &machine_code));
+        let bits = |numbers: &[f64]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+        assert_eq!(one.output, two.output);
+        assert_eq!(bits(&one.telemetry), bits(&two.telemetry));
+        assert_eq!(one.alpha_gradient, two.alpha_gradient);
+        for (one, two) in one.gradients.iter().zip(&two.gradients) {
+            assert_eq!(bits(one), bits(two));
+        }
+        check(&device, &case);
+    }
+}
+
+#[test]
+fn a_hundred_thousand_seeds_and_a_million_rows_agree() {
+    let Some(device) = card() else { return };
+    for pass in PASSES {
+        let mut many = Case::new(pass, DataType::BF16, &["residual"]);
+        (many.chunk, many.seeds, many.rows) = (4, 100_000, 3);
+        check(&device, &many);
+        let mut long = Case::new(pass, DataType::BF16, &["attention"]);
+        (long.chunk, long.seeds, long.tail, long.rows) = (2, 3, 1, 1 << 20);
+        check(&device, &long);
+    }
+}
+
+#[test]
+fn the_optimiser_agrees_with_the_cpu() {
+    let Some(device) = card() else { return };
+    for double in [false, true] {
+        let (expected, actual) = (run_adamw(&cpu::device(), double), run_adamw(&device, double));
+        let tolerance = if double { 1e-12 } else { 1e-5 };
+        for (position, (one, other)) in expected.iter().zip(&actual).enumerate() {
+            assert!(
+                (one - other).abs() <= tolerance * (1.0 + one.abs()),
+                "element {position}: {other} instead of {one}"
+            );
+        }
+    }
+}
+
+#[test]
+fn memory_is_zeroed_copied_and_given_back() {
+    let Some(device) = card() else { return };
+    let stream = Stream(0);
+    let bytes: Vec<u8> = (0..100_003).map(|position| (position % 251) as u8).collect();
+    let (one, two) = (Buffer::new(&device, bytes.len()).unwrap(), Buffer::new(&device, bytes.len()).unwrap());
+    let read = |buffer: &Buffer| {
+        let mut to = vec![1; bytes.len()];
+        device.download(&mut to, buffer.address(), stream).unwrap();
+        to
+    };
+    assert_eq!(one.address().0 % 256, 0);
+    assert!(read(&one).iter().all(|byte| *byte == 0));
+    device.upload(one.address(), &bytes, stream).unwrap();
+    device.copy(two.address(), one.address(), bytes.len(), stream).unwrap();
+    device.zero(two.address(), 10, stream).unwrap();
+    let copied = read(&two);
+    assert!(copied[..10].iter().all(|byte| *byte == 0));
+    assert_eq!(copied[10..], bytes[10..]);
+    assert!(!device.is_capturing(stream));
+    let error = device.allocate(1 << 50).unwrap_err();
+    assert_eq!(error.status(), Status::OutOfMemory, "{error}");
+    // The device is not harmed by that.
+    assert_eq!(read(&one), bytes);
+}

@@ -1,0 +1,101 @@
+//! Every library blueprint, in every pass, compiles to machine code for an A100 and for an H100, without a GPU, a driver or
+//! CUDA headers. Fails where NVRTC is missing, unless `KASMINA_TEST_WITHOUT_NVRTC=1` says that it may be.
+
+use kasmina::Status;
+use kasmina::compile::codegen::cuda::{Image, compile, generate};
+use kasmina::compile::{Architecture, KernelClass, Pass, kernel_class, nvrtc};
+use kasmina::graph::{Attributes, Blueprint, DataType, library};
+
+const NAMES: [&str; 7] = ["residual", "attention", "mlp", "bottleneck", "low_rank", "squeeze_excite", "normalized_mlp"];
+const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
+const ARCHITECTURES: [Architecture; 2] = [Architecture::Cuda(80), Architecture::Cuda(90)];
+
+fn may_skip() -> bool {
+    std::env::var("KASMINA_TEST_WITHOUT_NVRTC").is_ok_and(|value| value == "1")
+}
+
+fn blueprints(chunk: usize) -> Vec<Blueprint> {
+    NAMES.iter().map(|name| library(name, chunk, &Attributes::new()).unwrap()).collect()
+}
+
+fn assert_compiles(class: &KernelClass, architecture: Architecture, what: &str) {
+    match compile(class, architecture) {
+        Ok(bytes) => assert!(!Image::from_bytes(&bytes).unwrap().machine_code.is_empty()),
+        Err(error) => {
+            let log =
+                error.attachments().iter().find(|(name, _)| name == "compiler log").map(|(_, text)| text.as_str());
+            panic!("{what} for {architecture}: {error}\n{}", log.unwrap_or_default());
+        }
+    }
+}
+
+#[test]
+fn every_library_blueprint_compiles_in_every_pass_for_both_architectures() {
+    if may_skip() {
+        return;
+    }
+    let blueprints = blueprints(64);
+    for pass in PASSES {
+        for (position, blueprint) in blueprints.iter().enumerate() {
+            let class = kernel_class(pass, DataType::BF16, true, &[blueprint]).unwrap();
+            let architecture = ARCHITECTURES[position % 2];
+            assert_compiles(&class, architecture, &format!("{} {pass:?}", NAMES[position]));
+        }
+        // All of them in one kernel, as in a layer in which all are live.
+        let all: Vec<_> = blueprints.iter().collect();
+        let data_type = [DataType::F32, DataType::F64, DataType::F16][pass as usize];
+        let class = kernel_class(pass, data_type, pass == Pass::Backward, &all).unwrap();
+        for architecture in ARCHITECTURES {
+            assert_compiles(&class, architecture, &format!("all blueprints {pass:?} {}", data_type.name()));
+        }
+    }
+}
+
+#[test]
+fn chunks_of_one_seven_and_a_thousand_channels_compile() {
+    if may_skip() {
+        return;
+    }
+    for (chunk, pass, data_type) in [
+        (1, Pass::Backward, DataType::F32),
+        (7, Pass::Forward, DataType::F16),
+        (1000, Pass::Backward, DataType::BF16),
+        (1000, Pass::Train, DataType::F64),
+    ] {
+        let one = library("bottleneck", chunk, &[("width".to_string(), kasmina::graph::Attribute::Integer(16))].into())
+            .unwrap();
+        let two =
+            library("squeeze_excite", chunk, &[("width".to_string(), kasmina::graph::Attribute::Integer(16))].into())
+                .unwrap();
+        let class = kernel_class(pass, data_type, true, &[&one, &two]).unwrap();
+        assert_compiles(&class, Architecture::Cuda(90), &format!("chunks of {chunk} {pass:?}"));
+    }
+}
+
+#[test]
+fn a_blueprint_that_cannot_fit_says_how_much_it_needs() {
+    let blueprint = library("residual", 60_000, &Attributes::new()).unwrap();
+    let class = kernel_class(Pass::Forward, DataType::F64, false, &[&blueprint]).unwrap();
+    let error = generate(&class, Architecture::Cuda(80)).unwrap_err();
+    assert_eq!(error.status(), Status::KernelTooLarge);
+    assert!(error.message().contains("sm_80 has 166912"), "{error}");
+}
+
+#[test]
+fn a_missing_nvrtc_is_an_error_that_names_where_it_was_looked_for() {
+    // In a child, so that the variable does not change what the other tests find.
+    if std::env::var_os("KASMINA_NVRTC_CHILD").is_some() {
+        let error = nvrtc::compile("", Architecture::Cuda(90)).unwrap_err();
+        assert_eq!(error.status(), Status::CompilerUnavailable);
+        assert!(error.message().contains("KASMINA_NVRTC=/nowhere/libnvrtc.so.13"), "{error}");
+        return;
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_missing_nvrtc_is_an_error_that_names_where_it_was_looked_for"])
+        .env("KASMINA_NVRTC", "/nowhere/libnvrtc.so.13")
+        .env("KASMINA_NVRTC_CHILD", "1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
+}

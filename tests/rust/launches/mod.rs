@@ -1,0 +1,391 @@
+//! Launches of whole layers on any device, and the comparison of two devices on the same launch.
+//!
+//! A case says what a layer looks like; everything else (tensors, parameters, which seed is in which state) follows from it
+//! by a fixed rule, so that two devices get the same bytes.
+
+use half::{bf16, f16};
+use kasmina::compile::{KernelClass, Pass, kernel_class};
+use kasmina::device::{Adamw, Address, Bank, Buffer, Device, Launch, Rows, Stream, telemetry};
+use kasmina::graph::{Attributes, Blueprint, DataType, library};
+use std::sync::Arc;
+
+/// One launch.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub pass: Pass,
+    pub data_type: DataType,
+    /// Library blueprints, by branch.
+    pub blueprints: Vec<&'static str>,
+    pub chunk: usize,
+    pub seeds: usize,
+    /// Channels after the last chunk.
+    pub tail: usize,
+    pub rows: usize,
+    /// Elements between rows.
+    pub gap: usize,
+    /// Elements by which the tensors miss the alignment of their memory.
+    pub shift: usize,
+    /// Whether the output is the input that identity copies.
+    pub in_place: bool,
+    /// Whether some elements are not finite.
+    pub poisoned: bool,
+    pub deterministic: bool,
+}
+
+impl Case {
+    pub fn new(pass: Pass, data_type: DataType, blueprints: &[&'static str]) -> Case {
+        Case {
+            pass,
+            data_type,
+            blueprints: blueprints.to_vec(),
+            chunk: 8,
+            seeds: 13,
+            tail: 3,
+            rows: 33,
+            gap: 0,
+            shift: 0,
+            in_place: false,
+            poisoned: false,
+            deterministic: false,
+        }
+    }
+
+    pub fn class(&self) -> KernelClass {
+        let blueprints = self.library();
+        let blueprints: Vec<&Blueprint> = blueprints.iter().collect();
+        if blueprints.is_empty() {
+            let (pass, data_type, chunk) = (self.pass, self.data_type, self.chunk);
+            return KernelClass { pass, data_type, chunk, programs: Vec::new(), frozen: Vec::new() };
+        }
+        kernel_class(self.pass, self.data_type, true, &blueprints).unwrap()
+    }
+
+    fn library(&self) -> Vec<Blueprint> {
+        self.blueprints.iter().map(|name| library(name, self.chunk, &Attributes::new()).unwrap()).collect()
+    }
+
+    fn hidden(&self) -> usize {
+        self.seeds * self.chunk + self.tail
+    }
+
+    fn stride(&self) -> usize {
+        self.hidden() + self.gap
+    }
+
+    /// State and blueprint of a seed: the seeds go through all states, and each time through all blueprints.
+    fn state(&self, seed: usize) -> (i8, i32) {
+        let states: [i8; 11] = [3, 0, 6, 2, 4, 8, 7, 1, 5, 10, 9];
+        let blueprints = self.blueprints.len() as i32;
+        // One more than there are programs: the last blueprint of the layer has no program.
+        (
+            states[seed % states.len()],
+            if blueprints == 0 { -1 } else { (seed / states.len() + seed) as i32 % (blueprints + 1) },
+        )
+    }
+}
+
+/// Everything a launch writes.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub output: Vec<u8>,
+    pub telemetry: Vec<f64>,
+    pub alpha_gradient: Vec<f64>,
+    pub gradients: Vec<Vec<f64>>,
+    pub loss: Vec<f64>,
+}
+
+/// Numbers that look random and are the same everywhere.
+pub struct Numbers(u64);
+
+impl Numbers {
+    pub fn new(seed: u64) -> Numbers {
+        Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number in [-1, 1).
+    pub fn next(&mut self) -> f64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+}
+
+pub fn encode(data_type: DataType, values: &[f64]) -> Vec<u8> {
+    let bytes = |value: &f64| -> Vec<u8> {
+        match data_type {
+            DataType::F16 => f16::from_f64(*value).to_le_bytes().to_vec(),
+            DataType::BF16 => bf16::from_f64(*value).to_le_bytes().to_vec(),
+            DataType::F64 => value.to_le_bytes().to_vec(),
+            _ => (*value as f32).to_le_bytes().to_vec(),
+        }
+    };
+    values.iter().flat_map(bytes).collect()
+}
+
+pub fn decode(data_type: DataType, bytes: &[u8]) -> Vec<f64> {
+    let number = |bytes: &[u8]| match data_type {
+        DataType::F16 => f16::from_le_bytes(bytes.try_into().unwrap()).to_f64(),
+        DataType::BF16 => bf16::from_le_bytes(bytes.try_into().unwrap()).to_f64(),
+        DataType::F64 => f64::from_le_bytes(bytes.try_into().unwrap()),
+        _ => f64::from(f32::from_le_bytes(bytes.try_into().unwrap())),
+    };
+    bytes.chunks_exact(data_type.bytes()).map(number).collect()
+}
+
+/// Bytes on a device.
+pub struct Memory {
+    device: Arc<dyn Device>,
+    buffer: Buffer,
+}
+
+impl Memory {
+    pub fn new(device: &Arc<dyn Device>, bytes: &[u8]) -> Memory {
+        let buffer = Buffer::new(device, bytes.len().max(16)).unwrap();
+        device.upload(buffer.address(), bytes, Stream(0)).unwrap();
+        Memory { device: device.clone(), buffer }
+    }
+
+    pub fn numbers<T: bytemuck::NoUninit>(device: &Arc<dyn Device>, numbers: &[T]) -> Memory {
+        Memory::new(device, bytemuck::cast_slice(numbers))
+    }
+
+    pub fn address(&self) -> Address {
+        self.buffer.address()
+    }
+
+    pub fn bytes(&self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        self.device.download(&mut bytes, self.address(), Stream(0)).unwrap();
+        bytes
+    }
+}
+
+/// A tensor of the case, with a pattern before, between and after its rows that nobody may write.
+fn tensor(case: &Case, numbers: &mut Numbers, poisoned: bool) -> Vec<u8> {
+    let elements = case.shift + case.rows * case.stride() + 16;
+    let mut values: Vec<f64> = (0..elements).map(|_| numbers.next() * 2.0).collect();
+    let mut at = |row: usize, channel: usize, value: f64| {
+        if row < case.rows && channel < case.hidden() {
+            values[case.shift + row * case.stride() + channel] = value;
+        }
+    };
+    if poisoned {
+        for seed in 0..case.seeds {
+            at(2 + seed % 5, seed * case.chunk, f64::INFINITY);
+            at(9 + seed % 7, seed * case.chunk + case.chunk / 2, f64::NAN);
+        }
+        at(1, case.hidden() - 1, f64::NAN);
+    }
+    // Something dead, and something large.
+    at(0, 0, 0.0);
+    at(4, case.chunk, 1e-7);
+    encode(case.data_type, &values)
+}
+
+/// Runs a case on a device.
+pub fn run(device: &Arc<dyn Device>, case: &Case, machine_code: &[u8]) -> Outcome {
+    let class = case.class();
+    let kernel = device.load(&class, machine_code).unwrap();
+    let compute = case.data_type.compute();
+    let mut numbers = Numbers::new(7 + case.rows as u64);
+    let x = Memory::new(device, &tensor(case, &mut numbers, case.poisoned));
+    let output_gradient =
+        Memory::new(device, &tensor(case, &mut numbers, case.poisoned && case.pass == Pass::Backward));
+    let target = Memory::new(device, &tensor(case, &mut numbers, false));
+    let output_bytes = tensor(case, &mut numbers, false);
+    let output = Memory::new(device, &output_bytes);
+    let rows = |memory: &Memory| Rows {
+        address: memory.address().offset(case.shift * case.data_type.bytes()),
+        stride: case.stride(),
+    };
+    let identity = if case.pass == Pass::Backward { &output_gradient } else { &x };
+    let written = if case.in_place { identity } else { &output };
+
+    let states: Vec<(i8, i32)> = (0..case.seeds).map(|seed| case.state(seed)).collect();
+    let lifecycle: Vec<i8> = states.iter().map(|(state, _)| *state).collect();
+    let blueprint: Vec<i32> = states.iter().map(|(_, blueprint)| *blueprint).collect();
+    let slot: Vec<i32> = (0..case.seeds as i32).collect();
+    let alpha: Vec<f32> = (0..case.seeds).map(|seed| [0.25, 0.75, 1.5, 1.0, -0.5, 0.0][seed % 6]).collect();
+    let branch: Vec<i32> = (0..case.blueprints.len() as i32).chain([-1]).collect();
+    let lifecycle = Memory::numbers(device, &lifecycle);
+    let blueprint = Memory::numbers(device, &blueprint);
+    let slot = Memory::numbers(device, &slot);
+    let alpha = Memory::numbers(device, &alpha);
+    let branches = Memory::numbers(device, &branch);
+
+    let library = case.library();
+    let banks: Vec<(Memory, Memory, usize)> = library
+        .iter()
+        .map(|blueprint| {
+            let size = blueprint.parameter_count();
+            let values: Vec<f64> = (0..case.seeds)
+                .flat_map(|seed| blueprint.initialize(seed as u64))
+                .map(|value| value + 0.25 * numbers.next())
+                .collect();
+            let before: Vec<f64> = values.iter().map(|_| numbers.next()).collect();
+            let memory = |values: &[f64]| Memory::new(device, &encode(compute, values));
+            (memory(&values), memory(&before), size)
+        })
+        .collect();
+    let bank_arguments: Vec<Bank> = banks
+        .iter()
+        .map(|(parameters, gradient, size)| Bank {
+            parameters: parameters.address(),
+            gradient: if case.pass == Pass::Forward { Address::NULL } else { gradient.address() },
+            capacity: case.seeds,
+            size: *size,
+        })
+        .collect();
+
+    let mut observed = vec![0.0f64; case.seeds * telemetry::COLUMNS];
+    for seed in observed.chunks_exact_mut(telemetry::COLUMNS) {
+        seed[telemetry::MIN] = f64::INFINITY;
+        seed[telemetry::MAX] = f64::NEG_INFINITY;
+    }
+    let observed = Memory::numbers(device, &observed);
+    let alpha_gradient = Memory::numbers(device, &vec![0.5f32; case.seeds]);
+    let loss = Memory::numbers(device, &vec![0.25f64; case.seeds * 2]);
+    let launch = Launch {
+        rows: case.rows,
+        hidden: case.hidden(),
+        seeds: case.seeds,
+        x: rows(&x),
+        output_gradient: rows(&output_gradient),
+        target: rows(&target),
+        output: rows(written),
+        lifecycle: lifecycle.address(),
+        blueprint: blueprint.address(),
+        slot: slot.address(),
+        alpha: alpha.address(),
+        branch: branches.address(),
+        blueprints: branch.len(),
+        banks: &bank_arguments,
+        telemetry: observed.address(),
+        alpha_gradient: if case.pass == Pass::Backward { alpha_gradient.address() } else { Address::NULL },
+        loss: if case.pass == Pass::Train { loss.address() } else { Address::NULL },
+        loss_scale: 1.0 / (case.rows.max(1) * case.chunk) as f64,
+        deterministic: case.deterministic,
+    };
+    device.launch(&kernel, &launch, Stream(0)).unwrap();
+    device.synchronize(Stream(0)).unwrap();
+    Outcome {
+        output: written.bytes(output_bytes.len()),
+        telemetry: decode(DataType::F64, &observed.bytes(case.seeds * telemetry::COLUMNS * 8)),
+        alpha_gradient: decode(DataType::F32, &alpha_gradient.bytes(case.seeds * 4)),
+        gradients: banks
+            .iter()
+            .map(|(_, gradient, size)| decode(compute, &gradient.bytes(case.seeds * size * compute.bytes())))
+            .collect(),
+        loss: decode(DataType::F64, &loss.bytes(case.seeds * 16)),
+    }
+}
+
+/// Fails where two devices disagree by more than rounding.
+pub fn assert_close(case: &Case, expected: &Outcome, actual: &Outcome) {
+    let compute_tolerance = if case.data_type == DataType::F64 { 1e-11 } else { 2e-4 };
+    // An output may be rounded to either of two neighbours.
+    let row_tolerance = match case.data_type {
+        DataType::BF16 => 1.6e-2,
+        DataType::F16 => 2e-3,
+        _ => compute_tolerance,
+    };
+    let bytes = case.data_type.bytes();
+    assert_eq!(expected.output.len(), actual.output.len());
+    let ours = decode(case.data_type, &expected.output);
+    let theirs = decode(case.data_type, &actual.output);
+    for (element, (one, other)) in ours.iter().zip(&theirs).enumerate() {
+        let position = element.checked_sub(case.shift);
+        let row = position.map(|position| position / case.stride());
+        let channel = position.map(|position| position % case.stride());
+        let seed = channel.map(|channel| channel / case.chunk).filter(|seed| *seed < case.seeds);
+        let computed = case.pass != Pass::Train
+            && row.is_some_and(|row| row < case.rows)
+            && seed.is_some_and(|seed| {
+                let (state, blueprint) = case.state(seed);
+                (3..=7).contains(&state) && (0..case.blueprints.len() as i32).contains(&blueprint)
+            });
+        let place = format!("output row {row:?}, channel {channel:?}, seed {seed:?}");
+        if computed && one.is_finite() {
+            assert_number(case, &place, *one, *other, row_tolerance);
+        } else {
+            let range = element * bytes..(element + 1) * bytes;
+            assert_eq!(
+                expected.output[range.clone()],
+                actual.output[range],
+                "{place} is not the same bits in {case:?}"
+            );
+        }
+    }
+    for (position, (one, other)) in expected.telemetry.iter().zip(&actual.telemetry).enumerate() {
+        let place =
+            format!("telemetry of seed {}, column {}", position / telemetry::COLUMNS, position % telemetry::COLUMNS);
+        assert_number(case, &place, *one, *other, 1e-5);
+    }
+    for (seed, (one, other)) in expected.alpha_gradient.iter().zip(&actual.alpha_gradient).enumerate() {
+        assert_number(case, &format!("alpha gradient of seed {seed}"), *one, *other, 5e-4);
+    }
+    for (branch, (one, other)) in expected.gradients.iter().zip(&actual.gradients).enumerate() {
+        assert_eq!(one.len(), other.len());
+        for (position, (one, other)) in one.iter().zip(other).enumerate() {
+            let place = format!("gradient of branch {branch}, element {position}");
+            assert_number(case, &place, *one, *other, 4.0 * compute_tolerance);
+        }
+    }
+    for (position, (one, other)) in expected.loss.iter().zip(&actual.loss).enumerate() {
+        assert_number(case, &format!("loss {position}"), *one, *other, compute_tolerance);
+    }
+}
+
+fn assert_number(case: &Case, place: &str, expected: f64, actual: f64, tolerance: f64) {
+    let same = expected == actual || (expected.is_nan() && actual.is_nan());
+    let close = (expected - actual).abs() <= tolerance * (1.0 + expected.abs());
+    assert!(same || close, "{place}: {actual} instead of {expected} in {case:?}");
+}
+
+/// A step of the optimiser on every mode, with a slot whose gradient is not finite. Returns everything it wrote.
+pub fn run_adamw(device: &Arc<dyn Device>, double: bool) -> Vec<f64> {
+    let (capacity, size) = (5, 1000);
+    let data_type = if double { DataType::F64 } else { DataType::F32 };
+    let mut numbers = Numbers::new(3);
+    let mut random = |scale: f64| -> Vec<f64> { (0..capacity * size).map(|_| numbers.next() * scale).collect() };
+    let parameters = random(1.0);
+    let mut gradient = random(0.1);
+    let first = random(0.1);
+    let second: Vec<f64> = random(0.01).iter().map(|value| value.abs()).collect();
+    gradient[3 * size + 999] = f64::NAN;
+    let memory = |values: &[f64]| Memory::new(device, &encode(data_type, values));
+    let (parameters, gradient, first, second) =
+        (memory(&parameters), memory(&gradient), memory(&first), memory(&second));
+    let steps = Memory::numbers(device, &[0u32, 3, 1000, 4, 5]);
+    let mode = Memory::numbers(device, &[1u8, 0, 1, 1, 2]);
+    let marks = Memory::numbers(device, &[0u8; 5]);
+    for _ in 0..2 {
+        let update = Adamw {
+            double,
+            parameters: parameters.address(),
+            gradient: gradient.address(),
+            first_moment: first.address(),
+            second_moment: second.address(),
+            steps: steps.address(),
+            mode: mode.address(),
+            updated: 1,
+            non_finite: marks.address(),
+            capacity,
+            size,
+            learning_rate: 1e-2,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.05,
+        };
+        device.adamw(&update, Stream(0)).unwrap();
+    }
+    let bytes = capacity * size * data_type.bytes();
+    let mut all: Vec<f64> =
+        [&parameters, &first, &second].iter().flat_map(|memory| decode(data_type, &memory.bytes(bytes))).collect();
+    let counts = steps.bytes(4 * capacity);
+    all.extend(counts.chunks_exact(4).map(|count| f64::from(u32::from_le_bytes(count.try_into().unwrap()))));
+    all.extend(marks.bytes(capacity).iter().map(|&mark| f64::from(mark)));
+    all
+}
