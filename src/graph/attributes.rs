@@ -1,5 +1,8 @@
 //! Attributes of an operator call: small typed constants that are part of the graph's identity.
 
+use super::limits::Limits;
+use crate::error::Result;
+use crate::fail;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,4 +36,50 @@ impl Attribute {
             Attribute::Integers(_) => "a list of whole numbers",
         }
     }
+}
+
+/// Attributes as the operator knows them: complete, of the right kind, bounded.
+pub(super) fn complete(
+    operator: &str,
+    known: &'static [(&'static str, Option<Attribute>)],
+    mut given: Attributes,
+) -> Result<Attributes> {
+    let mut complete = Attributes::new();
+    for (name, default) in known {
+        let value = match (given.remove(*name), default) {
+            (Some(value), default) => checked(value, default.as_ref())
+                .map_err(|error| error.context(format!("attribute `{name}` of `{operator}`")))?,
+            (None, Some(default)) => default.clone(),
+            (None, None) => fail!(InvalidBlueprint, "`{operator}` needs the attribute `{name}`"),
+        };
+        complete.insert(String::from(*name), value);
+    }
+    if let Some(name) = given.keys().next() {
+        let known: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+        fail!(InvalidBlueprint, "`{operator}` has no attribute `{name:.64}`; it has {known}");
+    }
+    Ok(complete)
+}
+
+/// One attribute, of the kind of its default and within what a shape rule can compute with.
+fn checked(value: Attribute, default: Option<&Attribute>) -> Result<Attribute> {
+    let value = match (value, default) {
+        (Attribute::Integer(whole), Some(Attribute::Float(_))) => Attribute::Float(whole as f64),
+        (value, _) => value,
+    };
+    let same_kind = |default: &&Attribute| std::mem::discriminant(*default) == std::mem::discriminant(&value);
+    if let Some(default) = default.filter(|default| !same_kind(default)) {
+        fail!(InvalidBlueprint, "it is {}, not {}", value.kind(), default.kind());
+    }
+    let limits = Limits::DEFAULT;
+    match &value {
+        Attribute::Bool(_) => {}
+        Attribute::Integer(whole) => limits.check_integer(*whole)?,
+        Attribute::Float(number) if number.is_finite() => {}
+        Attribute::Float(number) => fail!(InvalidBlueprint, "{number} is not a finite number"),
+        Attribute::Text(text) => limits.check_text(text)?,
+        Attribute::Integers(numbers) => limits.check_integers(numbers)?,
+    }
+    Ok(value)
 }
