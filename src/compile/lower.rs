@@ -60,7 +60,7 @@ impl View {
             if run.0 == 1 {
                 run = runs.pop()?;
             }
-            if run.0 % size != 0 {
+            if !run.0.is_multiple_of(size) {
                 return None;
             }
             strides[axis] = run.1;

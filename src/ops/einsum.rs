@@ -10,6 +10,9 @@ use std::ops::RangeInclusive;
 #[derive(Debug)]
 pub(super) struct Einsum;
 
+/// Pairs that one contraction multiplies, at most: small inputs must not cost hours.
+const MOST_PRODUCTS: u64 = 1 << 32;
+
 impl Operator for Einsum {
     fn name(&self) -> &'static str {
         "einsum"
@@ -32,14 +35,20 @@ impl Operator for Einsum {
             }
         }
         let shapes = [inputs[0].shape, inputs[1].shape];
-        for (letter, size) in equation.inputs[1].chars().zip(&shapes[1].0) {
-            if let Some(other) = axis(equation.inputs[0], letter).map(|axis| shapes[0].0[axis]) {
-                if other != *size {
+        let mut products = shapes[0].elements() as u64;
+        for (letter, &size) in equation.inputs[1].chars().zip(&shapes[1].0) {
+            match axis(equation.inputs[0], letter).map(|axis| shapes[0].0[axis]) {
+                Some(other) if other == size => {}
+                Some(other) => {
                     return Err(format!(
                         "axis `{letter}` has {other} elements in the first input, {size} in the second"
                     ));
                 }
+                None => products = products.saturating_mul(size as u64),
             }
+        }
+        if products > MOST_PRODUCTS {
+            return Err(format!("it multiplies {products} pairs for each row; at most {MOST_PRODUCTS} are allowed"));
         }
         Ok((DataType::F32, equation.shape(equation.output, shapes)))
     }

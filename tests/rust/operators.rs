@@ -4,6 +4,8 @@
 mod golden;
 #[path = "operators/gradients.rs"]
 mod gradients;
+#[path = "operators/launches.rs"]
+mod launches;
 #[path = "operators/numbers.rs"]
 mod numbers;
 #[path = "operators/programs.rs"]
