@@ -134,8 +134,8 @@ impl<E: Element> Surroundings<'_, E> {
         unsafe {
             for (scalar, offset) in &procedure.scalars {
                 *uniform.add(*offset) = E::Real::from_f64(match scalar {
-                    // A NaN becomes 0: `max` prefers the other number.
-                    Scalar::Alpha => f64::from(seed.alpha.max(0.0).min(1.0)),
+                    Scalar::Alpha if seed.alpha.is_nan() => 0.0,
+                    Scalar::Alpha => f64::from(seed.alpha.clamp(0.0, 1.0)),
                     Scalar::LossScale => self.loss_scale,
                 });
             }

@@ -16,6 +16,9 @@ pub use transpose::Transposition;
 
 use crate::compile::{Binary, Reducer, Unary};
 
+/// Condition, yes, no, result.
+type Select<T> = unsafe fn(&[T], &[T], &[T], &mut [T]);
+
 /// The inner loops for the CPU this runs on.
 ///
 /// # Safety
@@ -27,7 +30,7 @@ pub struct Vectors<T: Real> {
     pub name: &'static str,
     pub unary: unsafe fn(Unary, &[T], &mut [T]),
     pub binary: unsafe fn(Binary, Source<'_, T>, Source<'_, T>, &mut [T]),
-    pub select: unsafe fn(&[T], &[T], &[T], &mut [T]),
+    pub select: Select<T>,
     pub combine: unsafe fn(Reducer, &[T], &mut [T]),
     pub sum: unsafe fn(&[T]) -> T,
     pub guard: unsafe fn(&[T], &mut [T]),
