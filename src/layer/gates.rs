@@ -171,3 +171,150 @@ fn given(name: &str, value: f64) -> Result<f64> {
     }
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::telemetry::NOTHING;
+    use crate::{Status, error};
+
+    struct Places {
+        slot: bool,
+        kernel: bool,
+        training: u32,
+    }
+
+    impl Resources for Places {
+        fn slot_free(&self) -> Result<()> {
+            if self.slot { Ok(()) } else { Err(error!(CapacityExceeded, "no slot")) }
+        }
+
+        fn kernel_ready(&self) -> Result<()> {
+            if self.kernel { Ok(()) } else { Err(error!(TransitionRefused, "no kernel")) }
+        }
+
+        fn training(&self) -> u32 {
+            self.training
+        }
+    }
+
+    /// Everything a gate looks at; as it stands, every gate is open.
+    struct Case {
+        settings: Settings,
+        seed: SeedState,
+        evidence: Evidence,
+        observation: Observation,
+        places: Places,
+    }
+
+    fn open() -> Case {
+        let observation = Observation { row: NOTHING, loss: 0.01, change: 0.2, non_finite_gradient: false };
+        Case {
+            settings: Settings::default(),
+            seed: SeedState { epochs_in_state: 1, alpha: 1.0, error_count: 5, ..SeedState::dormant(0) },
+            evidence: Evidence { validation_delta: 1e-9, stability: 0.95, improvement: 0.01, error_rate: 0.1 },
+            observation,
+            places: Places { slot: true, kernel: true, training: 1023 },
+        }
+    }
+
+    /// The refusal of a gate after a change, or nothing if it is open.
+    fn refusal(gate: Gate, change: impl FnOnce(&mut Case)) -> Option<crate::Error> {
+        let mut case = open();
+        case.seed.lifecycle = Lifecycle::ALL[match gate {
+            Gate::Germination => 0,
+            Gate::Training => 1,
+            Gate::Grafting => 2,
+            Gate::Stabilization => 3,
+            Gate::Evaluation => 4,
+            Gate::FineTuning => 5,
+            Gate::Fossilization => 6,
+            Gate::Embargo => 8,
+        }];
+        change(&mut case);
+        let Case { settings, seed, evidence, observation, places } = &case;
+        check(gate, &Situation { settings, seed, evidence, observation, resources: places }).err()
+    }
+
+    const GATES: [Gate; 8] = [
+        Gate::Germination,
+        Gate::Training,
+        Gate::Grafting,
+        Gate::Stabilization,
+        Gate::Evaluation,
+        Gate::FineTuning,
+        Gate::Fossilization,
+        Gate::Embargo,
+    ];
+
+    #[test]
+    fn every_gate_is_open_at_its_threshold() {
+        for gate in GATES {
+            assert!(refusal(gate, |_| ()).is_none(), "{gate:?}: {:?}", refusal(gate, |_| ()));
+        }
+    }
+
+    #[test]
+    fn every_gate_closes_beyond_its_threshold_and_names_value_and_threshold() {
+        type Change = fn(&mut Case);
+        let cases: [(Gate, Change, &str); 22] = [
+            (Gate::Germination, |case| case.places.slot = false, "no slot"),
+            (Gate::Training, |case| case.places.kernel = false, "no kernel"),
+            (Gate::Training, |case| case.places.training = 1024, "1024 seeds are training and there are 1024 places"),
+            (Gate::Grafting, |case| case.observation.loss = 0.0101, "loss 0.0101 is above 0.01"),
+            (Gate::Grafting, |case| case.observation.loss = f64::NAN, "no step of isolated training"),
+            (Gate::Grafting, |case| case.observation.loss = f64::INFINITY, "loss inf is above 0.01"),
+            (Gate::Grafting, |case| case.observation.non_finite_gradient = true, "gradients were not finite"),
+            (Gate::Grafting, |case| case.observation.row[9] = 1.0, "gradients were not finite"),
+            (Gate::Stabilization, |case| case.seed.alpha = 0.99, "alpha is 0.99 and must be 1"),
+            (Gate::Evaluation, |case| case.observation.change = 0.21, "moved by 0.21, above 0.2"),
+            (Gate::Evaluation, |case| case.observation.change = f64::NAN, "not seen in each of the last two epochs"),
+            (Gate::FineTuning, |case| case.evidence.validation_delta = 0.0, "delta 0 is not above 0 "),
+            (Gate::FineTuning, |case| case.evidence.validation_delta = -0.06, "delta -0.06 is below -0.05"),
+            (
+                Gate::FineTuning,
+                |case| case.evidence.validation_delta = f64::INFINITY,
+                "lacks a finite validation_delta",
+            ),
+            (Gate::FineTuning, |case| case.evidence.stability = 0.79, "stability 0.79 is below 0.8"),
+            (Gate::FineTuning, |case| case.evidence.stability = f64::NAN, "lacks a finite stability"),
+            (Gate::FineTuning, |case| case.evidence.error_rate = 0.11, "error rate 0.11 is above 0.1"),
+            (Gate::FineTuning, |case| case.seed.error_count = 6, "6 errors are above 5"),
+            (Gate::Fossilization, |case| case.evidence.improvement = 0.009, "improvement 0.009 is below 0.01"),
+            (Gate::Fossilization, |case| case.evidence.stability = 0.94, "stability 0.94 is below 0.95"),
+            (Gate::Fossilization, |case| case.evidence.improvement = f64::NAN, "lacks a finite improvement"),
+            (Gate::Embargo, |case| case.seed.embargo = 1, "the embargo lasts 1 more"),
+        ];
+        for (gate, change, words) in cases {
+            let refusal = refusal(gate, change).unwrap_or_else(|| panic!("{gate:?} let '{words}' pass"));
+            assert!(refusal.message().contains(words), "{gate:?}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn the_error_rate_need_not_be_given() {
+        assert!(refusal(Gate::FineTuning, |case| case.evidence.error_rate = f64::NAN).is_none());
+    }
+
+    #[test]
+    fn promotions_wait_for_their_minimum_epochs_and_stop_at_a_fallback_unless_told_otherwise() {
+        for gate in GATES {
+            let promotes = !matches!(gate, Gate::Germination | Gate::Embargo);
+            let early = refusal(gate, |case| case.seed.epochs_in_state = 0);
+            assert_eq!(early.is_some(), promotes, "{gate:?}");
+            let fell_back = refusal(gate, |case| case.seed.flags = flags::FALLBACK_USED);
+            assert_eq!(fell_back.is_some(), promotes, "{gate:?}");
+            let tolerated = refusal(gate, |case| {
+                case.seed.flags = flags::FALLBACK_USED;
+                case.settings.fallback_blocks_promotion = false;
+            });
+            assert!(tolerated.is_none(), "{gate:?}: {tolerated:?}");
+        }
+    }
+
+    #[test]
+    fn a_full_bank_keeps_its_own_status() {
+        let refusal = refusal(Gate::Germination, |case| case.places.slot = false);
+        assert_eq!(refusal.map(|refusal| refusal.status()), Some(Status::CapacityExceeded));
+    }
+}

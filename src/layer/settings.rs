@@ -196,3 +196,35 @@ impl Settings {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_has_a_default_and_json_gives_back_what_it_was_given() {
+        assert_eq!(Settings::from_json(b"{}").unwrap(), Settings::default());
+        let settings = Settings {
+            ramp_steps: 7,
+            training: TrainingSettings { learning_rate: 0.1 + 0.2, ..TrainingSettings::default() },
+            ..Settings::default()
+        };
+        assert_eq!(Settings::from_json(&serde_json::to_vec(&settings).unwrap()).unwrap(), settings);
+    }
+
+    #[test]
+    fn unknown_fields_and_numbers_that_mean_nothing_are_refused_by_name() {
+        for (json, word) in [
+            (r#"{"ramp_step": 3}"#, "ramp_step"),
+            (r#"{"training": {"lr": 1}}"#, "lr"),
+            (r#"{"ramp_steps": 0}"#, "ramp_steps is 0"),
+            (r#"{"ramp_steps": 1001}"#, "ramp_steps is 1001"),
+            (r#"{"training": {"learning_rate": -1}}"#, "training.learning_rate is -1"),
+            (r#"{"training": {"beta2": 1}}"#, "training.beta2 is 1"),
+            (r#"{"gates": {"statistics_change": -0.1}}"#, "gates.statistics_change is -0.1"),
+        ] {
+            let error = Settings::from_json(json.as_bytes()).unwrap_err();
+            assert!(error.to_string().contains(word), "{error}");
+        }
+    }
+}

@@ -44,9 +44,9 @@ impl Observation {
 
     /// The numbers people read, for a chunk of this many channels.
     ///
-    /// With n = finite elements seen (all less the non-finite ones), s = their sum, q = the sum of their squares and p = the sum of the products of
-    /// neighbours: `mean = s / n`, `variance = max(q / n - mean², 0)`, `dead_ratio = dead / n`,
-    /// `snr = mean² / variance`, `correlation = (p C / (n (C - 1)) - mean²) / variance`,
+    /// With n = finite elements seen (all less the non-finite ones), s = their sum, q = the sum of their squares and
+    /// p = the sum of the products of neighbours: `mean = s / n`, `variance = max(q / n - mean², 0)`,
+    /// `dead_ratio = dead / n`, `snr = mean² / variance`, `correlation = (p C / (n (C - 1)) - mean²) / variance`,
     /// `gradient_norm = root of the sum of the gradient's squares`. What would divide by zero is NaN.
     pub fn metrics(&self, chunk: usize) -> Metrics {
         let row = &self.row;

@@ -4,15 +4,16 @@ import json
 import logging
 import os
 import pathlib
+import stat
 import subprocess
 import sys
 
 import pytest
 import torch
-from growing import document, layer_of
+from growing import bring, document, layer_of
 
 import kasmina
-from kasmina import Error
+from kasmina import Error, Lifecycle
 
 GOOD = document({"w": (4,)}, [("y", "mul", "x w")])
 MALFORMED = {

@@ -1,0 +1,311 @@
+//! The life of seeds: commands, gates, epochs, slots.
+
+use crate::bench::{Bench, STREAM, command, easy, read, write};
+use kasmina::Status;
+use kasmina::layer::{Action, Command, Evidence, Lifecycle, Settings};
+
+fn germinate(seed: u32, blueprint: i32) -> Command {
+    Command { blueprint, ..command(seed, Action::Germinate) }
+}
+
+#[test]
+fn a_seed_lives_through_all_states_and_each_transition_is_reported_once() {
+    let mut bench = Bench::new(8, 2, easy(), &[("residual", 2)]);
+    let mut seen = Vec::new();
+    for action in [
+        Action::Germinate,
+        Action::StartTraining,
+        Action::StartGrafting,
+        Action::Stabilise,
+        Action::Evaluate,
+        Action::FineTune,
+        Action::Fossilise,
+    ] {
+        bench.epoch();
+        let summary = bench.apply(&[Command { reason: format!("because of {action}"), ..command(1, action) }]);
+        let [record] = &summary.applied[..] else { panic!("{summary:?}") };
+        assert_eq!((record.seed, record.action, record.epoch), (1, action, summary.epoch));
+        assert_eq!((record.blueprint, record.reason.as_str()), (0, format!("because of {action}").as_str()));
+        assert_eq!(record.to, bench.state(1));
+        seen.push((record.from as i8, record.to as i8));
+    }
+    assert_eq!(seen, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7)]);
+    assert_eq!(bench.state(0), Lifecycle::Dormant);
+    assert_eq!(bench.epoch().applied, []);
+}
+
+#[test]
+fn a_refused_batch_changes_nothing_and_says_which_seed_which_transition_and_why() {
+    let mut bench = Bench::new(8, 4, easy(), &[("residual", 4)]);
+    bench.bring(0, Lifecycle::Training);
+    let before = bench.layer.to_bytes(STREAM).unwrap();
+    let refusal = bench.refusal(&[germinate(1, 0), command(2, Action::StartGrafting), germinate(3, 0)]);
+    assert_eq!(refusal.status(), Status::TransitionRefused);
+    assert!(refusal.message().starts_with("seed 2 cannot start_grafting from DORMANT"), "{refusal}");
+    assert_eq!(bench.layer.to_bytes(STREAM).unwrap(), before);
+    let summary = bench.epoch();
+    assert_eq!((summary.applied, summary.refused), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn what_no_layer_has_is_refused_by_name() {
+    let mut bench = Bench::new(8, 2, easy(), &[("residual", 2)]);
+    let refusal = bench.refusal(&[germinate(2, 0)]);
+    assert_eq!((refusal.status(), refusal.message()), (Status::InvalidArgument, "there is no seed 2; the layer has 2"));
+    for blueprint in [-1, 1, i32::MAX] {
+        let refusal = bench.refusal(&[germinate(0, blueprint)]);
+        assert_eq!(refusal.status(), Status::InvalidArgument);
+        assert!(refusal.message().contains(&format!("there is no blueprint {blueprint}")), "{refusal}");
+    }
+    for (strategy, status) in [(1, Status::Unsupported), (3, Status::Unsupported), (4, Status::InvalidArgument)] {
+        assert_eq!(bench.refusal(&[Command { strategy, ..germinate(0, 0) }]).status(), status);
+    }
+}
+
+#[test]
+fn commands_for_one_seed_follow_each_other_within_a_batch_and_across_batches() {
+    let mut bench = Bench::new(8, 2, easy(), &[("residual", 2)]);
+    let summary = bench.apply(&[germinate(0, 0), command(0, Action::Cancel)]);
+    assert_eq!(summary.applied.iter().map(|record| record.to as i8).collect::<Vec<_>>(), [1, 9]);
+    bench.submit(&[command(0, Action::Reset)]);
+    assert_eq!(bench.refusal(&[command(0, Action::Reset)]).status(), Status::TransitionRefused);
+    bench.submit(&[germinate(0, 0)]);
+    assert_eq!(bench.epoch().applied.len(), 2);
+    assert_eq!(bench.state(0), Lifecycle::Germinated);
+}
+
+#[test]
+fn a_batch_that_no_longer_fits_at_the_boundary_is_refused_whole_and_reported() {
+    let mut bench = Bench::new(8, 3, easy(), &[("residual", 3)]);
+    bench.bring(0, Lifecycle::Training);
+    bench.epoch();
+    let batch = [germinate(1, 0), command(0, Action::StartGrafting)];
+    bench.submit(&batch);
+    bench.submit(&[germinate(2, 0)]);
+    bench.layer.roll_back(0, "loss spike", STREAM).unwrap();
+    let summary = bench.epoch();
+    assert_eq!(summary.refused.len(), 1);
+    assert_eq!(summary.refused[0].commands, batch);
+    assert!(summary.refused[0].reason.contains("seed 0 cannot start_grafting from ROLLED_BACK"), "{summary:?}");
+    let reported: Vec<_> = summary.applied.iter().map(|record| (record.seed, record.action)).collect();
+    assert_eq!(reported, [(0, Action::RollBack), (2, Action::Germinate)]);
+    assert_eq!(summary.applied[0].reason, "loss spike");
+    assert_eq!(bench.state(1), Lifecycle::Dormant);
+}
+
+#[test]
+fn epochs_are_counted_by_epochs_and_not_by_forwards_and_begin_anew_with_each_state() {
+    let mut bench = Bench::new(8, 2, easy(), &[("residual", 2)]);
+    for _ in 0..5 {
+        bench.forward_observed(None);
+    }
+    assert_eq!(bench.layer.state()[0][2], 0);
+    bench.epoch();
+    bench.epoch();
+    assert_eq!(bench.layer.state()[0], [0, -1, 2, 0]);
+    bench.apply(&[germinate(0, 0)]);
+    assert_eq!(bench.layer.state()[0], [1, 0, 0, 0]);
+    bench.epoch();
+    assert_eq!((bench.layer.state()[0][2], bench.layer.state()[1][2], bench.layer.epoch()), (1, 4, 4));
+}
+
+#[test]
+fn no_seed_is_promoted_before_the_minimum_epochs() {
+    let mut settings = easy();
+    settings.minimum_epochs.germinated = 3;
+    let mut bench = Bench::new(8, 2, settings, &[("residual", 2)]);
+    bench.apply(&[germinate(0, 0)]);
+    for epochs in 1..3 {
+        let refusal = bench.refusal(&[command(0, Action::StartTraining)]).to_string();
+        assert!(refusal.contains(&format!("{epochs} epochs in GERMINATED are below the minimum of 3")), "{refusal}");
+        bench.epoch();
+    }
+    bench.apply(&[command(0, Action::StartTraining)]);
+    assert_eq!(bench.state(0), Lifecycle::Training);
+}
+
+#[test]
+fn alpha_rises_only_while_grafting_holds_in_a_pause_and_goes_on_where_it_stopped() {
+    let settings = Settings { ramp_steps: 4, ..easy() };
+    let mut bench = Bench::new(8, 2, settings, &[("residual", 2)]);
+    bench.bring(0, Lifecycle::Training);
+    bench.epoch();
+    assert_eq!(bench.alpha(0), 0.0);
+    bench.apply(&[command(0, Action::StartGrafting)]);
+    assert_eq!(bench.alpha(0), 0.0);
+    bench.epoch();
+    assert_eq!(bench.alpha(0), 0.25);
+    bench.apply(&[command(0, Action::Pause)]);
+    let held = bench.alpha(0);
+    for _ in 0..3 {
+        bench.epoch();
+        assert_eq!(bench.alpha(0), held);
+    }
+    let refusal = bench.refusal(&[command(0, Action::Stabilise)]).to_string();
+    assert!(refusal.contains("the ramp is not complete: alpha is 0.5 and must be 1"), "{refusal}");
+    bench.apply(&[command(0, Action::Resume)]);
+    assert_eq!(bench.alpha(0), held);
+    bench.epoch();
+    assert_eq!(bench.alpha(0), 0.75);
+    bench.epoch();
+    assert_eq!(bench.alpha(0), 1.0);
+    bench.apply(&[command(0, Action::Stabilise)]);
+    bench.epoch();
+    assert_eq!(bench.alpha(0), 1.0);
+}
+
+#[test]
+fn the_embargo_holds_a_culled_seed_and_after_the_reset_nothing_of_it_is_left() {
+    let mut bench = Bench::new(8, 2, Settings { embargo_epochs: 3, ..easy() }, &[("residual", 1)]);
+    bench.bring(0, Lifecycle::Culled);
+    for left in [2, 1] {
+        let refusal = bench.refusal(&[command(0, Action::Reset)]).to_string();
+        assert!(refusal.contains(&format!("the embargo lasts {left} more epochs")), "{refusal}");
+        bench.epoch();
+    }
+    assert_eq!(bench.refusal(&[germinate(1, 0)]).status(), Status::CapacityExceeded);
+    bench.apply(&[command(0, Action::Reset)]);
+    let seed = &bench.layer.report().seeds[0];
+    assert_eq!((seed.state, seed.blueprint, seed.slot, seed.alpha), (Lifecycle::Dormant, -1, -1, 0.0));
+    assert_eq!((seed.epochs, seed.embargo, seed.error_count, seed.ready), (0, 0, 0, false));
+    bench.apply(&[germinate(1, 0)]);
+    assert_eq!(bench.layer.report().seeds[1].slot, 0);
+}
+
+#[test]
+fn cancelled_and_rolled_back_seeds_stay_until_they_are_reset() {
+    for state in [Lifecycle::Cancelled, Lifecycle::RolledBack] {
+        let mut bench = Bench::new(8, 2, easy(), &[("residual", 2)]);
+        bench.bring(0, state);
+        for _ in 0..5 {
+            bench.epoch();
+        }
+        assert_eq!(bench.state(0), state);
+        bench.apply(&[command(0, Action::Reset)]);
+        assert_eq!(bench.state(0), Lifecycle::Dormant);
+    }
+}
+
+#[test]
+fn a_full_bank_is_named_with_its_capacity_and_its_blueprint() {
+    let mut bench = Bench::new(12, 3, easy(), &[("attention", 3), ("residual", 2)]);
+    bench.submit(&[germinate(0, 1)]);
+    let refusal = bench.refusal(&[germinate(1, 1), germinate(2, 1)]);
+    assert_eq!(refusal.status(), Status::CapacityExceeded);
+    assert!(refusal.message().contains("all 2 slots of bank 1 (blueprint 'residual') are taken"), "{refusal}");
+    bench.submit(&[germinate(1, 1)]);
+    bench.submit(&[germinate(2, 0)]);
+    assert_eq!(bench.epoch().applied.len(), 3);
+}
+
+#[test]
+fn active_seeds_and_training_places_are_limited_by_the_settings() {
+    let mut settings = Settings { max_active_seeds: 2, ..easy() };
+    settings.training.places = 1;
+    let mut bench = Bench::new(12, 3, settings, &[("residual", 3)]);
+    let refusal = bench.refusal(&[germinate(0, 0), germinate(1, 0), germinate(2, 0)]);
+    assert_eq!(refusal.status(), Status::CapacityExceeded);
+    assert!(refusal.message().contains("2 seeds are active and 2 may be (max_active_seeds)"), "{refusal}");
+    bench.apply(&[germinate(0, 0), germinate(1, 0)]);
+    bench.submit(&[command(0, Action::StartTraining)]);
+    let refusal = bench.refusal(&[command(1, Action::StartTraining)]).to_string();
+    assert!(refusal.contains("1 seeds are training and there are 1 places"), "{refusal}");
+}
+
+#[test]
+fn a_second_germination_in_a_slot_starts_without_the_first_ones_parameters_moments_and_steps() {
+    let mut bench = Bench::new(8, 2, easy(), &[("bottleneck", 1)]);
+    bench.apply(&[germinate(0, 0)]);
+    let bank = bench.layer.bank(0).unwrap();
+    let first: Vec<f32> = read(&bank.parameters);
+    assert!(first.iter().any(|value| *value != 0.0));
+    write(&bank.first_moment, &vec![7.0f32; bank.size]);
+    write(&bank.second_moment, &vec![7.0f32; bank.size]);
+    write(&bank.steps, &[7u32]);
+    bench.apply(&[command(0, Action::Cancel)]);
+    bench.apply(&[command(0, Action::Reset)]);
+    bench.apply(&[germinate(0, 0)]);
+    let second: Vec<f32> = read(&bank.parameters);
+    assert!(second.iter().any(|value| *value != 0.0) && second != first, "each germination has its own parameters");
+    assert_eq!(read::<f32>(&bank.first_moment), vec![0.0; bank.size]);
+    assert_eq!(read::<f32>(&bank.second_moment), vec![0.0; bank.size]);
+    assert_eq!(read::<u32>(&bank.steps), [0]);
+
+    let mut again = Bench::new(8, 2, easy(), &[("bottleneck", 1)]);
+    again.apply(&[germinate(0, 0)]);
+    assert_eq!(read::<f32>(&again.layer.bank(0).unwrap().parameters), first, "and the same in every run");
+}
+
+#[test]
+fn an_emergency_rollback_is_effective_before_the_next_forward_and_only_from_states_2_to_6() {
+    for state in Lifecycle::ALL {
+        let mut bench = Bench::in_state(state);
+        let applied = bench.forward() != bench.x.read();
+        assert_eq!(applied, state.applies_blueprint());
+        match bench.layer.roll_back(0, "test", STREAM) {
+            Ok(record) => {
+                assert!((2..=6).contains(&(state as i8)), "{state}");
+                assert_eq!((record.from, record.to), (state, Lifecycle::RolledBack));
+                assert_eq!(bench.forward(), bench.x.read());
+                assert_eq!(read::<u8>(&bench.layer.bank(0).unwrap().mode), [0, 0]);
+            }
+            Err(error) => {
+                assert!(!(2..=6).contains(&(state as i8)), "{state}: {error}");
+                assert_eq!(error.status(), Status::TransitionRefused);
+                assert_eq!(bench.state(0), state);
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_to_the_device_state_is_found_at_the_boundary_reported_and_repaired() {
+    let mut bench = Bench::new(8, 4, easy(), &[("residual", 2)]);
+    bench.bring(1, Lifecycle::Grafting);
+    let before: Vec<i8> = read(&bench.layer.array("lifecycle").unwrap().buffer);
+    assert_eq!(before, [0, 3, 0, 0]);
+    write(&bench.layer.array("alpha").unwrap().buffer, &[0.25f32]);
+    let summary = bench.layer.end_epoch(STREAM).unwrap();
+    assert!(summary.repaired.len() == 1 && summary.repaired[0].contains("alpha"), "{summary:?}");
+    assert_eq!(read::<f32>(&bench.layer.array("alpha").unwrap().buffer)[0], 0.0);
+    assert_eq!(bench.epoch().repaired, [] as [String; 0]);
+}
+
+#[test]
+fn evidence_that_was_not_given_opens_no_gate() {
+    let mut bench = Bench::in_state(Lifecycle::Evaluating);
+    bench.epoch();
+    let refusal = bench.refusal(&[Command { evidence: Evidence::default(), ..command(0, Action::FineTune) }]);
+    assert!(refusal.message().contains("lacks a finite validation_delta"), "{refusal}");
+}
+
+#[test]
+fn the_device_arrays_are_what_the_report_says() {
+    let mut bench = Bench::new(12, 3, easy(), &[("residual", 3)]);
+    bench.bring(2, Lifecycle::Grafting);
+    let report = bench.layer.report();
+    let column = |name: &str| bench.layer.array(name).unwrap().buffer;
+    assert_eq!(read::<i8>(&column("lifecycle")), report.seeds.iter().map(|s| s.state as i8).collect::<Vec<_>>());
+    assert_eq!(read::<i32>(&column("blueprint")), report.seeds.iter().map(|s| s.blueprint).collect::<Vec<_>>());
+    assert_eq!(read::<i32>(&column("slot")), report.seeds.iter().map(|s| s.slot).collect::<Vec<_>>());
+    assert_eq!(read::<f32>(&column("alpha")), report.seeds.iter().map(|s| s.alpha).collect::<Vec<_>>());
+    assert_eq!(read::<i16>(&column("epochs_in_state")), report.seeds.iter().map(|s| s.epochs).collect::<Vec<_>>());
+    assert_eq!(bench.layer.array("colour").err().unwrap().status(), Status::InvalidArgument);
+}
+
+#[test]
+fn an_epoch_of_a_hundred_thousand_seeds_ends_in_reasonable_time() {
+    let seeds = 100_000;
+    let mut bench = Bench::new(4 * seeds as usize, seeds, Settings { max_active_seeds: seeds, ..easy() }, &[]);
+    bench.layer.add_blueprint(crate::bench::logarithm(4), seeds).unwrap();
+    let all: Vec<_> = (0..seeds).map(|seed| germinate(seed, 0)).collect();
+    let begin = std::time::Instant::now();
+    bench.layer.submit(&all).unwrap();
+    assert_eq!(bench.layer.end_epoch(STREAM).unwrap().applied.len(), seeds as usize);
+    bench.layer.end_epoch(STREAM).unwrap();
+    // Far above what it takes, and far below one device call for each seed and array.
+    assert!(begin.elapsed().as_secs_f64() < 20.0, "{:?}", begin.elapsed());
+    println!("100 000 germinations and two epochs' ends took {:?}", begin.elapsed());
+    let slots: Vec<i32> = read(&bench.layer.array("slot").unwrap().buffer);
+    assert_eq!(slots, (0..seeds as i32).collect::<Vec<_>>());
+}

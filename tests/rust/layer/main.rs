@@ -1,0 +1,11 @@
+//! Layers through what the crate exports, on the device that KASMINA_TEST_DEVICE names: `cpu` (the default) or a CUDA
+//! ordinal such as `0`.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod bench;
+mod checkpoint;
+mod lives;
+mod passes;
+mod telemetry;
+mod training;
