@@ -304,6 +304,19 @@ fn views_of_views_of_views() {
 }
 
 #[test]
+fn readers_that_cut_rows_of_another_length() {
+    for (turned, cut) in [([3, 2], [2, 3]), ([4, 3], [2, 6]), ([4, 3], [6, 2])] {
+        check(turned[0] * turned[1], &[&[cut[1]]], |builder, x, p| {
+            let x = shaped(builder, x, &[turned[1], turned[0]]);
+            let x = builder.apply("permute", &[x], &[("axes", integers(&[1, 0]))]);
+            let x = builder.exp(x);
+            let x = shaped(builder, x, &cut);
+            builder.mul(x, p[0])
+        });
+    }
+}
+
+#[test]
 fn choices_by_comparison() {
     for comparison in ["greater", "equal"] {
         check(12, &[&[4], &[3, 1], &[4]], |builder, x, p| {
