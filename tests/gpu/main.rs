@@ -186,3 +186,47 @@ fn memory_is_zeroed_copied_and_given_back() {
     // The device is not harmed by that.
     assert_eq!(read(&one), bytes);
 }
+
+/// A recorded launch, replayed, does what the launch does; and nothing that is called meanwhile spoils the recording.
+#[test]
+fn launches_can_be_recorded_in_a_graph_while_memory_comes_and_goes() {
+    use cudarc::driver::{result, sys};
+    let Some(device) = card() else { return };
+    let case = Case::new(Pass::Forward, DataType::F32, &["bottleneck"]);
+    let class = case.class();
+    let machine_code = codegen::cuda::compile(&class, device.architecture()).unwrap();
+    let bytes = vec![3u8; 4096];
+    let (from, to) = (Buffer::new(&device, bytes.len()).unwrap(), Buffer::new(&device, bytes.len()).unwrap());
+    device.upload(from.address(), &bytes, Stream(0)).unwrap();
+    device.synchronize(Stream(0)).unwrap();
+    let raw = result::stream::create(result::stream::StreamKind::NonBlocking).unwrap();
+    let stream = Stream(raw as u64);
+    // SAFETY: the stream was just created, and is destroyed at the end.
+    unsafe { result::stream::begin_capture(raw, sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_GLOBAL) }.unwrap();
+    assert!(device.is_capturing(stream));
+    device.copy(to.address(), from.address(), bytes.len(), stream).unwrap();
+    for (what, refused) in [
+        ("download", device.download(&mut vec![0; 16], from.address(), stream)),
+        ("upload", device.upload(from.address(), &[1], stream)),
+        ("synchronize", device.synchronize(stream)),
+    ] {
+        assert_eq!(refused.unwrap_err().status(), Status::Unsupported, "{what}");
+    }
+    let meanwhile = Buffer::new(&device, 1 << 20).unwrap();
+    device.load(&class, &machine_code).unwrap();
+    drop(meanwhile);
+    // SAFETY: as above; the graph is used while the buffers live.
+    unsafe {
+        let graph = result::stream::end_capture(raw).unwrap();
+        let mut executable = std::ptr::null_mut();
+        sys::cuGraphInstantiateWithFlags(&mut executable, graph, 0).result().unwrap();
+        result::graph::launch(executable, raw).unwrap();
+        result::stream::synchronize(raw).unwrap();
+        result::graph::exec_destroy(executable).unwrap();
+        result::graph::destroy(graph).unwrap();
+        result::stream::destroy(raw).unwrap();
+    }
+    let mut copied = vec![0; bytes.len()];
+    device.download(&mut copied, to.address(), Stream(0)).unwrap();
+    assert_eq!(copied, bytes);
+}

@@ -99,3 +99,25 @@ fn a_missing_nvrtc_is_an_error_that_names_where_it_was_looked_for() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"));
 }
+
+/// `KASMINA_UPDATE_DOCUMENTATION=1 cargo test --test cuda_compiles` rewrites the page.
+#[test]
+fn the_kernel_in_the_documentation_is_the_one_that_is_printed() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/generated-kernel.md");
+    let blueprint = library("bottleneck", 64, &Attributes::new()).unwrap();
+    let class = kernel_class(Pass::Backward, DataType::BF16, true, &[&blueprint]).unwrap();
+    let generated = generate(&class, Architecture::Cuda(90)).unwrap();
+    let page = format!(
+        "# A generated kernel\n\n\
+         What is printed for the backward pass of a layer whose only blueprint is `bottleneck` on chunks of 64 channels, in \
+         bf16, for sm_90: tiles of {} rows, {} threads, {} bytes of shared memory. The text between the constants and the \
+         first program, and after the last, is the same in every kernel.\n\n```cuda\n{}```\n",
+        generated.shape.tile, generated.shape.threads, generated.shape.shared_bytes, generated.source
+    );
+    if std::env::var_os("KASMINA_UPDATE_DOCUMENTATION").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &page).unwrap();
+    }
+    let documented = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(documented == page, "{} is not what is printed; see the comment of this test", path.display());
+}
