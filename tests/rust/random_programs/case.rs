@@ -1,33 +1,33 @@
-//! One random launch: what goes in, what must come out.
+//! One random launch: what goes in, and how it is run.
 
 use crate::random::{Random, program};
 use half::{bf16, f16};
-use kasmina::compile::{self, Architecture, KernelClass, Pass, Program, codegen, reference};
-use kasmina::device::{self, Address, Buffer, Device, Launch, Rows, Stream, telemetry};
-use kasmina::graph::{DataType, RowInput};
+use kasmina::compile::{Architecture, KernelClass, Pass, Program, codegen};
+use kasmina::device::{self, Address, Buffer, Device, Launch, Rows, Stream};
+use kasmina::graph::DataType;
 
 const STREAM: Stream = Stream(0);
 
 /// A row tensor: numbers that the type can hold, gaps between the rows included, and how far from the allocation's
 /// beginning the first one lies.
 #[derive(Clone, Debug)]
-struct Tensor {
-    numbers: Vec<f64>,
-    stride: usize,
-    offset: usize,
+pub struct Tensor {
+    pub numbers: Vec<f64>,
+    pub stride: usize,
+    pub offset: usize,
 }
 
 #[derive(Clone, Debug)]
-struct Bank {
-    capacity: usize,
-    size: usize,
-    parameters: Vec<f64>,
-    gradient: Vec<f64>,
+pub struct Bank {
+    pub capacity: usize,
+    pub size: usize,
+    pub parameters: Vec<f64>,
+    pub gradient: Vec<f64>,
 }
 
 /// Where the output goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Place {
+pub enum Place {
     Own,
     OfX,
     OfOutputGradient,
@@ -35,34 +35,34 @@ enum Place {
 
 #[derive(Debug)]
 pub struct Case {
-    class: KernelClass,
-    rows: usize,
-    hidden: usize,
-    seeds: usize,
-    x: Tensor,
-    output_gradient: Tensor,
-    target: Tensor,
-    output: Tensor,
-    place: Place,
-    lifecycle: Vec<i8>,
-    blueprint: Vec<i32>,
-    slot: Vec<i32>,
-    alpha: Vec<f32>,
-    branch: Vec<i32>,
-    banks: Vec<Bank>,
-    telemetry: Option<Vec<f64>>,
-    alpha_gradient: Option<Vec<f32>>,
-    loss: Vec<f64>,
-    loss_scale: f64,
+    pub class: KernelClass,
+    pub rows: usize,
+    pub hidden: usize,
+    pub seeds: usize,
+    pub x: Tensor,
+    pub output_gradient: Tensor,
+    pub target: Tensor,
+    pub output: Tensor,
+    pub place: Place,
+    pub lifecycle: Vec<i8>,
+    pub blueprint: Vec<i32>,
+    pub slot: Vec<i32>,
+    pub alpha: Vec<f32>,
+    pub branch: Vec<i32>,
+    pub banks: Vec<Bank>,
+    pub telemetry: Option<Vec<f64>>,
+    pub alpha_gradient: Option<Vec<f32>>,
+    pub loss: Vec<f64>,
+    pub loss_scale: f64,
 }
 
 /// What a launch left behind.
 pub struct Found {
-    output: Vec<u8>,
-    gradients: Vec<Vec<f64>>,
-    telemetry: Vec<f64>,
-    alpha_gradient: Vec<f32>,
-    loss: Vec<f64>,
+    pub output: Vec<u8>,
+    pub gradients: Vec<Vec<f64>>,
+    pub telemetry: Vec<f64>,
+    pub alpha_gradient: Vec<f32>,
+    pub loss: Vec<f64>,
 }
 
 impl Case {
@@ -240,7 +240,7 @@ impl Case {
     }
 
     /// The tensor whose memory is written.
-    fn output(&self) -> &Tensor {
+    pub fn output(&self) -> &Tensor {
         match self.place {
             Place::Own => &self.output,
             Place::OfX => &self.x,
@@ -249,7 +249,7 @@ impl Case {
     }
 
     /// The program a seed runs, and which branch that is.
-    fn program(&self, seed: usize) -> Option<(&Program, usize)> {
+    pub fn program(&self, seed: usize) -> Option<(&Program, usize)> {
         let state = self.lifecycle[seed];
         let (applies, trains) = (matches!(state, 3..=7), matches!(state, 3 | 6));
         let programs = match self.class.pass {
@@ -264,108 +264,8 @@ impl Case {
         Some((&programs[branch], branch))
     }
 
-    fn chunk(&self, tensor: &Tensor, row: usize, channel: usize, channels: usize) -> Vec<f64> {
+    pub fn chunk(&self, tensor: &Tensor, row: usize, channel: usize, channels: usize) -> Vec<f64> {
         tensor.numbers[row * tensor.stride + channel..][..channels].to_vec()
-    }
-
-    /// What is wrong with what was found.
-    pub fn compare(&self, found: &Found) -> Result<(), String> {
-        let (pass, chunk, data_type) = (self.class.pass, self.class.chunk, self.class.data_type);
-        let fallback = if pass == Pass::Backward { &self.output_gradient } else { &self.x };
-        let mut gradients: Vec<Vec<f64>> = self.banks.iter().map(|bank| bank.gradient.clone()).collect();
-        let mut alphas = self.alpha_gradient.clone().unwrap_or_default();
-        let mut losses = self.loss.clone();
-        let mut telemetry = self.telemetry.clone().unwrap_or_default();
-        // By element: the number, and whether its bits must be those.
-        let mut output: Vec<(f64, bool)> = self.output().numbers.iter().map(|number| (*number, true)).collect();
-        let stride = self.output().stride;
-        let mut put = |row: usize, channel: usize, numbers: &[f64], exact: bool| {
-            for (position, number) in numbers.iter().enumerate() {
-                output[row * stride + channel + position] = (*number, exact);
-            }
-        };
-        for seed in 0..self.seeds {
-            let channel = seed * chunk;
-            let mut fallen = 0;
-            for row in 0..self.rows {
-                let rows = [&self.x, &self.output_gradient, &self.target].map(|it| self.chunk(it, row, channel, chunk));
-                if !telemetry.is_empty() {
-                    observe(pass, &rows, &mut telemetry[seed * telemetry::COLUMNS..][..telemetry::COLUMNS]);
-                }
-                let instead = self.chunk(fallback, row, channel, chunk);
-                let Some((program, branch)) = self.program(seed) else {
-                    put(row, channel, &instead, true);
-                    continue;
-                };
-                let bank = &self.banks[branch];
-                let first = self.slot[seed] as usize * bank.size;
-                let outputs = reference::run(
-                    program,
-                    &reference::Inputs {
-                        rows: 1,
-                        x: &rows[0],
-                        output_gradient: &rows[1],
-                        target: &rows[2],
-                        parameters: &bank.parameters[first..first + bank.size],
-                        alpha: f64::from(self.alpha[seed].clamp(0.0, 1.0)),
-                        loss_scale: self.loss_scale,
-                    },
-                )
-                .unwrap();
-                fallen += outputs.fallback_rows;
-                let own = program.outputs.iter().any(|output| {
-                    let value = &program.values[output.value.index()];
-                    output.target == compile::Destination::Row && value.source == compile::Source::Row(RowInput::X)
-                });
-                put(row, channel, &outputs.rows, outputs.fallback_rows > 0 || own);
-                let gradient = &mut gradients[branch][first..first + bank.size];
-                gradient.iter_mut().zip(&outputs.parameter_gradient).for_each(|(sum, number)| *sum += number);
-                if !alphas.is_empty() {
-                    alphas[seed] += outputs.alpha_gradient as f32;
-                }
-                losses[2 * seed] += outputs.loss;
-            }
-            if !telemetry.is_empty() {
-                telemetry[seed * telemetry::COLUMNS + telemetry::FALLBACK_ROWS] += fallen as f64;
-            }
-            if pass == Pass::Train && self.rows > 0 && self.program(seed).is_some() {
-                losses[2 * seed + 1] += 1.0;
-            }
-        }
-        let tail = self.seeds * chunk;
-        for row in 0..self.rows {
-            put(row, tail, &self.chunk(fallback, row, tail, self.hidden - tail), true);
-        }
-        let (computed, rounded) = match data_type {
-            DataType::F64 => (1e-9, 1e-9),
-            DataType::F32 => (3e-4, 3e-4),
-            DataType::F16 => (3e-4, 2e-3),
-            _ => (3e-4, 1e-2),
-        };
-        if pass == Pass::Train {
-            output = self.output().numbers.iter().map(|number| (*number, true)).collect();
-        }
-        let bits = encode(data_type, &output.iter().map(|(number, _)| *number).collect::<Vec<_>>());
-        let numbers = decode(data_type, &found.output);
-        for (position, (number, exact)) in output.iter().enumerate() {
-            let (row, channel) = (position / stride, position % stride);
-            let bytes = position * data_type.bytes()..(position + 1) * data_type.bytes();
-            let same = found.output[bytes.clone()] == bits[bytes];
-            if !same && (*exact && !number.is_nan() || !close(*number, numbers[position], rounded)) {
-                let seed = channel / chunk;
-                return Err(format!(
-                    "output row {row} channel {channel} (seed {seed}): {number:e}, not {:e}",
-                    numbers[position]
-                ));
-            }
-        }
-        for (branch, (expected, found)) in gradients.iter().zip(&found.gradients).enumerate() {
-            all_close(&format!("gradient of branch {branch}"), expected, found, computed)?;
-        }
-        let widen = |numbers: &[f32]| -> Vec<f64> { numbers.iter().map(|number| f64::from(*number)).collect() };
-        all_close("alpha gradient", &widen(&alphas), &widen(&found.alpha_gradient), computed.max(1e-5))?;
-        all_close("loss", &losses, &found.loss, computed)?;
-        all_close("telemetry", &telemetry, &found.telemetry, computed.max(1e-6))
     }
 }
 
@@ -381,52 +281,12 @@ impl Found {
     }
 }
 
-/// What the telemetry of a pass adds for the chunk of one row.
-fn observe(pass: Pass, [x, output_gradient, _]: &[Vec<f64>; 3], row: &mut [f64]) {
-    let finite = |number: &&f64| number.is_finite();
-    match pass {
-        Pass::Forward => {
-            row[telemetry::COUNT] += x.len() as f64;
-            for number in x.iter().filter(finite) {
-                row[telemetry::SUM] += number;
-                row[telemetry::SQUARES] += number * number;
-                row[telemetry::MIN] = row[telemetry::MIN].min(*number);
-                row[telemetry::MAX] = row[telemetry::MAX].max(*number);
-                row[telemetry::DEAD] += f64::from(u8::from(number.abs() < telemetry::DEAD_BELOW));
-            }
-            let pairs = x.windows(2).filter(|pair| pair.iter().all(|number| number.is_finite()));
-            row[telemetry::NEIGHBOURS] += pairs.map(|pair| pair[0] * pair[1]).sum::<f64>();
-            row[telemetry::NON_FINITE] += x.iter().filter(|number| !number.is_finite()).count() as f64;
-        }
-        Pass::Backward => {
-            let squares = output_gradient.iter().filter(finite).map(|number| number * number);
-            row[telemetry::GRADIENT_SQUARES] += squares.sum::<f64>();
-        }
-        Pass::Train => {}
-    }
-}
-
-fn all_close(name: &str, expected: &[f64], found: &[f64], tolerance: f64) -> Result<(), String> {
-    assert_eq!(expected.len(), found.len());
-    let differs = |position: &usize| !close(expected[*position], found[*position], tolerance);
-    match (0..expected.len()).find(differs) {
-        Some(at) => Err(format!("{name}, element {at}: {:e}, not {:e}", expected[at], found[at])),
-        None => Ok(()),
-    }
-}
-
-fn close(expected: f64, found: f64, tolerance: f64) -> bool {
-    expected == found
-        || expected.is_nan() && found.is_nan()
-        || (expected - found).abs() <= tolerance * (1.0 + expected.abs()) && found.is_finite()
-}
-
 fn doubles(bytes: &[u8]) -> Vec<f64> {
     bytes.chunks_exact(8).map(|eight| f64::from_le_bytes(eight.try_into().unwrap())).collect()
 }
 
 /// Numbers as the bytes of a type.
-fn encode(data_type: DataType, numbers: &[f64]) -> Vec<u8> {
+pub fn encode(data_type: DataType, numbers: &[f64]) -> Vec<u8> {
     let encode = |number: &f64| match data_type {
         DataType::F64 => number.to_le_bytes().to_vec(),
         DataType::F16 => f16::from_f64(*number).to_le_bytes().to_vec(),
@@ -437,7 +297,7 @@ fn encode(data_type: DataType, numbers: &[f64]) -> Vec<u8> {
 }
 
 /// The numbers that bytes of a type stand for.
-fn decode(data_type: DataType, bytes: &[u8]) -> Vec<f64> {
+pub fn decode(data_type: DataType, bytes: &[u8]) -> Vec<f64> {
     let decode = |bytes: &[u8]| match data_type {
         DataType::F64 => f64::from_le_bytes(bytes.try_into().unwrap()),
         DataType::F16 => f16::from_le_bytes(bytes.try_into().unwrap()).to_f64(),
