@@ -30,7 +30,7 @@ pub struct kasmina_forward {
     pub y: *const kasmina_tensor,
     /// `[seeds]` f32 instead of the layer's own alphas, or NULL.
     pub alpha: *const kasmina_tensor,
-    /// One dense `[capacity, size]` tensor of the parameter type per blueprint instead of the layer's own banks, or NULL.
+    /// One dense `[capacity, size]` tensor of the parameter type per blueprint instead of the layer's own, or NULL.
     pub banks: *const *const kasmina_tensor,
     /// How many banks are given.
     pub bank_count: usize,

@@ -1,7 +1,8 @@
 //! `include/kasmina/kasmina.h` is what `src/ffi` says. `KASMINA_UPDATE_HEADER=1 cargo test --test header` rewrites it.
 
+#![allow(clippy::unwrap_used)]
+
 use kasmina::ffi::FUNCTIONS;
-use std::fmt::Write;
 use std::path::Path;
 
 /// The files whose types and functions are the ABI, in the order of the header.
@@ -59,6 +60,9 @@ fn generate(root: &Path) -> String {
     let mut header = Vec::new();
     builder.generate().unwrap().write(&mut header);
     let header = String::from_utf8(header).unwrap();
+    // Constants of Rust enumerations, such as the list of all states, are no part of the ABI.
+    let header: Vec<_> = header.split("\n\n").filter(|block| !block.contains("#define kasmina_")).collect();
+    let header = header.join("\n\n");
     let table = table(&header);
     let (before, after) = header.split_once("#ifdef __cplusplus\n}  // extern \"C\"").unwrap();
     format!("{before}{table}\n#ifdef __cplusplus\n}}  // extern \"C\"{after}")
@@ -95,9 +99,25 @@ fn table(header: &str) -> String {
         let found = declarations.iter().find(|declaration| declaration.name == *function);
         let Declaration { name, before, after } = found.unwrap_or_else(|| panic!("{function} is not in the header"));
         let space = if before.ends_with('*') { "" } else { " " };
-        writeln!(table, "    {before}{space}(*{}){after};", name.trim_start_matches("kasmina_")).unwrap();
+        let field = format!("    {before}{space}(*{}){after};", name.trim_start_matches("kasmina_"));
+        table += &wrap(&field, 110);
     }
     table + "};\n"
+}
+
+/// The text, with lines broken at commas where they would be longer.
+fn wrap(text: &str, width: usize) -> String {
+    let mut lines = String::new();
+    let mut line = String::new();
+    for part in text.split_inclusive(", ") {
+        if line.len() + part.trim_end().len() > width {
+            lines += line.trim_end();
+            lines.push('\n');
+            line = String::from("        ");
+        }
+        line += part;
+    }
+    lines + &line + "\n"
 }
 
 struct Declaration<'a> {
