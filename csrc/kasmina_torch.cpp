@@ -61,23 +61,18 @@ kasmina_layer handle(int64_t layer) {
     return kasmina_layer{static_cast<uint64_t>(layer)};
 }
 
-uint32_t flags(bool deterministic) {
-    return deterministic ? KASMINA_DETERMINISTIC : 0;
-}
-
-/// Where a pass observes: the given array, or one that is thrown away (the C ABI reads "none" as "the layer's own").
-Tensor observed(const std::optional<Tensor>& telemetry, const Tensor& alpha) {
-    constexpr int64_t columns = 10;
-    return telemetry ? *telemetry : torch::stable::new_zeros(alpha, {alpha.numel(), columns}, ScalarType::Double);
+/// Without the flag, the C ABI reads "no telemetry" as "the layer's own".
+uint32_t flags(bool deterministic, bool observes) {
+    return (deterministic ? KASMINA_DETERMINISTIC : 0) | (observes ? 0 : KASMINA_NO_TELEMETRY);
 }
 
 Tensor forward(const Tensor& x, const Tensor& alpha, const std::vector<Tensor>& banks,
                const std::optional<Tensor>& telemetry, int64_t layer, bool deterministic) {
     const Launch launch(x);
     const Tensor input = evenly_spaced(x);
-    const Tensor observations = observed(telemetry, alpha);
     const Tensor y = contiguous_like(x);
-    const Descriptor x_view(input), y_view(y), alpha_view(alpha), telemetry_view(observations);
+    const Descriptor x_view(input), y_view(y), alpha_view(alpha);
+    const OptionalDescriptor telemetry_view(telemetry);
     const Descriptors bank_views(banks);
     kasmina_forward call{};
     call.struct_size = sizeof(call);
@@ -87,7 +82,7 @@ Tensor forward(const Tensor& x, const Tensor& alpha, const std::vector<Tensor>& 
     call.banks = bank_views.data();
     call.bank_count = bank_views.size();
     call.telemetry = telemetry_view.get();
-    call.flags = flags(deterministic);
+    call.flags = flags(deterministic, telemetry.has_value());
     checked([&](kasmina_error** error) { return kasmina_layer_forward(handle(layer), &call, launch.stream(), error); });
     return y;
 }
@@ -104,11 +99,11 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
     const Launch launch(x);
     const Tensor input = evenly_spaced(x);
     const Tensor gradient = evenly_spaced(output_gradient);
-    const Tensor observations = observed(telemetry, alpha);
     const Tensor input_gradient = contiguous_like(x);
     const Tensor computed_alpha_gradient = torch::stable::new_zeros(alpha, {alpha_gradient ? alpha.numel() : 0});
     const Descriptor x_view(input), gradient_view(gradient), input_gradient_view(input_gradient), alpha_view(alpha),
-        alpha_gradient_view(computed_alpha_gradient), telemetry_view(observations);
+        alpha_gradient_view(computed_alpha_gradient);
+    const OptionalDescriptor telemetry_view(telemetry);
     const Descriptors bank_views(banks), bank_gradient_views(bank_gradients);
     kasmina_backward call{};
     call.struct_size = sizeof(call);
@@ -122,7 +117,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
     call.bank_gradient_count = bank_gradient_views.size();
     call.alpha_gradient = alpha_gradient ? alpha_gradient_view.get() : nullptr;
     call.telemetry = telemetry_view.get();
-    call.flags = flags(deterministic);
+    call.flags = flags(deterministic, telemetry.has_value());
     checked(
         [&](kasmina_error** error) { return kasmina_layer_backward(handle(layer), &call, launch.stream(), error); });
     return {input_gradient, computed_alpha_gradient};
@@ -176,7 +171,7 @@ void train(const Tensor& x, const std::optional<Tensor>& target, const std::vect
     const Tensor input = evenly_spaced(x);
     const std::optional<Tensor> aim = target ? std::optional(evenly_spaced(*target)) : std::nullopt;
     const Descriptor x_view(input);
-    const std::optional<Descriptor> target_view = aim ? std::optional<Descriptor>(*aim) : std::nullopt;
+    const OptionalDescriptor target_view(aim);
     std::vector<std::pair<Tensor, Tensor>> copies;
     for (size_t i = 0; i < banks.size(); ++i) {
         Tensor own = bank(layer, static_cast<int64_t>(i), KASMINA_BANK_ARRAY_PARAMETERS);
@@ -188,7 +183,7 @@ void train(const Tensor& x, const std::optional<Tensor>& target, const std::vect
     kasmina_train call{};
     call.struct_size = sizeof(call);
     call.x = x_view.get();
-    call.target = target_view ? target_view->get() : nullptr;
+    call.target = target_view.get();
     checked([&](kasmina_error** error) { return kasmina_layer_train(handle(layer), &call, launch.stream(), error); });
     for (auto& [copy, own] : copies) {
         torch::stable::copy_(copy, own, true);

@@ -97,12 +97,28 @@ class Descriptor {
     kasmina_tensor descriptor_{};
 };
 
+/// A tensor that may be missing; NULL if it is.
+class OptionalDescriptor {
+  public:
+    explicit OptionalDescriptor(const std::optional<Tensor>& tensor) {
+        if (tensor) {
+            descriptor_.emplace(*tensor);
+        }
+    }
+
+    const kasmina_tensor* get() const { return descriptor_ ? descriptor_->get() : nullptr; }
+
+  private:
+    std::optional<Descriptor> descriptor_;
+};
+
 /// A list of tensors as the C ABI sees it.
 class Descriptors {
   public:
     explicit Descriptors(const std::vector<Tensor>& tensors) {
         descriptors_.reserve(tensors.size());
-        pointers_.reserve(tensors.size());
+        // One more, so that an empty list is not NULL, which the C ABI reads as "the layer's own".
+        pointers_.reserve(tensors.size() + 1);
         for (const auto& tensor : tensors) {
             pointers_.push_back(descriptors_.emplace_back(tensor).get());
         }
@@ -129,8 +145,8 @@ inline Tensor contiguous_like(const Tensor& tensor) {
     return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-/// The tensor itself if its channels (the last dimension) are adjacent and its rows are spaced evenly, so that the
-/// library can walk it where it lies; otherwise a contiguous copy.
+/// The tensor itself if its channels (the last dimension) are adjacent and its rows are spaced evenly and do not
+/// overlap, so that the library can walk it where it lies; otherwise a contiguous copy.
 inline Tensor evenly_spaced(const Tensor& tensor) {
     const auto sizes = tensor.sizes();
     const auto strides = tensor.strides();
@@ -139,12 +155,12 @@ inline Tensor evenly_spaced(const Tensor& tensor) {
         return tensor;
     }
     bool walkable = strides[last] == 1 || sizes[last] == 1;
-    int64_t next = -1; // what the stride of the dimension further out must be
+    int64_t next = -1; // what the stride of the dimension further out must be, once a row stride is known
     for (int64_t axis = last - 1; axis >= 0 && walkable; --axis) {
         if (sizes[axis] == 1) {
             continue;
         }
-        walkable = next < 0 || strides[axis] == next;
+        walkable = next < 0 ? strides[axis] >= sizes[last] : strides[axis] == next;
         next = strides[axis] * sizes[axis];
     }
     return walkable ? tensor : torch::stable::contiguous(tensor);

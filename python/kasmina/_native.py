@@ -62,6 +62,7 @@ class LayerInfo(ctypes.Structure):
         ("device_index", ctypes.c_int32),
         ("parameter_type", ctypes.c_int32),
         ("blueprint_count", ctypes.c_uint32),
+        ("epoch", ctypes.c_uint64),
     ]
 
 
@@ -88,6 +89,8 @@ class Statistics(ctypes.Structure):
         ("disk_hits", ctypes.c_uint64),
         ("failed", ctypes.c_uint64),
         ("compile_seconds", ctypes.c_double),
+        ("waiting", ctypes.c_uint64),
+        ("disk_errors", ctypes.c_uint64),
     ]
 
 
@@ -148,7 +151,8 @@ _ARGUMENTS = {
     "kasmina_layer_add_blueprint": (Handle, Handle, ctypes.c_uint64, _pointer(ctypes.c_uint32)),
     "kasmina_layer_prepare": (Handle, ctypes.c_int32, ctypes.c_uint32),
     "kasmina_layer_report": (Handle, _bytes),
-    "kasmina_layer_to_bytes": (Handle, _bytes),
+    "kasmina_layer_state": (Handle, _bytes),
+    "kasmina_layer_to_bytes": (Handle, ctypes.c_void_p, _bytes),
     "kasmina_layer_from_bytes": (_text, ctypes.c_size_t, ctypes.c_int32, ctypes.c_int32, _pointer(Handle)),
     "kasmina_layer_destroy": (Handle,),
     "kasmina_layer_submit": (Handle, _pointer(Command), ctypes.c_size_t),

@@ -17,10 +17,13 @@ _DATA_TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.floa
 _PARAMETER_TYPES = {0: torch.float32, 3: torch.float64}
 _DEVICE_TYPES = {"cpu": 1, "cuda": 2}
 _ALPHA_GRADIENT = 2
+# The host's view of the state: lifecycle, blueprint, epochs, strategy.
+_STATE_COLUMNS = 4
 
 # The arrays of the library, by their numbers in the C ABI.
 _STATE_ARRAYS = (
-    "lifecycle blueprint slot alpha epochs_in_state strategy last_update_epoch embargo error_count flags telemetry loss"
+    "lifecycle blueprint slot alpha epochs_in_state strategy last_update_epoch embargo error_count flags telemetry loss "
+    "germinations"
 ).split()
 _BANK_ARRAYS = "parameters first_moment second_moment steps mode".split()
 
@@ -224,8 +227,9 @@ class Layer(torch.nn.Module):
         return json.loads(_native.take_bytes("kasmina_layer_report", self._handle))
 
     def states(self):
-        """The lifecycle state of each seed."""
-        return [Lifecycle(number) for number in self.array("lifecycle").tolist()]
+        """The lifecycle state of each seed, as the host knows it."""
+        numbers = memoryview(_native.take_bytes("kasmina_layer_state", self._handle)).cast("i")
+        return [Lifecycle(number) for number in numbers[::_STATE_COLUMNS]]
 
     def array(self, name):
         """A state array by name, such as `lifecycle` or `telemetry`: a tensor over the library's memory, to be read only."""
@@ -239,7 +243,7 @@ class Layer(torch.nn.Module):
 
     def to_bytes(self):
         """A checkpoint of everything: state, parameters, moments, blueprints, settings."""
-        return _native.take_bytes("kasmina_layer_to_bytes", self._handle)
+        return _native.take_bytes("kasmina_layer_to_bytes", self._handle, self._stream())
 
     def get_extra_state(self):
         """The checkpoint as a uint8 tensor: the one entry of this module in a state dict."""

@@ -4,16 +4,15 @@ import json
 import logging
 import os
 import pathlib
-import stat
 import subprocess
 import sys
 
 import pytest
 import torch
-from growing import bring, document, layer_of
+from growing import document, layer_of
 
 import kasmina
-from kasmina import Error, Lifecycle
+from kasmina import Error
 
 GOOD = document({"w": (4,)}, [("y", "mul", "x w")])
 MALFORMED = {

@@ -31,7 +31,7 @@ fn check(update: &Adamw) -> Result<()> {
         ("non-finite", update.non_finite, 1, update.capacity),
     ];
     for (name, address, alignment, elements) in arrays {
-        if (elements > 0 && address.is_null()) || address.0 % alignment as u64 != 0 {
+        if (elements > 0 && address.is_null()) || !address.0.is_multiple_of(alignment as u64) {
             fail!(InvalidArgument, "the {name} array is null or not aligned to {alignment} bytes");
         }
     }

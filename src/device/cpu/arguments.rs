@@ -17,7 +17,7 @@ pub fn check(kernel: &Loaded, launch: &Launch<'_>) -> Result<()> {
     }
     let alignment = kernel.data_type.compute().bytes() as u64;
     for bank in launch.banks {
-        if bank.parameters.0 % alignment != 0 || bank.gradient.0 % alignment != 0 {
+        if !bank.parameters.0.is_multiple_of(alignment) || !bank.gradient.0.is_multiple_of(alignment) {
             fail!(InvalidArgument, "a bank is not aligned to its {alignment}-byte elements");
         }
     }
@@ -35,7 +35,7 @@ pub fn check(kernel: &Loaded, launch: &Launch<'_>) -> Result<()> {
         if elements > 0 && !optional && address.is_null() {
             fail!(InvalidArgument, "the {name} array is null");
         }
-        if address.0 % alignment != 0 {
+        if !address.0.is_multiple_of(alignment) {
             fail!(InvalidArgument, "the {name} array is not aligned to {alignment} bytes");
         }
     }
@@ -74,7 +74,7 @@ fn check_tensors(kernel: &Loaded, launch: &Launch<'_>) -> Result<()> {
 
 /// The address after the last element of a tensor.
 fn extent(name: &str, rows: Rows, launch: &Launch<'_>, bytes: usize) -> Result<u64> {
-    if rows.address == Address::NULL || rows.address.0 % bytes as u64 != 0 {
+    if rows.address == Address::NULL || !rows.address.0.is_multiple_of(bytes as u64) {
         fail!(InvalidArgument, "{name} at address {:#x} is null or not aligned to {bytes} bytes", rows.address.0);
     }
     let elements = (launch.rows - 1).checked_mul(rows.stride).and_then(|last| last.checked_add(launch.hidden));

@@ -17,24 +17,28 @@ pub fn registers(instruction: &Instruction, formula: &Formula) -> usize {
 }
 
 /// What a block reads: `count` elements along an axis, from `first` on.
-pub struct Reads<'a, T: Real> {
-    pub machine: &'a Machine<'a, T>,
-    pub axis: &'a Axis,
+pub struct Reads<'m, 'r, T: Real> {
+    pub machine: &'m Machine<'m, T>,
+    pub axis: &'r Axis,
     /// Where each operand stands before the axis.
-    pub offsets: &'a [usize; MOST_OPERANDS],
+    pub offsets: &'r [usize; MOST_OPERANDS],
     pub first: usize,
     pub count: usize,
     pub lanes: usize,
 }
 
-impl<'a, T: Real> Reads<'a, T> {
-    /// The formula over these operands.
+impl<'m, T: Real> Reads<'m, '_, T> {
+    /// The formula over these operands, which are noted in `operands`.
     ///
     /// # Safety
     /// All elements that are read are within their spaces, the machine has the registers of the instruction, and there
     /// are at most [`BLOCK`] numbers.
-    pub unsafe fn block(&self, instruction: &Instruction, formula: &'a Formula) -> Formulas<'a, T> {
-        let mut operands = [Source::Splat(T::ZERO); MOST_OPERANDS];
+    pub unsafe fn block<'f>(
+        &self,
+        instruction: &Instruction,
+        formula: &'f Formula,
+        operands: &'f mut [Source<'m, T>; MOST_OPERANDS],
+    ) -> Formulas<'m, 'f, T> {
         for (position, access) in instruction.operands.iter().enumerate() {
             // SAFETY: the caller's promise; each operand has a register of its own.
             operands[position] = unsafe { self.operand(position, access) };
@@ -48,7 +52,7 @@ impl<'a, T: Real> Reads<'a, T> {
     ///
     /// # Safety
     /// As `block`.
-    unsafe fn operand(&self, position: usize, access: &Access) -> Source<'a, T> {
+    unsafe fn operand(&self, position: usize, access: &Access) -> Source<'m, T> {
         let stride = self.axis.operands[position];
         let first = self.offsets[position] + self.first * stride;
         let adjacent = stride == 1 || self.count == 1;
@@ -88,21 +92,21 @@ impl<'a, T: Real> Reads<'a, T> {
 }
 
 /// A formula with its operands at hand.
-pub struct Formulas<'a, T: Real> {
-    vectors: &'a Vectors<T>,
-    formula: &'a Formula,
-    operands: [Source<'a, T>; MOST_OPERANDS],
+pub struct Formulas<'m, 'f, T: Real> {
+    vectors: &'m Vectors<T>,
+    formula: &'f Formula,
+    operands: &'f [Source<'m, T>; MOST_OPERANDS],
     registers: *mut T,
     /// How many numbers it computes.
     pub length: usize,
 }
 
-impl<'a, T: Real> Formulas<'a, T> {
+impl<'m, T: Real> Formulas<'m, '_, T> {
     /// The numbers, where they lie or in a register.
     ///
     /// # Safety
     /// The operands are still there and no other formula's values are in use.
-    pub unsafe fn value(&self) -> &'a [T] {
+    pub unsafe fn value(&self) -> &'m [T] {
         if let Input::Operand(position) = self.formula.result
             && let Source::Lanes(lanes) = self.operands[position]
         {
@@ -149,7 +153,7 @@ impl<'a, T: Real> Formulas<'a, T> {
         unsafe { std::slice::from_raw_parts_mut(self.registers.add(number * BLOCK), self.length) }
     }
 
-    fn input(&self, input: Input) -> Source<'a, T> {
+    fn input(&self, input: Input) -> Source<'m, T> {
         match input {
             Input::Operand(position) => self.operands[position],
             // SAFETY: within the machine's registers, which hold numbers at all times; nothing writes this one while
@@ -182,7 +186,7 @@ impl<'a, T: Real> Formulas<'a, T> {
     ///
     /// # Safety
     /// That register is not in use.
-    unsafe fn spread(&self, source: Source<'a, T>, position: usize) -> &'a [T] {
+    unsafe fn spread(&self, source: Source<'m, T>, position: usize) -> &'m [T] {
         match source {
             Source::Lanes(lanes) => lanes,
             Source::Splat(number) => {

@@ -4,7 +4,7 @@
 //! whatever the strides of an operand, the numbers of neighbouring rows are adjacent.
 
 use super::formula::{self, BLOCK, Formulas, Reads};
-use super::vector::{Contraction, PADDING, Real, Transposition, Vectors};
+use super::vector::{Contraction, PADDING, Real, Source, Transposition, Vectors};
 use crate::compile::Reducer;
 use crate::compile::codegen::cpu::{Action, Axis, Formula, Instruction, MOST_AXES, MOST_OPERANDS, Procedure, Space};
 
@@ -224,6 +224,7 @@ impl<T: Real> Machine<'_, T> {
         let inner = evaluation.inner;
         let at_once = BLOCK / lanes;
         let mut position = Position::first(instruction);
+        let mut operands = [Source::Splat(T::ZERO); MOST_OPERANDS];
         loop {
             let begins = position.begins(instruction);
             for first in (0..inner.extent).step_by(at_once) {
@@ -233,7 +234,7 @@ impl<T: Real> Machine<'_, T> {
                 // the operands; registers are apart from all spaces.
                 unsafe {
                     let reads = Reads { machine: self, axis: inner, offsets: &position.operands, first, count, lanes };
-                    let block = reads.block(instruction, evaluation.formula);
+                    let block = reads.block(instruction, evaluation.formula, &mut operands);
                     match section {
                         Section::Uniform => {
                             let into = self.uniform.add(result);
@@ -265,7 +266,7 @@ impl<T: Real> Machine<'_, T> {
     /// As `run`; `into` is where the block's first result lies.
     unsafe fn write(
         &self,
-        block: &Formulas<'_, T>,
+        block: &Formulas<'_, '_, T>,
         evaluation: &Evaluation<'_>,
         into: *mut T,
         begins: bool,

@@ -1,6 +1,6 @@
 //! Row tensors: their element types, and tiles of them as lanes.
 
-use super::vector::{Real, Transposition, Vectors};
+use super::vector::{Numbers, Real, Transposition, Vectors};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
@@ -102,22 +102,22 @@ pub struct Tile {
 }
 
 impl Tile {
-    /// The tile's rows of a tensor in the type of computation, row after row: where they lie, or widened into `staging`.
-    /// The second number is the distance from row to row.
+    /// The tile's rows of a tensor in the type of computation: where they lie, or widened into `staging`.
     ///
     /// # Safety
     /// The tile lies within the tensor, nobody writes it meanwhile, and `staging` has room for the tile.
-    pub unsafe fn numbers<E: Element>(&self, tensor: Tensor<E>, staging: *mut E::Real) -> (*const E::Real, usize) {
+    pub unsafe fn numbers<E: Element>(&self, tensor: Tensor<E>, staging: *mut E::Real) -> Numbers<E::Real> {
         // SAFETY: the caller's promise.
         unsafe {
             if E::COMPUTES {
-                return (tensor.first.add(self.row * tensor.stride + self.channel).cast(), tensor.stride);
+                let first = tensor.first.add(self.row * tensor.stride + self.channel);
+                return Numbers { first: first.cast(), stride: tensor.stride, rows: self.rows, columns: self.channels };
             }
             for row in 0..self.rows {
                 let to = std::slice::from_raw_parts_mut(staging.add(row * self.channels), self.channels);
                 E::widen(tensor.row(self.row + row, self.channel, self.channels), to);
             }
-            (staging, self.channels)
+            Numbers { first: staging, stride: self.channels, rows: self.rows, columns: self.channels }
         }
     }
 
@@ -125,12 +125,12 @@ impl Tile {
     ///
     /// # Safety
     /// `numbers` are what the other function gave, `to` has room for the tile's channels times its lanes.
-    pub unsafe fn load<T: Real>(&self, vectors: &Vectors<T>, numbers: (*const T, usize), to: *mut T) {
+    pub unsafe fn load<T: Real>(&self, vectors: &Vectors<T>, numbers: &Numbers<T>, to: *mut T) {
         // SAFETY: the caller's promise; the vectors were detected on this CPU.
         unsafe {
             (vectors.transpose)(&Transposition {
-                from: numbers.0,
-                from_stride: numbers.1,
+                from: numbers.first,
+                from_stride: numbers.stride,
                 to,
                 to_stride: self.lanes,
                 rows: self.rows,

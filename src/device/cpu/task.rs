@@ -3,7 +3,7 @@
 use super::machine::{self, LANES, Machine, Section};
 use super::rows::{Element, Tensor, Tile};
 use super::scratch::Scratch;
-use super::vector::{Real, Statistics, Vectors};
+use super::vector::{Numbers, Real, Statistics, Vectors};
 use crate::compile::Pass;
 use crate::compile::codegen::cpu::{Procedure, Span};
 use crate::graph::{RowInput, Scalar};
@@ -88,8 +88,7 @@ impl<E: Element> Surroundings<'_, E> {
                 let mut scratch = Scratch::with_room::<E::Real>(&[channels]);
                 let staging = scratch.part(channels);
                 for row in row..row + rows {
-                    let numbers = Tile { row, ..tile }.numbers(input, staging);
-                    self.look(numbers.0, channels, seen);
+                    self.look(&Tile { row, ..tile }.numbers(input, staging), seen);
                     if !in_place {
                         output.copy_row(input, row, channel, channels);
                     }
@@ -101,14 +100,13 @@ impl<E: Element> Surroundings<'_, E> {
     }
 
     /// # Safety
-    /// `row` points at so many numbers.
-    unsafe fn look(&self, row: *const E::Real, channels: usize, seen: &mut Statistics) {
+    /// The numbers are valid and nobody writes them meanwhile.
+    unsafe fn look(&self, numbers: &Numbers<E::Real>, seen: &mut Statistics) {
         // SAFETY: the caller's promise; the vectors were detected on this CPU.
         unsafe {
-            let row = std::slice::from_raw_parts(row, channels);
             match self.pass {
-                Pass::Forward => (self.vectors.observe)(row, seen),
-                Pass::Backward => (self.vectors.observe_gradient)(row, seen),
+                Pass::Forward => (self.vectors.observe)(numbers, seen),
+                Pass::Backward => (self.vectors.observe_gradient)(numbers, seen),
                 Pass::Train => {}
             }
         }
@@ -134,8 +132,8 @@ impl<E: Element> Surroundings<'_, E> {
         unsafe {
             for (scalar, offset) in &procedure.scalars {
                 *uniform.add(*offset) = E::Real::from_f64(match scalar {
-                    // A NaN becomes 0: `max` prefers the other number.
-                    Scalar::Alpha => f64::from(seed.alpha.max(0.0).min(1.0)),
+                    Scalar::Alpha if seed.alpha.is_nan() => 0.0,
+                    Scalar::Alpha => f64::from(seed.alpha.clamp(0.0, 1.0)),
                     Scalar::LossScale => self.loss_scale,
                 });
             }
@@ -189,12 +187,10 @@ impl<E: Element> Surroundings<'_, E> {
                 let numbers = tile.numbers(self.tensors.input(input), *staging);
                 if unseen == Some(input) {
                     unseen = None;
-                    for row in 0..tile.rows {
-                        self.look(numbers.0.add(row * numbers.1), tile.channels, seen);
-                    }
+                    self.look(&numbers, seen);
                 }
                 if let Some(place) = place {
-                    tile.load(self.vectors, numbers, machine.row.add(place * tile.lanes));
+                    tile.load(self.vectors, &numbers, machine.row.add(place * tile.lanes));
                 }
             }
             machine.run(&procedure.body, Section::Body { lanes: tile.lanes });

@@ -206,7 +206,7 @@ impl Code {
     /// The bytes of the code: magic, checksum of the rest, which class it belongs to, and the code itself.
     pub fn encode(&self, class: &KernelClass) -> Result<Vec<u8>> {
         let mut body = identity(class)?.to_vec();
-        body.extend(postcard::to_stdvec(self).map_err(|cause| unwritable(cause))?);
+        body.extend(postcard::to_stdvec(self).map_err(unwritable)?);
         let mut bytes = MAGIC.to_vec();
         bytes.extend(crc32fast::hash(&body).to_le_bytes());
         bytes.extend(body);
@@ -240,7 +240,7 @@ impl Code {
 
 /// What stands for a class in its code.
 fn identity(class: &KernelClass) -> Result<[u8; 32]> {
-    Ok(blake3::hash(&postcard::to_stdvec(class).map_err(|cause| unwritable(cause))?).into())
+    Ok(blake3::hash(&postcard::to_stdvec(class).map_err(unwritable)?).into())
 }
 
 fn unwritable(cause: postcard::Error) -> Error {

@@ -16,7 +16,7 @@ fn scene() -> Scene {
 #[track_caller]
 fn refused(scene: &Scene, change: impl FnOnce(&Loaded, &Launch<'_>) -> crate::Result<()>, words: &str) {
     let kernel = load(&scene.class, Vectors::detect(), Vectors::detect()).unwrap();
-    let error = run_with(scene, &kernel, change).err().expect(words);
+    let error = run_with(scene, &kernel, change).expect_err(words);
     assert!(matches!(error.status(), Status::InvalidArgument | Status::ShapeMismatch));
     assert!(error.message().contains(words), "{error} does not say {words:?}");
 }
@@ -97,7 +97,8 @@ fn arguments_that_contradict_each_other_are_refused() {
 
 #[test]
 fn banks_that_do_not_fit_the_program_are_refused() {
-    let changes: [(fn(&mut Bank), &str); 4] = [
+    type Change = fn(&mut Bank);
+    let changes: [(Change, &str); 4] = [
         (|bank| bank.size -= 1, "has 71 parameters, the program 72"),
         (|bank| bank.gradient = Address::NULL, "no gradient to add to"),
         (|bank| bank.parameters = Address::NULL, "parameters, the program 72"),

@@ -81,7 +81,9 @@ fn step(step: &Step, values: &Values) -> Vec<f64> {
 fn start(program: &Program, scene: &Scene, seed: usize, parameters: &[f64]) -> Values {
     let value = |value: &Value| match value.source {
         Source::Parameter(first) => parameters[first..first + value.elements].to_vec(),
-        Source::Scalar(Scalar::Alpha) => vec![f64::from(scene.alpha[seed].max(0.0).min(1.0))],
+        Source::Scalar(Scalar::Alpha) => {
+            vec![f64::from(if scene.alpha[seed].is_nan() { 0.0 } else { scene.alpha[seed].clamp(0.0, 1.0) })]
+        }
         Source::Scalar(Scalar::LossScale) => vec![scene.loss_scale],
         Source::Step | Source::Row(_) => vec![0.0; value.elements],
     };
@@ -93,7 +95,7 @@ fn start(program: &Program, scene: &Scene, seed: usize, parameters: &[f64]) -> V
 }
 
 /// The program a seed runs and its branch.
-fn choose<'a>(scene: &'a Scene, seed: usize) -> Option<(&'a Program, usize)> {
+fn choose(scene: &Scene, seed: usize) -> Option<(&Program, usize)> {
     let state = scene.lifecycle[seed];
     let applies = (3..=7).contains(&state);
     let branch = *scene.branch.get(usize::try_from(scene.blueprint[seed]).ok()?)?;

@@ -209,7 +209,7 @@ pub fn load(class: &KernelClass, single: Vectors<f32>, double: Vectors<f64>) -> 
 /// Runs a scene on the instructions of this CPU.
 pub fn run(scene: &Scene) -> Result<Outcome> {
     let kernel = load(&scene.class, Vectors::detect(), Vectors::detect())?;
-    run_with(scene, &kernel, |kernel, launch| launch::dispatch(kernel, launch))
+    run_with(scene, &kernel, launch::dispatch)
 }
 
 /// Runs a scene, with a chance to change the launch.
@@ -225,7 +225,8 @@ pub fn run_with(
         let spread = rows.flat_map(|row| row.iter().copied().chain(std::iter::repeat_n(99.0, scene.gap)));
         Memory::new(&encode(&spread.collect::<Vec<f64>>(), data_type))
     };
-    let mut tensors = [&scene.x, &scene.output_gradient, &scene.target, &before.output].map(|numbers| spread(numbers));
+    let mut tensors =
+        [&scene.x, &scene.output_gradient, &scene.target, &before.output].map(|numbers| spread(numbers.as_slice()));
     let [x, output_gradient, target, output] =
         tensors.each_mut().map(|memory| Rows { address: memory.address(), stride: scene.stride() });
     let fallback = if scene.class.pass == Pass::Backward { 1 } else { 0 };

@@ -39,6 +39,9 @@ pub unsafe fn contract<T: Real, const FUSED: bool, const OUTPUTS: usize, const W
             if left >= WIDTH {
                 outputs::<T, FUSED, OUTPUTS, WIDTH>(work, lane, WIDTH);
                 lane += WIDTH;
+            } else if WIDTH > 2 * PADDING && left >= 2 * PADDING {
+                outputs::<T, FUSED, OUTPUTS, { 2 * PADDING }>(work, lane, 2 * PADDING);
+                lane += 2 * PADDING;
             } else {
                 outputs::<T, FUSED, OUTPUTS, PADDING>(work, lane, left.min(PADDING));
                 lane += PADDING;
@@ -104,9 +107,12 @@ unsafe fn block<T: Real, const FUSED: bool, const OUTPUTS: usize, const WIDTH: u
                     *result = if work.add { *result + *sum } else { *sum };
                 }
             } else {
-                for (position, sum) in sums.iter().enumerate().take(width) {
-                    let result = result.add(position);
-                    *result = if work.add { *result + *sum } else { *sum };
+                // A loop of fixed length: one of `width` would keep the sums in memory all the time.
+                for (position, sum) in sums.iter().enumerate() {
+                    if position < width {
+                        let result = result.add(position);
+                        *result = if work.add { *result + *sum } else { *sum };
+                    }
                 }
             }
         }

@@ -155,10 +155,10 @@ mod single {
             FUSED,
             square,
             -5.704_988_7e-3f32,
-            2.063_908_9e-2,
+            2.063_909e-2,
             -5.373_971_6e-2,
             1.333_144_2e-1,
-            -3.333_328_2e-1
+            -3.333_328e-1
         );
         let small = (small * square).multiply_add::<FUSED>(x, x);
         let large = 1.0 - 2.0 / (exp::<FUSED>(magnitude + magnitude) + 1.0);

@@ -11,36 +11,39 @@ mod transpose;
 pub use contract::{Contraction, PADDING};
 pub use functions::Real;
 pub use lanes::Source;
-pub use statistics::Statistics;
+pub use statistics::{Numbers, Statistics};
 pub use transpose::Transposition;
 
 use crate::compile::{Binary, Reducer, Unary};
+
+/// Condition, yes, no, result.
+type Select<T> = unsafe fn(&[T], &[T], &[T], &mut [T]);
 
 /// The inner loops for the CPU this runs on.
 ///
 /// # Safety
 /// Each function may be called where [`Vectors::detect`] gave it out: it found the instructions it was compiled for.
-/// `contract` and `transpose` ask for valid memory besides.
+/// Those with pointers ask for valid memory besides.
 #[derive(Clone, Copy)]
 pub struct Vectors<T: Real> {
     /// Which instructions these are.
     pub name: &'static str,
     pub unary: unsafe fn(Unary, &[T], &mut [T]),
     pub binary: unsafe fn(Binary, Source<'_, T>, Source<'_, T>, &mut [T]),
-    pub select: unsafe fn(&[T], &[T], &[T], &mut [T]),
+    pub select: Select<T>,
     pub combine: unsafe fn(Reducer, &[T], &mut [T]),
     pub sum: unsafe fn(&[T]) -> T,
     pub guard: unsafe fn(&[T], &mut [T]),
     pub contract: unsafe fn(&Contraction<T>),
     pub transpose: unsafe fn(&Transposition<T>),
-    pub observe: unsafe fn(&[T], &mut Statistics),
-    pub observe_gradient: unsafe fn(&[T], &mut Statistics),
+    pub observe: unsafe fn(&Numbers<T>, &mut Statistics),
+    pub observe_gradient: unsafe fn(&Numbers<T>, &mut Statistics),
 }
 
 /// The loops compiled for one set of instructions. `outputs` and `bytes` are the block of a contraction that fits its
 /// registers: how many outputs, and how many bytes of lanes.
 macro_rules! compiled {
-    ($module:ident, $name:literal, fused: $fused:expr, outputs: $outputs:literal, bytes: $bytes:literal, $($feature:meta)?) => {
+    ($module:ident, $name:literal, fused: $fused:expr, avx: $avx:literal, outputs: $outputs:literal, bytes: $bytes:literal, $($feature:meta)?) => {
         mod $module {
             use super::*;
 
@@ -89,17 +92,19 @@ macro_rules! compiled {
             $(#[$feature])?
             unsafe fn transpose<T: Real>(work: &Transposition<T>) {
                 // SAFETY: the caller's promise.
-                unsafe { transpose::transpose(work) }
+                unsafe { transpose::transpose::<T, { $avx }>(work) }
             }
 
             $(#[$feature])?
-            unsafe fn observe<T: Real>(row: &[T], seen: &mut Statistics) {
-                statistics::observe(row, seen);
+            unsafe fn observe<T: Real>(numbers: &Numbers<T>, seen: &mut Statistics) {
+                // SAFETY: the caller's promise.
+                unsafe { statistics::observe(numbers, seen) }
             }
 
             $(#[$feature])?
-            unsafe fn observe_gradient<T: Real>(row: &[T], seen: &mut Statistics) {
-                statistics::observe_gradient(row, seen);
+            unsafe fn observe_gradient<T: Real>(numbers: &Numbers<T>, seen: &mut Statistics) {
+                // SAFETY: the caller's promise.
+                unsafe { statistics::observe_gradient(numbers, seen) }
             }
 
             pub fn vectors<T: Real>() -> Vectors<T> {
@@ -122,10 +127,10 @@ macro_rules! compiled {
 }
 
 #[cfg(target_arch = "x86_64")]
-compiled!(wide, "AVX-512", fused: true, outputs: 8, bytes: 128, target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"));
+compiled!(wide, "AVX-512", fused: true, avx: true, outputs: 8, bytes: 128, target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx2,fma"));
 #[cfg(target_arch = "x86_64")]
-compiled!(middle, "AVX2", fused: true, outputs: 6, bytes: 64, target_feature(enable = "avx2,fma"));
-compiled!(baseline, "baseline", fused: cfg!(any(target_arch = "aarch64", target_feature = "fma")), outputs: 4, bytes: 64,);
+compiled!(middle, "AVX2", fused: true, avx: true, outputs: 6, bytes: 64, target_feature(enable = "avx2,fma"));
+compiled!(baseline, "baseline", fused: cfg!(any(target_arch = "aarch64", target_feature = "fma")), avx: false, outputs: 4, bytes: 64,);
 
 impl<T: Real> Vectors<T> {
     /// The best this CPU can run.

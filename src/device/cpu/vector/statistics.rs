@@ -56,32 +56,56 @@ impl Statistics {
     }
 }
 
-/// Looks at one row's chunk of the input.
+/// Rows of numbers in memory, those of a row adjacent.
+#[derive(Clone, Copy, Debug)]
+pub struct Numbers<T> {
+    pub first: *const T,
+    /// From row to row.
+    pub stride: usize,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl<T: 'static> Numbers<T> {
+    /// # Safety
+    /// The numbers are valid and nobody writes them meanwhile.
+    #[inline(always)]
+    unsafe fn rows<'a>(self) -> impl Iterator<Item = &'a [T]> {
+        // SAFETY: the caller's promise.
+        (0..self.rows)
+            .map(move |row| unsafe { std::slice::from_raw_parts(self.first.add(row * self.stride), self.columns) })
+    }
+}
+
+/// Looks at chunks of the input.
+///
+/// # Safety
+/// The numbers are valid and nobody writes them meanwhile.
 #[inline(always)]
-pub fn observe<T: Real>(row: &[T], seen: &mut Statistics) {
-    seen.count += row.len();
-    // A local copy lets the sums stay in registers; the loops below never touch the same lane twice in one go.
+pub unsafe fn observe<T: Real>(numbers: &Numbers<T>, seen: &mut Statistics) {
+    // In a copy of their own the sums stay in registers.
     let mut now = seen.clone();
-    // A non-finite element counts as 0 in every sum; `next` is one element on.
-    let (last, pairs) = match row {
-        [] => return,
-        [.., last] => (*last, row.len() - 1),
-    };
-    let (left, right) = (&row[..pairs], &row[1..]);
-    let mut pairs = left.chunks_exact(LANES).zip(right.chunks_exact(LANES));
-    for (values, next) in &mut pairs {
-        for lane in 0..LANES {
-            element(&mut now, lane, values[lane], next[lane]);
+    // SAFETY: the caller's promise.
+    for row in unsafe { numbers.rows() } {
+        now.count += row.len();
+        let (groups, rest) = row.split_at(row.len() / LANES * LANES);
+        for (group, values) in groups.chunks_exact(LANES).enumerate() {
+            let after = (group + 1) * LANES;
+            let mut next = [T::ZERO; LANES];
+            next[..LANES - 1].copy_from_slice(&values[1..]);
+            next[LANES - 1] = if after < row.len() { row[after] } else { T::ZERO };
+            for lane in 0..LANES {
+                element(&mut now, lane, values[lane], next[lane]);
+            }
+        }
+        for (lane, value) in rest.iter().enumerate() {
+            element(&mut now, lane, *value, rest.get(lane + 1).copied().unwrap_or(T::ZERO));
         }
     }
-    let whole = left.len() / LANES * LANES;
-    for lane in 0..left.len() - whole {
-        element(&mut now, lane, left[whole + lane], right[whole + lane]);
-    }
-    element(&mut now, left.len() - whole, last, T::ZERO);
     *seen = now;
 }
 
+/// Adds an element and its product with the next one of the row. What is not finite counts as 0 in every sum.
 #[inline(always)]
 fn element<T: Real>(now: &mut Statistics, lane: usize, value: T, next: T) {
     let (wide, finite) = (value.to_f64(), value.is_finite());
@@ -98,15 +122,25 @@ fn element<T: Real>(now: &mut Statistics, lane: usize, value: T, next: T) {
     now.non_finite[lane] += if finite { 0.0 } else { 1.0 };
 }
 
-/// Looks at one row's chunk of the output's gradient.
+/// Looks at chunks of the output's gradient.
+///
+/// # Safety
+/// The numbers are valid and nobody writes them meanwhile.
 #[inline(always)]
-pub fn observe_gradient<T: Real>(row: &[T], seen: &mut Statistics) {
+pub unsafe fn observe_gradient<T: Real>(numbers: &Numbers<T>, seen: &mut Statistics) {
     let mut squares = seen.gradient_squares;
-    for values in row.chunks(LANES) {
-        for (square, value) in squares.iter_mut().zip(values) {
-            let value = if value.is_finite() { value.to_f64() } else { 0.0 };
-            *square += value * value;
+    let square = |value: T| {
+        let value = if value.is_finite() { value.to_f64() } else { 0.0 };
+        value * value
+    };
+    // SAFETY: the caller's promise.
+    for row in unsafe { numbers.rows() } {
+        let groups = row.chunks_exact(LANES);
+        let rest = groups.remainder();
+        for values in groups {
+            squares.iter_mut().zip(values).for_each(|(sum, value)| *sum += square(*value));
         }
+        squares.iter_mut().zip(rest).for_each(|(sum, value)| *sum += square(*value));
     }
     seen.gradient_squares = squares;
 }
