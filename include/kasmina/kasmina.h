@@ -477,7 +477,7 @@ typedef struct {
     const kasmina_tensor *y;
     // `[seeds]` f32 instead of the layer's own alphas, or NULL.
     const kasmina_tensor *alpha;
-    // One dense `[capacity, size]` tensor of the parameter type per blueprint instead of the layer's own banks, or NULL.
+    // One dense `[capacity, size]` tensor of the parameter type per blueprint instead of the layer's own, or NULL.
     const kasmina_tensor *const *banks;
     // How many banks are given.
     size_t bank_count;
@@ -559,12 +559,6 @@ typedef struct {
 } kasmina_adamw;
 
 
-
-// Every state, in the order of the numbers.
-#define kasmina_lifecycle_ALL { kasmina_lifecycle_Dormant, kasmina_lifecycle_Germinated, kasmina_lifecycle_Training, kasmina_lifecycle_Grafting, kasmina_lifecycle_Stabilization, kasmina_lifecycle_Evaluating, kasmina_lifecycle_FineTuning, kasmina_lifecycle_Fossilized, kasmina_lifecycle_Culled, kasmina_lifecycle_Cancelled, kasmina_lifecycle_RolledBack, }
-
-// Every action, in the order of the numbers.
-#define kasmina_action_ALL { kasmina_action_Germinate, kasmina_action_Cancel, kasmina_action_StartTraining, kasmina_action_StartGrafting, kasmina_action_Stabilise, kasmina_action_Evaluate, kasmina_action_FineTune, kasmina_action_Fossilise, kasmina_action_Cull, kasmina_action_Reset, kasmina_action_RollBack, kasmina_action_Pause, kasmina_action_Resume, }
 
 #ifdef __cplusplus
 extern "C" {
@@ -815,7 +809,8 @@ struct kasmina_api {
     uint32_t (*abi_version)(void);
     const char *(*version)(void);
     kasmina_status (*shutdown)(kasmina_error **error);
-    kasmina_status (*set_log)(kasmina_log_callback callback, void *user_data, int32_t level, kasmina_error **error);
+    kasmina_status (*set_log)(kasmina_log_callback callback, void *user_data, int32_t level,
+        kasmina_error **error);
     kasmina_status (*get_statistics)(kasmina_statistics *statistics, kasmina_error **error);
     kasmina_status (*error_status)(const kasmina_error *error);
     const char *(*error_message)(const kasmina_error *error);
@@ -826,35 +821,54 @@ struct kasmina_api {
     const char *(*bytes_data)(const kasmina_bytes *bytes);
     size_t (*bytes_length)(const kasmina_bytes *bytes);
     void (*bytes_destroy)(kasmina_bytes *bytes);
-    kasmina_status (*blueprint_from_json)(const char *json, size_t length, kasmina_blueprint *blueprint, kasmina_error **error);
-    kasmina_status (*blueprint_from_library)(const char *name, uint64_t chunk, const char *attributes, kasmina_blueprint *blueprint, kasmina_error **error);
-    kasmina_status (*blueprint_to_json)(kasmina_blueprint blueprint, kasmina_bytes **json, kasmina_error **error);
+    kasmina_status (*blueprint_from_json)(const char *json, size_t length, kasmina_blueprint *blueprint,
+        kasmina_error **error);
+    kasmina_status (*blueprint_from_library)(const char *name, uint64_t chunk, const char *attributes,
+        kasmina_blueprint *blueprint, kasmina_error **error);
+    kasmina_status (*blueprint_to_json)(kasmina_blueprint blueprint, kasmina_bytes **json,
+        kasmina_error **error);
     kasmina_status (*blueprint_hash)(kasmina_blueprint blueprint, uint8_t *hash, kasmina_error **error);
     kasmina_status (*blueprint_chunk)(kasmina_blueprint blueprint, uint64_t *chunk, kasmina_error **error);
-    kasmina_status (*blueprint_parameter_count)(kasmina_blueprint blueprint, uint64_t *count, kasmina_error **error);
+    kasmina_status (*blueprint_parameter_count)(kasmina_blueprint blueprint, uint64_t *count,
+        kasmina_error **error);
     kasmina_status (*blueprint_destroy)(kasmina_blueprint blueprint, kasmina_error **error);
-    kasmina_status (*layer_create)(const kasmina_layer_config *config, kasmina_layer *layer, kasmina_error **error);
+    kasmina_status (*layer_create)(const kasmina_layer_config *config, kasmina_layer *layer,
+        kasmina_error **error);
     kasmina_status (*layer_get_info)(kasmina_layer layer, kasmina_layer_info *info, kasmina_error **error);
-    kasmina_status (*layer_add_blueprint)(kasmina_layer layer, kasmina_blueprint blueprint, uint64_t capacity, uint32_t *index, kasmina_error **error);
-    kasmina_status (*layer_prepare)(kasmina_layer layer, int32_t data_type, uint32_t flags, kasmina_error **error);
+    kasmina_status (*layer_add_blueprint)(kasmina_layer layer, kasmina_blueprint blueprint, uint64_t capacity,
+        uint32_t *index, kasmina_error **error);
+    kasmina_status (*layer_prepare)(kasmina_layer layer, int32_t data_type, uint32_t flags,
+        kasmina_error **error);
     kasmina_status (*layer_state)(kasmina_layer layer, kasmina_bytes **state, kasmina_error **error);
     kasmina_status (*layer_report)(kasmina_layer layer, kasmina_bytes **report, kasmina_error **error);
     kasmina_status (*layer_save)(kasmina_layer layer, const char *path, void *stream, kasmina_error **error);
-    kasmina_status (*layer_load)(const char *path, int32_t device_type, int32_t device_index, kasmina_layer *layer, kasmina_error **error);
-    kasmina_status (*layer_to_bytes)(kasmina_layer layer, void *stream, kasmina_bytes **bytes, kasmina_error **error);
-    kasmina_status (*layer_from_bytes)(const char *data, size_t length, int32_t device_type, int32_t device_index, kasmina_layer *layer, kasmina_error **error);
+    kasmina_status (*layer_load)(const char *path, int32_t device_type, int32_t device_index,
+        kasmina_layer *layer, kasmina_error **error);
+    kasmina_status (*layer_to_bytes)(kasmina_layer layer, void *stream, kasmina_bytes **bytes,
+        kasmina_error **error);
+    kasmina_status (*layer_from_bytes)(const char *data, size_t length, int32_t device_type,
+        int32_t device_index, kasmina_layer *layer, kasmina_error **error);
     kasmina_status (*layer_destroy)(kasmina_layer layer, kasmina_error **error);
-    kasmina_status (*layer_submit)(kasmina_layer layer, const kasmina_command *commands, size_t count, kasmina_error **error);
-    kasmina_status (*layer_end_epoch)(kasmina_layer layer, void *stream, kasmina_bytes **summary, kasmina_error **error);
-    kasmina_status (*layer_roll_back)(kasmina_layer layer, uint32_t seed, const char *reason, void *stream, kasmina_error **error);
-    kasmina_status (*layer_export_array)(kasmina_layer layer, int32_t array, kasmina_memory *memory, kasmina_tensor *tensor, kasmina_error **error);
-    kasmina_status (*layer_export_bank)(kasmina_layer layer, uint32_t blueprint, int32_t array, kasmina_memory *memory, kasmina_tensor *tensor, kasmina_error **error);
+    kasmina_status (*layer_submit)(kasmina_layer layer, const kasmina_command *commands, size_t count,
+        kasmina_error **error);
+    kasmina_status (*layer_end_epoch)(kasmina_layer layer, void *stream, kasmina_bytes **summary,
+        kasmina_error **error);
+    kasmina_status (*layer_roll_back)(kasmina_layer layer, uint32_t seed, const char *reason, void *stream,
+        kasmina_error **error);
+    kasmina_status (*layer_export_array)(kasmina_layer layer, int32_t array, kasmina_memory *memory,
+        kasmina_tensor *tensor, kasmina_error **error);
+    kasmina_status (*layer_export_bank)(kasmina_layer layer, uint32_t blueprint, int32_t array,
+        kasmina_memory *memory, kasmina_tensor *tensor, kasmina_error **error);
     kasmina_status (*memory_retain)(kasmina_memory memory, kasmina_memory *retained, kasmina_error **error);
     kasmina_status (*memory_release)(kasmina_memory memory, kasmina_error **error);
-    kasmina_status (*layer_forward)(kasmina_layer layer, const kasmina_forward *forward, void *stream, kasmina_error **error);
-    kasmina_status (*layer_backward)(kasmina_layer layer, const kasmina_backward *backward, void *stream, kasmina_error **error);
-    kasmina_status (*layer_train)(kasmina_layer layer, const kasmina_train *train, void *stream, kasmina_error **error);
-    kasmina_status (*layer_adamw)(kasmina_layer layer, const kasmina_adamw *adamw, void *stream, kasmina_error **error);
+    kasmina_status (*layer_forward)(kasmina_layer layer, const kasmina_forward *forward, void *stream,
+        kasmina_error **error);
+    kasmina_status (*layer_backward)(kasmina_layer layer, const kasmina_backward *backward, void *stream,
+        kasmina_error **error);
+    kasmina_status (*layer_train)(kasmina_layer layer, const kasmina_train *train, void *stream,
+        kasmina_error **error);
+    kasmina_status (*layer_adamw)(kasmina_layer layer, const kasmina_adamw *adamw, void *stream,
+        kasmina_error **error);
 };
 
 #ifdef __cplusplus

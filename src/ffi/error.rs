@@ -13,7 +13,7 @@ pub struct kasmina_error {
 }
 
 /// The status of a result; its error, if there is one and the caller wants it, goes to `error`.
-pub fn raise(result: Result<()>, error: *mut *mut kasmina_error) -> Status {
+pub(super) fn raise(result: Result<()>, error: *mut *mut kasmina_error) -> Status {
     let (status, object) = match result {
         Ok(()) => (Status::Ok, std::ptr::null_mut()),
         Err(cause) if error.is_null() => (cause.status(), std::ptr::null_mut()),

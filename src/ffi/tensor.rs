@@ -192,3 +192,67 @@ fn dimensions(sizes: &[i64], strides: Option<&[i64]>, bytes: usize) -> Result<Di
     }
     Ok(dimensions)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Status;
+
+    fn tensor(shape: &[i64], strides: Option<&[i64]>) -> Result<Tensor> {
+        let dimensions = dimensions(shape, strides, 4)?;
+        let (data_type, device) = (DataType::F32, DeviceKind::Cpu);
+        Ok(Tensor { name: "x", address: Address(64), data_type, device, dimensions })
+    }
+
+    fn rows(shape: &[i64], strides: Option<&[i64]>) -> Result<(usize, usize)> {
+        tensor(shape, strides)?.rows(8).map(|(rows, count)| (rows.stride, count))
+    }
+
+    #[test]
+    fn leading_dimensions_that_one_stride_can_walk_are_rows() {
+        assert_eq!(rows(&[8], None).unwrap(), (8, 1));
+        assert_eq!(rows(&[5, 8], None).unwrap(), (8, 5));
+        assert_eq!(rows(&[2, 3, 8], None).unwrap(), (8, 6));
+        assert_eq!(rows(&[5, 8], Some(&[20, 1])).unwrap(), (20, 5));
+        assert_eq!(rows(&[2, 3, 8], Some(&[60, 20, 1])).unwrap(), (20, 6));
+        assert_eq!(rows(&[2, 1, 3, 8], Some(&[60, 7, 20, 1])).unwrap(), (20, 6), "a dimension of one has no stride");
+        assert_eq!(rows(&[0, 8], Some(&[1, 3])).unwrap().1, 0, "no rows, whatever the strides");
+    }
+
+    #[test]
+    fn rows_that_are_not_evenly_spaced_are_refused() {
+        for (shape, strides) in
+            [(&[2, 3, 8][..], &[61, 20, 1][..]), (&[2, 3, 8], &[8, 16, 1]), (&[5, 8], &[1, 5]), (&[8], &[2])]
+        {
+            let error = rows(shape, Some(strides)).unwrap_err();
+            assert_eq!(error.status(), Status::ShapeMismatch, "{shape:?} {strides:?}");
+            assert!(error.message().contains("contiguous"), "{error}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_are_negative_or_overflow_are_refused() {
+        fn refused(shape: &[i64], strides: Option<&[i64]>) -> Option<Status> {
+            tensor(shape, strides).err().map(|error| error.status())
+        }
+        for shape in [&[-1, 8][..], &[i64::MIN], &[i64::MAX, 8], &[i64::MAX], &[1 << 32, 1 << 32, 8]] {
+            assert_eq!(refused(shape, None), Some(Status::ShapeMismatch), "{shape:?}");
+        }
+        for strides in [[-8, 1], [i64::MAX, 1], [i64::MIN, 1]] {
+            assert_eq!(refused(&[5, 8], Some(&strides)), Some(Status::ShapeMismatch), "{strides:?}");
+        }
+        assert_eq!(refused(&[0, i64::MAX, i64::MAX], None), Some(Status::ShapeMismatch));
+    }
+
+    #[test]
+    fn only_a_dense_tensor_of_the_very_shape_is_dense() {
+        assert_eq!(tensor(&[2, 3], None).unwrap().dense(&[2, 3]).unwrap(), Address(64));
+        assert!(tensor(&[2, 3], Some(&[3, 1])).unwrap().dense(&[2, 3]).is_ok());
+        assert!(tensor(&[1, 3], Some(&[99, 1])).unwrap().dense(&[1, 3]).is_ok());
+        assert!(tensor(&[2, 0], Some(&[7, 7])).unwrap().dense(&[2, 0]).is_ok());
+        assert!(tensor(&[2, 3], Some(&[1, 2])).unwrap().dense(&[2, 3]).is_err());
+        assert!(tensor(&[2, 3], Some(&[4, 1])).unwrap().dense(&[2, 3]).is_err());
+        assert!(tensor(&[3, 2], None).unwrap().dense(&[2, 3]).is_err());
+        assert!(tensor(&[6], None).unwrap().dense(&[2, 3]).is_err());
+    }
+}

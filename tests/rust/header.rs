@@ -50,6 +50,14 @@ fn every_declared_function_is_in_the_function_table() {
     }
 }
 
+#[test]
+fn the_example_in_the_guide_is_the_program_that_is_tested() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = std::fs::read_to_string(root.join("docs/c-api.md")).unwrap();
+    let example = std::fs::read_to_string(root.join("tests/c/example.c")).unwrap();
+    assert!(guide.contains(&format!("```c\n{example}```\n")), "copy tests/c/example.c into docs/c-api.md");
+}
+
 fn generate(root: &Path) -> String {
     let mut config = cbindgen::Config::from_file(root.join("cbindgen.toml")).unwrap();
     config.header = Some(BANNER.into());
