@@ -10,8 +10,8 @@ import kasmina
 from kasmina import Action, Command
 
 # A plateau: the best loss of the last WINDOW epochs is not IMPROVEMENT better than the best one before them.
-WINDOW = 6
-IMPROVEMENT = 0.02
+WINDOW = 4
+IMPROVEMENT = 0.05
 # How long a seed may take to learn in isolation, to prove that it helps, and to be tuned.
 TRAINING_EPOCHS = 20
 EVALUATION_EPOCHS = 6

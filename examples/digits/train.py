@@ -25,7 +25,7 @@ from sklearn.model_selection import train_test_split
 
 import kasmina
 
-HIDDEN, SEEDS = 12, 3
+HIDDEN, SEEDS = 8, 2
 BATCH, LEARNING_RATE = 32, 3e-3
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
