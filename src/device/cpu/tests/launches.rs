@@ -131,7 +131,8 @@ fn the_number_of_threads_never_changes_a_bit() {
     let forward = forward(vec![bottleneck(64, 16), attention(64), normalised(64)], DataType::F32, 2000);
     let backward = Scene::new(Pass::Backward, DataType::F32, vec![linear_backward(40)], 3, 2000);
     let train = Scene::new(Pass::Train, DataType::F32, vec![reconstruction(40)], 100, 150);
-    for scene in [forward, backward, train] {
+    let many = Scene::new(Pass::Forward, DataType::BF16, vec![attention(32), bottleneck(32, 8)], 1000, 3);
+    for scene in [forward, backward, train, many] {
         let outcomes = [1, 2, 7].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| run(&scene)).unwrap()

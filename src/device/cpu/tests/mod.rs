@@ -3,6 +3,7 @@
 mod adamw;
 mod arguments;
 mod code;
+mod fork;
 mod functions;
 mod launches;
 mod lifecycle;
