@@ -43,26 +43,30 @@ impl Layer {
     /// `DeviceFailed` if the device cannot be read or written; `StateCorrupted` if neither copy of the state matches
     /// its checksum. A refused batch is no error: it is in the summary.
     pub fn end_epoch(&mut self, stream: Stream) -> Result<EpochSummary> {
-        let mut repaired = std::mem::take(&mut self.repaired);
-        repaired.extend(self.state.verify(stream)?);
+        let repaired = self.state.verify(stream)?;
+        self.repaired.extend(repaired);
         self.observe(stream)?;
         self.kernels.collect();
 
-        self.epoch += 1;
         self.pending = None;
-        let mut applied = std::mem::take(&mut self.rolled_back);
-        let mut refused = Vec::new();
+        let world = self.world();
+        let epoch = world.epoch;
+        let (mut applied, mut refused) = (Vec::new(), Vec::new());
         let mut plan = self.plan();
         note_errors(&mut plan.columns, &self.telemetry.last);
         plan.advance(&self.config.settings)?;
-        for commands in std::mem::take(&mut self.queue) {
-            match plan.apply(&commands, &World { epoch: self.epoch, ..self.world() }) {
+        for commands in &self.queue {
+            match plan.apply(commands, &world) {
                 Ok(records) => applied.extend(records),
-                Err(error) => refused.push(Refusal { commands, reason: error.to_string() }),
+                Err(error) => refused.push(Refusal { commands: commands.clone(), reason: error.to_string() }),
             }
         }
         self.commit(plan, stream)?;
-        Ok(EpochSummary { epoch: self.epoch, applied, refused, repaired })
+        // Only now: if the device failed before, nothing that was accepted is forgotten.
+        self.epoch = epoch;
+        self.queue.clear();
+        applied.splice(..0, std::mem::take(&mut self.rolled_back));
+        Ok(EpochSummary { epoch, applied, refused, repaired: std::mem::take(&mut self.repaired) })
     }
 
     /// Takes a seed out at once: it is ROLLED_BACK before the next forward on the stream. Allowed from states 2 to 6.
@@ -139,10 +143,10 @@ impl Layer {
     fn commit(&mut self, plan: Plan, stream: Stream) -> Result<()> {
         let running = plan.running();
         let mut columns = plan.columns;
-        self.exchange_slots(&mut columns, stream)?;
         let live = live_blueprints(&columns);
         self.kernels.request(&live, &self.banks, stream)?;
         self.kernels.collect();
+        self.exchange_slots(&mut columns, stream)?;
         if self.kernels.swap(&live, &running) {
             log::debug!("layer '{}' now runs blueprints {live:?}", self.config.settings.layer_id);
         }

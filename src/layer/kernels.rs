@@ -357,3 +357,160 @@ fn new_set(
         progress: Mutex::new(array::from_fn(|_| Progress::default())),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Status;
+    use crate::compile::Architecture;
+    use crate::device::{Adamw, Address, DeviceKind, Launch, cpu};
+    use crate::graph::{Attributes, library};
+    use crate::layer::bank::Bank;
+    use std::time::Duration;
+
+    const CAPTURING: Stream = Stream(7);
+
+    /// The CPU, but its stream 7 is recording a graph.
+    struct Recorder(Arc<dyn Device>);
+
+    impl Device for Recorder {
+        fn is_capturing(&self, stream: Stream) -> bool {
+            stream == CAPTURING
+        }
+
+        fn kind(&self) -> DeviceKind {
+            self.0.kind()
+        }
+
+        fn description(&self) -> String {
+            self.0.description()
+        }
+
+        fn architecture(&self) -> Architecture {
+            self.0.architecture()
+        }
+
+        fn allocate(&self, bytes: usize) -> Result<Address> {
+            self.0.allocate(bytes)
+        }
+
+        fn free(&self, address: Address, bytes: usize) {
+            self.0.free(address, bytes);
+        }
+
+        fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()> {
+            self.0.upload(to, from, stream)
+        }
+
+        fn download(&self, to: &mut [u8], from: Address, stream: Stream) -> Result<()> {
+            self.0.download(to, from, stream)
+        }
+
+        fn copy(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
+            self.0.copy(to, from, bytes, stream)
+        }
+
+        fn zero(&self, to: Address, bytes: usize, stream: Stream) -> Result<()> {
+            self.0.zero(to, bytes, stream)
+        }
+
+        fn synchronize(&self, stream: Stream) -> Result<()> {
+            self.0.synchronize(stream)
+        }
+
+        fn load(&self, class: &KernelClass, machine_code: &[u8]) -> Result<Kernel> {
+            self.0.load(class, machine_code)
+        }
+
+        fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, stream: Stream) -> Result<()> {
+            self.0.launch(kernel, launch, stream)
+        }
+
+        fn adamw(&self, update: &Adamw, stream: Stream) -> Result<()> {
+            self.0.adamw(update, stream)
+        }
+    }
+
+    fn kernels() -> (Kernels, Vec<Bank>) {
+        let device: Arc<dyn Device> = Arc::new(Recorder(cpu::device()));
+        let bank = |name| {
+            let blueprint = library(name, 4, &Attributes::new()).unwrap();
+            Bank::new(Arc::new(blueprint), 2, DataType::F32, &device).unwrap()
+        };
+        let banks = ["residual", "mlp", "attention"].map(bank).into();
+        (Kernels::new(device.clone(), 4, DataType::F32, Stream::default()).unwrap(), banks)
+    }
+
+    fn blueprints(indices: &[u32]) -> BTreeSet<u32> {
+        indices.iter().copied().collect()
+    }
+
+    fn wait(kernels: &Kernels, live: &BTreeSet<u32>) {
+        for _ in 0..2000 {
+            match kernels.readiness(live) {
+                Ok(()) => return kernels.collect(),
+                Err(error) => assert_eq!(error.status(), Status::NotReady, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("not compiled in ten seconds");
+    }
+
+    #[test]
+    fn a_missing_kernel_is_compiled_at_once_but_never_while_the_stream_is_capturing() {
+        let (kernels, _) = kernels();
+        let kind = Kind::backward(DataType::BF16, true);
+        let refusal = kernels.current().kernel(kind, CAPTURING).err().unwrap();
+        assert_eq!(refusal.status(), Status::NotReady);
+        assert!(refusal.message().contains("backward kernel for bf16 rows"), "{refusal}");
+        kernels.current().kernel(kind, Stream::default()).unwrap();
+        kernels.current().kernel(kind, CAPTURING).unwrap();
+    }
+
+    #[test]
+    fn a_set_runs_only_when_all_kinds_that_were_used_are_loaded() {
+        let (mut kernels, banks) = kernels();
+        kernels.mark_used(Kind::forward(DataType::F16));
+        kernels.mark_used(Kind::backward(DataType::F16, false));
+        let live = blueprints(&[1]);
+        assert_eq!(kernels.readiness(&live).unwrap_err().status(), Status::NotReady);
+        kernels.request(&live, &banks, Stream::default()).unwrap();
+        wait(&kernels, &live);
+        assert!(kernels.swap(&live, &live));
+        assert_eq!(kernels.current().members, [1]);
+        kernels.current().kernel(Kind::forward(DataType::F16), CAPTURING).unwrap();
+        kernels.current().kernel(Kind::backward(DataType::F16, false), CAPTURING).unwrap();
+        assert!(!kernels.swap(&live, &live), "it runs already");
+    }
+
+    #[test]
+    fn a_set_that_runs_stays_until_the_next_one_is_loaded_and_comes_back_without_a_compile() {
+        let (mut kernels, banks) = kernels();
+        let (small, large) = (blueprints(&[0]), blueprints(&[0, 2]));
+        kernels.request(&small, &banks, Stream::default()).unwrap();
+        wait(&kernels, &small);
+        assert!(kernels.swap(&small, &small));
+        kernels.request(&large, &banks, Stream::default()).unwrap();
+        assert!(!kernels.swap(&large, &small), "nothing of it is loaded yet");
+        assert_eq!(kernels.current().members, [0]);
+        wait(&kernels, &large);
+        assert!(kernels.swap(&large, &large));
+        assert_eq!(kernels.current().members, [0, 2]);
+        kernels.request(&small, &banks, Stream::default()).unwrap();
+        assert!(kernels.swap(&small, &small));
+        assert_eq!((kernels.current().members.as_slice(), kernels.sets.len()), (&[0][..], 3));
+    }
+
+    #[test]
+    fn the_branch_of_a_blueprint_is_its_place_among_the_members() {
+        let (mut kernels, banks) = kernels();
+        let live = blueprints(&[0, 2]);
+        kernels.request(&live, &banks, Stream::default()).unwrap();
+        let branch = &kernels.sets[1].branch;
+        let mut bytes = vec![0; branch.bytes()];
+        cpu::device().download(&mut bytes, branch.address(), Stream::default()).unwrap();
+        let branches: Vec<_> =
+            bytes.chunks_exact(4).map(|bytes| i32::from_le_bytes(bytes.try_into().unwrap())).collect();
+        assert_eq!((&branches[..4], branches.len()), (&[0, -1, 1, -1][..], MAXIMUM_BLUEPRINTS));
+    }
+}
