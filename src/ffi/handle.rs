@@ -212,7 +212,11 @@ mod tests {
     fn a_handle_finds_its_object_until_it_is_destroyed() {
         let slab = Slab::new(Kind::Layer);
         let (one, two) = (slab.insert(1).unwrap(), slab.insert(2).unwrap());
-        slab.write(one, |value| Ok(*value += 10)).unwrap();
+        slab.write(one, |value| {
+            *value += 10;
+            Ok(())
+        })
+        .unwrap();
         assert_eq!(slab.read(one, |value| Ok(*value)).unwrap(), 11);
         drop(slab.remove(one).unwrap());
         assert_eq!(status(slab.read(one, |_| Ok(()))), Status::InvalidHandle);
@@ -304,7 +308,10 @@ mod tests {
                         if thread == 0 && round == 500 {
                             drop(slab.remove(shared).unwrap());
                         }
-                        let found = status(slab.write(shared, |value| Ok(*value += 1)));
+                        let found = status(slab.write(shared, |value| {
+                            *value += 1;
+                            Ok(())
+                        }));
                         assert!(matches!(found, Status::Ok | Status::InvalidHandle));
                     }
                 });

@@ -1,6 +1,8 @@
 //! The CUDA device does what the CPU device does. On a machine without a card every test says so and passes, unless
 //! `KASMINA_TEST_GPU=1` demands one. See README.md for how to run this where there is no cargo.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "../rust/launches/mod.rs"]
 mod launches;
 
@@ -206,7 +208,7 @@ fn launches_can_be_recorded_in_a_graph_while_memory_comes_and_goes() {
     assert!(device.is_capturing(stream));
     device.copy(to.address(), from.address(), bytes.len(), stream).unwrap();
     for (what, refused) in [
-        ("download", device.download(&mut vec![0; 16], from.address(), stream)),
+        ("download", device.download(&mut [0; 16], from.address(), stream)),
         ("upload", device.upload(from.address(), &[1], stream)),
         ("synchronize", device.synchronize(stream)),
     ] {

@@ -1,6 +1,8 @@
 //! Every library blueprint, in every pass, compiles to machine code for an A100 and for an H100, without a GPU, a driver or
 //! CUDA headers. Fails where NVRTC is missing, unless `KASMINA_TEST_WITHOUT_NVRTC=1` says that it may be.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use kasmina::Status;
 use kasmina::compile::codegen::cuda::{Image, compile, generate};
 use kasmina::compile::{Architecture, KernelClass, Pass, kernel_class, nvrtc};

@@ -1,6 +1,8 @@
 //! Generated CUDA kernels do what the CPU backend does, run here on the CPU: see `launches/emulator.rs`. On a machine with
 //! a GPU, `tests/gpu` makes the same comparisons with the real thing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "launches/emulator.rs"]
 mod emulator;
 #[path = "launches/mod.rs"]
@@ -23,7 +25,7 @@ fn check(emulator: &Arc<dyn Device>, case: &Case) {
 
 #[test]
 fn every_pass_and_type_agrees_with_the_cpu_on_all_states_and_blueprints() {
-    let emulator = Emulator::new(2);
+    let emulator = Emulator::device(2);
     for pass in PASSES {
         for data_type in [DataType::F32, DataType::F16, DataType::BF16, DataType::F64] {
             let mut case = Case::new(pass, data_type, &["residual", "attention", "bottleneck", "squeeze_excite"]);
@@ -35,7 +37,7 @@ fn every_pass_and_type_agrees_with_the_cpu_on_all_states_and_blueprints() {
 
 #[test]
 fn rows_from_none_to_several_tiles_agree() {
-    let emulator = Emulator::new(3);
+    let emulator = Emulator::device(3);
     for pass in PASSES {
         for rows in [0, 1, 31, 32, 100] {
             let mut case = Case::new(pass, DataType::F32, &["mlp", "low_rank"]);
@@ -47,7 +49,7 @@ fn rows_from_none_to_several_tiles_agree() {
 
 #[test]
 fn chunks_of_any_width_agree() {
-    let emulator = Emulator::new(1);
+    let emulator = Emulator::device(1);
     for pass in PASSES {
         for (chunk, data_type) in [(1, DataType::F32), (7, DataType::BF16), (64, DataType::F16), (130, DataType::F64)] {
             let mut case = Case::new(pass, data_type, &["normalized_mlp", "attention"]);
@@ -61,7 +63,7 @@ fn chunks_of_any_width_agree() {
 
 #[test]
 fn any_stride_and_alignment_agrees_and_nothing_is_written_between_rows() {
-    let emulator = Emulator::new(2);
+    let emulator = Emulator::device(2);
     for pass in [Pass::Forward, Pass::Backward] {
         for data_type in [DataType::BF16, DataType::F32] {
             for (shift, gap, tail) in [(1, 0, 0), (2, 4, 2), (4, 1, 1), (0, 8, 8), (8, 3, 5)] {
@@ -75,7 +77,7 @@ fn any_stride_and_alignment_agrees_and_nothing_is_written_between_rows() {
 
 #[test]
 fn a_layer_without_programs_is_identity_and_still_observed() {
-    let emulator = Emulator::new(2);
+    let emulator = Emulator::device(2);
     for pass in PASSES {
         check(&emulator, &Case::new(pass, DataType::BF16, &[]));
     }
@@ -83,7 +85,7 @@ fn a_layer_without_programs_is_identity_and_still_observed() {
 
 #[test]
 fn rows_that_are_not_finite_fall_back_to_the_same_bits_and_add_nothing() {
-    let emulator = Emulator::new(2);
+    let emulator = Emulator::device(2);
     for pass in PASSES {
         for data_type in [DataType::F32, DataType::BF16] {
             let mut case = Case::new(pass, data_type, &["bottleneck", "squeeze_excite"]);
@@ -95,7 +97,7 @@ fn rows_that_are_not_finite_fall_back_to_the_same_bits_and_add_nothing() {
 
 #[test]
 fn output_in_the_place_of_the_input_agrees() {
-    let emulator = Emulator::new(2);
+    let emulator = Emulator::device(2);
     for pass in [Pass::Forward, Pass::Backward] {
         let mut case = Case::new(pass, DataType::F32, &["bottleneck", "attention"]);
         (case.in_place, case.poisoned) = (true, true);
@@ -105,7 +107,7 @@ fn output_in_the_place_of_the_input_agrees() {
 
 #[test]
 fn deterministic_launches_agree() {
-    let emulator = Emulator::new(4);
+    let emulator = Emulator::device(4);
     let mut case = Case::new(Pass::Backward, DataType::F32, &["bottleneck", "attention"]);
     (case.deterministic, case.rows) = (true, 70);
     check(&emulator, &case);

@@ -1,5 +1,7 @@
 //! Operators and the programs they become, through the public API and the reference interpreter.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 #[path = "operators/golden.rs"]
 mod golden;
 #[path = "operators/gradients.rs"]

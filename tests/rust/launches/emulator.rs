@@ -30,7 +30,7 @@ struct Emulated {
 static RUNNING: Mutex<()> = Mutex::new(());
 
 impl Emulator {
-    pub fn new(row_blocks: usize) -> Arc<dyn Device> {
+    pub fn device(row_blocks: usize) -> Arc<dyn Device> {
         Arc::new(Emulator { row_blocks, directory: tempfile::tempdir().unwrap() })
     }
 

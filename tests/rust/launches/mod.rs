@@ -344,6 +344,7 @@ fn assert_number(case: &Case, place: &str, expected: f64, actual: f64, tolerance
 }
 
 /// A step of the optimiser on every mode, with a slot whose gradient is not finite. Returns everything it wrote.
+#[allow(dead_code, reason = "the emulated device has no optimiser")]
 pub fn run_adamw(device: &Arc<dyn Device>, double: bool) -> Vec<f64> {
     let (capacity, size) = (5, 1000);
     let data_type = if double { DataType::F64 } else { DataType::F32 };

@@ -17,8 +17,11 @@ fn step(blueprint: u32, gradient: kasmina::device::Address) -> AdamwStep {
     }
 }
 
+/// Parameters, both moments and the steps of a slot.
+type Slot = (Vec<f32>, Vec<f32>, Vec<f32>, u32);
+
 /// Everything an optimiser step could change in bank 0, slot by slot.
-fn slots(bench: &Bench) -> Vec<(Vec<f32>, Vec<f32>, Vec<f32>, u32)> {
+fn slots(bench: &Bench) -> Vec<Slot> {
     let bank = bench.layer.bank(0).unwrap();
     let [parameters, first, second] = [&bank.parameters, &bank.first_moment, &bank.second_moment].map(read::<f32>);
     let steps: Vec<u32> = read(&bank.steps);

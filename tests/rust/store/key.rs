@@ -20,7 +20,8 @@ fn equal_content_gives_equal_keys() {
 
 #[test]
 fn every_field_of_a_class_changes_the_key() {
-    let changes: [(&str, fn(&mut KernelClass)); 29] = [
+    type Change = fn(&mut KernelClass);
+    let changes: [(&str, Change); 29] = [
         ("pass", |class| class.pass = Pass::Train),
         ("data type", |class| class.data_type = DataType::BF16),
         ("chunk", |class| class.chunk += 1),
