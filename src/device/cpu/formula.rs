@@ -3,7 +3,7 @@
 
 use super::machine::Machine;
 use super::vector::{Real, Source, Vectors};
-use crate::compile::codegen::cpu::{Access, Axis, Formula, Function, Input, Instruction, MOST_OPERANDS, Space};
+use crate::compile::codegen::cpu::{Access, Axis, Formula, Function, Input, Instruction, Space};
 
 /// Numbers in a register.
 pub const BLOCK: usize = 512;
@@ -21,7 +21,7 @@ pub struct Reads<'m, 'r, T: Real> {
     pub machine: &'m Machine<'m, T>,
     pub axis: &'r Axis,
     /// Where each operand stands before the axis.
-    pub offsets: &'r [usize; MOST_OPERANDS],
+    pub offsets: &'r [usize],
     pub first: usize,
     pub count: usize,
     pub lanes: usize,
@@ -37,7 +37,7 @@ impl<'m, T: Real> Reads<'m, '_, T> {
         &self,
         instruction: &Instruction,
         formula: &'f Formula,
-        operands: &'f mut [Source<'m, T>; MOST_OPERANDS],
+        operands: &'f mut [Source<'m, T>],
     ) -> Formulas<'m, 'f, T> {
         for (position, access) in instruction.operands.iter().enumerate() {
             // SAFETY: the caller's promise; each operand has a register of its own.
@@ -95,7 +95,7 @@ impl<'m, T: Real> Reads<'m, '_, T> {
 pub struct Formulas<'m, 'f, T: Real> {
     vectors: &'m Vectors<T>,
     formula: &'f Formula,
-    operands: &'f [Source<'m, T>; MOST_OPERANDS],
+    operands: &'f [Source<'m, T>],
     registers: *mut T,
     /// How many numbers it computes.
     pub length: usize,

@@ -71,16 +71,16 @@ struct Evaluation<'a> {
     formula: &'a Formula,
 }
 
-/// Where the outer loops stand.
-struct Position {
+/// Where the outer loops stand, with room for `N` operands.
+struct Position<const N: usize> {
     counters: [usize; MOST_AXES],
     result: usize,
-    operands: [usize; MOST_OPERANDS],
+    operands: [usize; N],
 }
 
-impl Position {
-    fn first(instruction: &Instruction) -> Position {
-        let mut operands = [0; MOST_OPERANDS];
+impl<const N: usize> Position<N> {
+    fn first(instruction: &Instruction) -> Self {
+        let mut operands = [0; N];
         for (offset, access) in operands.iter_mut().zip(&instruction.operands) {
             *offset = access.offset;
         }
@@ -127,7 +127,12 @@ impl<T: Real> Machine<'_, T> {
                 match &instruction.action {
                     Action::Evaluate { inner, reducer, expression } => {
                         let evaluation = Evaluation { inner, reducer: *reducer, formula: expression };
-                        self.evaluate(instruction, &evaluation, section);
+                        // Room for few operands costs little to make.
+                        match instruction.operands.len() {
+                            0..=4 => self.evaluate::<4>(instruction, &evaluation, section),
+                            5..=16 => self.evaluate::<16>(instruction, &evaluation, section),
+                            _ => self.evaluate::<MOST_OPERANDS>(instruction, &evaluation, section),
+                        }
                     }
                     Action::Contract { outputs, depth } => self.contract(instruction, outputs, depth, section.lanes()),
                     Action::OuterProduct { outputs, lanes } => {
@@ -153,7 +158,7 @@ impl<T: Real> Machine<'_, T> {
     /// # Safety
     /// As `run`.
     unsafe fn contract(&self, instruction: &Instruction, outputs: &Axis, depth: &Axis, lanes: usize) {
-        let mut position = Position::first(instruction);
+        let mut position = Position::<2>::first(instruction);
         loop {
             // SAFETY: `check` found every element that the loops reach within its space, the result apart from the
             // operands; the row space has `lanes` numbers, a multiple of the padding, for each element.
@@ -182,7 +187,7 @@ impl<T: Real> Machine<'_, T> {
     /// As `run`.
     unsafe fn outer_product(&self, instruction: &Instruction, outputs: &Axis, wide: &Axis, lanes: usize, count: usize) {
         let padded = wide.extent.next_multiple_of(PADDING);
-        let mut position = Position::first(instruction);
+        let mut position = Position::<2>::first(instruction);
         let mut turned = None;
         loop {
             // SAFETY: as in `contract`; `turned` has room for `padded` numbers of each lane.
@@ -219,12 +224,17 @@ impl<T: Real> Machine<'_, T> {
 
     /// # Safety
     /// As `run`.
-    unsafe fn evaluate(&self, instruction: &Instruction, evaluation: &Evaluation<'_>, section: Section) {
+    unsafe fn evaluate<const N: usize>(
+        &self,
+        instruction: &Instruction,
+        evaluation: &Evaluation<'_>,
+        section: Section,
+    ) {
         let lanes = section.lanes();
         let inner = evaluation.inner;
         let at_once = BLOCK / lanes;
-        let mut position = Position::first(instruction);
-        let mut operands = [Source::Splat(T::ZERO); MOST_OPERANDS];
+        let mut position = Position::<N>::first(instruction);
+        let mut operands = [Source::Splat(T::ZERO); N];
         loop {
             let begins = position.begins(instruction);
             for first in (0..inner.extent).step_by(at_once) {

@@ -9,8 +9,8 @@ use crate::graph::{RowInput, Scalar};
 use crate::{Error, Result, error, fail};
 use serde::{Deserialize, Serialize};
 
-/// Most operands of an instruction.
-pub(crate) const MOST_OPERANDS: usize = 32;
+/// Most operands of an instruction: more than the largest expressions that steps are put together to.
+pub(crate) const MOST_OPERANDS: usize = 256;
 
 /// Most outer loops of an instruction.
 pub(crate) const MOST_AXES: usize = 16;

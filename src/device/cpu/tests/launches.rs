@@ -158,3 +158,18 @@ fn telemetry_and_alpha_gradient_may_be_absent() {
         compare(&scene, &outcome, &expected);
     }
 }
+
+#[test]
+fn an_expression_may_have_many_operands() {
+    use crate::compile::{Binary, Destination};
+    use crate::graph::RowInput;
+    for operands in [5, 17, 129] {
+        let mut maker = Maker::new(6, RowInput::X);
+        let x = maker.row(RowInput::X);
+        let views: Vec<_> = (0..operands).map(|first| (maker.parameter(first, 6), 1)).chain([(x, 1)]).collect();
+        let sum = (1..=operands).fold(operand(0), |sum, next| binary(Binary::Add, sum, operand(next)));
+        let y = maker.map(Part::Body, 6, &views, sum);
+        maker.output(y, Destination::Row);
+        check(&forward(vec![maker.0], DataType::F64, 40));
+    }
+}
