@@ -10,13 +10,18 @@ use crate::device::cuda::nvrtc::Library;
 use crate::{Result, error, fail};
 use parking_lot::Mutex;
 
-/// Options that every compile is given besides the architecture. Part of what a cache key must cover: change
-/// [`version`] with them.
-///
-/// No fast mathematics: results are compared with the CPU's. Line information costs no run time and lets
-/// compute-sanitizer and profilers name lines of the generated source.
-/// A kernel declares its inputs whether or not its programs use them (177).
-const OPTIONS: [&str; 4] = ["--std=c++17", "--fmad=true", "--generate-line-info", "--diag-suppress=177"];
+/// Options that every compile is given besides the architecture. No fast mathematics: results are compared with the
+/// CPU's. A kernel declares its inputs whether or not its programs use them (177).
+const OPTIONS: [&str; 3] = ["--std=c++17", "--fmad=true", "--diag-suppress=177"];
+
+/// If this variable is 1, machine code says which line of the source it came from: for compute-sanitizer and profilers.
+/// It makes a kernel three times as large.
+const LINES: &str = "KASMINA_LINE_INFORMATION";
+
+fn options() -> Vec<String> {
+    let lines = std::env::var(LINES).is_ok_and(|value| value == "1").then_some("--generate-line-info");
+    OPTIONS.into_iter().chain(lines).map(str::to_string).collect()
+}
 
 /// Compiles CUDA C++ to the machine code (cubin) of an architecture. Any number of threads may compile at once.
 ///
@@ -28,7 +33,7 @@ pub fn compile(source: &str, architecture: Architecture) -> Result<Vec<u8>> {
     };
     let library = library()?;
     let mut options = vec![format!("--gpu-architecture=sm_{capability}")];
-    options.extend(OPTIONS.map(str::to_string));
+    options.extend(self::options());
     let outcome = library.compile("kasmina.cu", source, &options);
     match outcome.machine_code {
         Ok(code) => {
@@ -49,7 +54,7 @@ pub fn compile(source: &str, architecture: Architecture) -> Result<Vec<u8>> {
 /// What compiles: the compiler and its version, such as `nvrtc 13.0`, and the options. Part of a cache key.
 pub fn version() -> Result<String> {
     let (major, minor) = library()?.version();
-    Ok(format!("nvrtc {major}.{minor} {}", OPTIONS.join(" ")))
+    Ok(format!("nvrtc {major}.{minor} {}", options().join(" ")))
 }
 
 /// The library, found once. A failure is not remembered: torch, and NVRTC with it, may be loaded later.

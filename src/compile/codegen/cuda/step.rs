@@ -25,7 +25,10 @@ impl Printer<'_> {
     /// A step whose results are shared out: the loop over items starts at `first`, of `count` workers.
     pub(super) fn print(&self, first: &str, count: &str) -> String {
         let items = self.loops.items();
-        let mut text = format!("for (int item = {first}; item < {items}; item += {count}) {{\n");
+        // Bounds on unrolling keep large programs small; nobody waits for a block of results but for the reads of a map.
+        let unroll = if self.loops.reduced.is_empty() { 4 } else { 1 };
+        let mut text =
+            format!("#pragma unroll {unroll}\nfor (int item = {first}; item < {items}; item += {count}) {{\n");
         text += &self.item_indices("item");
         if self.loops.reduced.is_empty() {
             text += &self.reads();
@@ -212,7 +215,8 @@ impl Printer<'_> {
         let axes = self.loops.reduced.iter().enumerate().rev();
         axes.fold(inner.to_string(), |inner, (axis, loops)| {
             let name = format!("{REDUCED}{axis}");
-            format!("for (int {name} = 0; {name} < {}; ++{name}) {{\n{inner}}}\n", loops.size)
+            let unroll = if axis + 1 == self.loops.reduced.len() { "#pragma unroll 4\n" } else { "" };
+            format!("{unroll}for (int {name} = 0; {name} < {}; ++{name}) {{\n{inner}}}\n", loops.size)
         })
     }
 }
