@@ -10,7 +10,7 @@ use kasmina::Status;
 use kasmina::compile::{Pass, codegen};
 use kasmina::device::{Buffer, Device, DeviceKind, Stream, cpu, open};
 use kasmina::graph::DataType;
-use launches::{Case, assert_close, run, run_adamw};
+use launches::{Case, assert_close, damaged, run, run_adamw};
 use std::sync::Arc;
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
@@ -145,6 +145,19 @@ fn a_hundred_thousand_seeds_and_a_million_rows_agree() {
         let mut long = Case::new(pass, DataType::BF16, &["attention"]);
         (long.chunk, long.seeds, long.tail, long.rows) = (2, 3, 1, 1 << 20);
         check(&device, &long);
+    }
+}
+
+#[test]
+fn state_arrays_that_point_at_nothing_are_identity() {
+    let Some(device) = card() else { return };
+    for pass in PASSES {
+        let (cases, idle) = damaged(&Case::new(pass, DataType::F32, &["bottleneck", "residual"]));
+        let expected = run(&cpu::device(), &idle, &codegen::cpu::compile(&idle.class()).unwrap());
+        let machine_code = codegen::cuda::compile(&idle.class(), device.architecture()).unwrap();
+        for case in cases {
+            assert_close(&idle, &expected, &run(&device, &case, &machine_code));
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use emulator::Emulator;
 use kasmina::compile::{Pass, codegen};
 use kasmina::device::{Device, cpu};
 use kasmina::graph::DataType;
-use launches::{Case, assert_close, run};
+use launches::{Case, assert_close, damaged, run};
 use std::sync::Arc;
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
@@ -111,4 +111,16 @@ fn deterministic_launches_agree() {
     let mut case = Case::new(Pass::Backward, DataType::F32, &["bottleneck", "attention"]);
     (case.deterministic, case.rows) = (true, 70);
     check(&emulator, &case);
+}
+
+#[test]
+fn state_arrays_that_point_at_nothing_are_identity() {
+    let emulator = Emulator::device(1);
+    for pass in PASSES {
+        let (cases, idle) = damaged(&Case::new(pass, DataType::F32, &["bottleneck", "residual"]));
+        let expected = run(&cpu::device(), &idle, &codegen::cpu::compile(&idle.class()).unwrap());
+        for case in cases {
+            assert_close(&idle, &expected, &run(&emulator, &case, &[]));
+        }
+    }
 }

@@ -30,6 +30,12 @@ pub struct Case {
     /// Whether some elements are not finite.
     pub poisoned: bool,
     pub deterministic: bool,
+    /// The blueprint of every seed, whatever its state.
+    pub blueprint: Option<i32>,
+    /// The slot of every seed.
+    pub slot: Option<i32>,
+    /// The branch of every blueprint.
+    pub branch: Option<i32>,
 }
 
 impl Case {
@@ -47,6 +53,9 @@ impl Case {
             in_place: false,
             poisoned: false,
             deterministic: false,
+            blueprint: None,
+            slot: None,
+            branch: None,
         }
     }
 
@@ -75,12 +84,14 @@ impl Case {
     /// State and blueprint of a seed: the seeds go through all states, and each time through all blueprints.
     fn state(&self, seed: usize) -> (i8, i32) {
         let states: [i8; 11] = [3, 0, 6, 2, 4, 8, 7, 1, 5, 10, 9];
+        let state = states[seed % states.len()];
         let blueprints = self.blueprints.len() as i32;
+        if blueprints == 0 {
+            return (state, -1);
+        }
         // One more than there are programs: the last blueprint of the layer has no program.
-        (
-            states[seed % states.len()],
-            if blueprints == 0 { -1 } else { (seed / states.len() + seed) as i32 % (blueprints + 1) },
-        )
+        let turn = (seed / states.len() + seed) as i32 % (blueprints + 1);
+        (state, self.blueprint.unwrap_or(turn))
     }
 }
 
@@ -205,9 +216,10 @@ pub fn run(device: &Arc<dyn Device>, case: &Case, machine_code: &[u8]) -> Outcom
     let states: Vec<(i8, i32)> = (0..case.seeds).map(|seed| case.state(seed)).collect();
     let lifecycle: Vec<i8> = states.iter().map(|(state, _)| *state).collect();
     let blueprint: Vec<i32> = states.iter().map(|(_, blueprint)| *blueprint).collect();
-    let slot: Vec<i32> = (0..case.seeds as i32).collect();
+    let slot: Vec<i32> = (0..case.seeds as i32).map(|seed| case.slot.unwrap_or(seed)).collect();
     let alpha: Vec<f32> = (0..case.seeds).map(|seed| [0.25, 0.75, 1.5, 1.0, -0.5, 0.0][seed % 6]).collect();
-    let branch: Vec<i32> = (0..case.blueprints.len() as i32).chain([-1]).collect();
+    let branches = (0..case.blueprints.len() as i32).chain([-1]);
+    let branch: Vec<i32> = branches.map(|branch| case.branch.unwrap_or(branch)).collect();
     let lifecycle = Memory::numbers(device, &lifecycle);
     let blueprint = Memory::numbers(device, &blueprint);
     let slot = Memory::numbers(device, &slot);
@@ -341,6 +353,25 @@ fn assert_number(case: &Case, place: &str, expected: f64, actual: f64, tolerance
     let same = expected == actual || (expected.is_nan() && actual.is_nan());
     let close = (expected - actual).abs() <= tolerance * (1.0 + expected.abs());
     assert!(same || close, "{place}: {actual} instead of {expected} in {case:?}");
+}
+
+/// The case with numbers in its state arrays that point at nothing; and the same one with all seeds idle, which is how it
+/// must run.
+pub fn damaged(case: &Case) -> (Vec<Case>, Case) {
+    let with = |change: &dyn Fn(&mut Case)| {
+        let mut damaged = case.clone();
+        change(&mut damaged);
+        damaged
+    };
+    let cases = vec![
+        with(&|case| case.blueprint = Some(1 << 30)),
+        with(&|case| case.blueprint = Some(i32::MIN)),
+        with(&|case| case.slot = Some(case.seeds as i32)),
+        with(&|case| case.slot = Some(-1)),
+        with(&|case| case.branch = Some(case.blueprints.len() as i32)),
+        with(&|case| case.branch = Some(-5)),
+    ];
+    (cases, with(&|case| case.blueprint = Some(-1)))
 }
 
 /// A step of the optimiser on every mode, with a slot whose gradient is not finite. Returns everything it wrote.
