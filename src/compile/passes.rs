@@ -1,7 +1,7 @@
 //! The graphs of the three passes over a blueprint f, and the kernel class they make up.
 //!
 //! Forward is the blend `y = (1 - a) x + a f(x)`, exactly x at a = 0 and exactly f(x) at a = 1. Backward is its
-//! gradient, with f recomputed as far as the gradient needs it. Training brings f(x) near a target and leaves the
+//! gradient, with f recomputed. Training brings f(x) near a target and leaves the
 //! layer's rows alone.
 
 use super::{KernelClass, Pass, Program, lower, simplify};
@@ -22,7 +22,8 @@ pub fn forward(blueprint: &Blueprint) -> Result<Graph> {
 
 /// The gradient of each row of the input; of the parameters if they are `trained`; of alpha if asked for.
 ///
-/// Rows with a non-finite gradient (or f(x), where that is computed) fall back to the gradient of the output.
+/// Rows with a non-finite f(x) were identity in the forward pass, so their gradient is that of the output, and so is that
+/// of rows with a non-finite gradient. Finding the former is why all of f is recomputed even where no gradient needs it.
 pub fn backward(blueprint: &Blueprint, trained: bool, alpha_gradient: bool) -> Result<Graph> {
     let (x, f) = (blueprint.x(), blueprint.output());
     let mut builder = Builder::continuing(&blueprint.graph);
@@ -40,6 +41,7 @@ pub fn backward(blueprint: &Blueprint, trained: bool, alpha_gradient: bool) -> R
         x_gradient = builder.add(x_gradient, through);
     }
     builder.output(x_gradient, Target::Row);
+    builder.guard(f);
     builder.guard(x_gradient);
     parameter_gradients(&mut builder, &gradients[1..]);
     if alpha_gradient {
@@ -48,7 +50,6 @@ pub fn backward(blueprint: &Blueprint, trained: bool, alpha_gradient: bool) -> R
         let of_row = builder.sum(product, &[0], false);
         let total = builder.row_sum(of_row);
         builder.output(total, Target::AlphaGradient);
-        builder.guard(f);
     }
     builder.finish()
 }

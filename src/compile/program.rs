@@ -191,8 +191,8 @@ pub struct Program {
     pub epilogue: Vec<Step>,
     /// What leaves the program.
     pub outputs: Vec<Output>,
-    /// Per-row values. A row in which one of them has a non-finite element falls back: its output is the row of
-    /// `fallback`, and it adds nothing to the accumulated values.
+    /// Per-row values. A row in which one of them has an element that is not finite, or would not be in the type of the
+    /// row tensors, falls back: its output is the row of `fallback`, and it adds nothing to the accumulated values.
     pub guards: Vec<ValueId>,
     /// The input whose row stands in for the output of a row that falls back.
     pub fallback: RowInput,

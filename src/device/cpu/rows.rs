@@ -10,6 +10,8 @@ pub trait Element: Copy + Send + Sync + 'static {
     type Real: Real + super::scratch::Plain;
     /// Whether that is the same type.
     const COMPUTES: bool;
+    /// How much larger a computed number can be than a stored one.
+    const HEADROOM: Self::Real;
     /// To the type of computation.
     fn widen(from: &[Self], to: &mut [Self::Real]);
     /// From the type of computation, rounded to the nearest.
@@ -21,6 +23,7 @@ macro_rules! computing {
         impl Element for $type {
             type Real = $type;
             const COMPUTES: bool = true;
+            const HEADROOM: $type = 1.0;
 
             fn widen(from: &[$type], to: &mut [$type]) {
                 to.copy_from_slice(from);
@@ -38,6 +41,7 @@ macro_rules! converted {
         impl Element for $type {
             type Real = f32;
             const COMPUTES: bool = false;
+            const HEADROOM: f32 = f32::MAX / <$type>::MAX.to_f32_const();
 
             fn widen(from: &[$type], to: &mut [f32]) {
                 from.convert_to_f32_slice(to);

@@ -231,7 +231,7 @@ impl<E: Element> Surroundings<'_, E> {
             unsafe {
                 let values = machine.row.add(guard.offset * tile.lanes);
                 let values = std::slice::from_raw_parts(values, guard.elements * tile.lanes);
-                (self.vectors.guard)(values, &mut flags[..tile.lanes]);
+                (self.vectors.guard)(values, E::HEADROOM, &mut flags[..tile.lanes]);
             }
         }
         for (fallen, flag) in fell_back.iter_mut().zip(&flags[..tile.rows]) {

@@ -1,6 +1,7 @@
 // Rows of bf16, arithmetic in f32.
 typedef float number;
 typedef unsigned short element;
+#define HEADROOM (3.402823466e+38f / 3.389531390e+38f)
 static __device__ number to_number(element bits) { return __uint_as_float((unsigned)bits << 16); }
 // To the nearest, ties to even; any NaN becomes the quiet one.
 static __device__ element to_element(number value) {

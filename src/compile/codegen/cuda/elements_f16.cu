@@ -1,6 +1,7 @@
 // Rows of f16, arithmetic in f32.
 typedef float number;
 typedef unsigned short element;
+#define HEADROOM (3.402823466e+38f / 65504.0f)
 static __device__ number to_number(element bits) {
   number value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));

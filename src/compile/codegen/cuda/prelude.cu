@@ -77,9 +77,10 @@ static __device__ void block_sum(number value, number* result) {
   }
 }
 
-// Marks the rows in which a value has an element that is not finite.
+// Marks the rows in which a value has an element that is not finite, or would not be as an element of the tensors:
+// HEADROOM is how much larger a computed number can be than a stored one.
 static __device__ void guard(const number* value, int elements) {
   const int row = threadIdx.x % TILE;
   for (int i = threadIdx.x / TILE; i < elements; i += GROUPS)
-    if (!is_finite(value[i * PITCH + row])) fallen()[row] = 1;
+    if (!is_finite(value[i * PITCH + row] * HEADROOM)) fallen()[row] = 1;
 }

@@ -113,12 +113,12 @@ pub fn sum<T: Real>(lanes: &[T]) -> T {
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
-/// Makes the flag of every lane NaN in which some value is not finite; the others stay 0.
+/// Makes the flag of every lane NaN in which some value times `headroom` is not finite; the others stay 0.
 #[inline(always)]
-pub fn guard<T: Real>(values: &[T], flags: &mut [T]) {
+pub fn guard<T: Real>(values: &[T], headroom: T, flags: &mut [T]) {
     for group in values.chunks_exact(flags.len()) {
         for (flag, value) in flags.iter_mut().zip(group) {
-            *flag += *value * T::ZERO;
+            *flag += *value * headroom * T::ZERO;
         }
     }
 }

@@ -33,7 +33,7 @@ pub struct Vectors<T: Real> {
     pub select: Select<T>,
     pub combine: unsafe fn(Reducer, &[T], &mut [T]),
     pub sum: unsafe fn(&[T]) -> T,
-    pub guard: unsafe fn(&[T], &mut [T]),
+    pub guard: unsafe fn(&[T], T, &mut [T]),
     pub contract: unsafe fn(&Contraction<T>),
     pub transpose: unsafe fn(&Transposition<T>),
     pub observe: unsafe fn(&Numbers<T>, &mut Statistics),
@@ -73,8 +73,8 @@ macro_rules! compiled {
             }
 
             $(#[$feature])?
-            unsafe fn guard<T: Real>(values: &[T], flags: &mut [T]) {
-                lanes::guard(values, flags);
+            unsafe fn guard<T: Real>(values: &[T], headroom: T, flags: &mut [T]) {
+                lanes::guard(values, headroom, flags);
             }
 
             $(#[$feature])?
