@@ -313,3 +313,21 @@ def test_a_non_finite_output_never_reaches_the_network(device):
     assert torch.equal(y[2], x[2]) and torch.equal(x.grad[2], torch.ones_like(x.grad[2]))
     assert not torch.equal(y[1, :4], x[1, :4])
     assert layer.telemetry[0, 9] > 0, "the fallback is counted"
+
+
+def test_an_output_that_half_precision_cannot_hold_counts_as_not_finite(device):
+    layer = layer_of([("residual", 4)], device=device)
+    bring(layer, 0, Lifecycle.GRAFTING, row_type=torch.float16)
+    with torch.no_grad():
+        layer.banks()[0][layer.array("slot")[0], :4] = 60000.0  # w of x + w s
+    x = torch.full((3, layer.hidden), 60000.0, dtype=torch.float16, device=device)
+    x[1] = 0
+    x.requires_grad_()
+    y = layer(x)
+    gradient = torch.randn_like(y)
+    y.backward(gradient)
+    assert torch.equal(y[0], x[0]) and torch.equal(y[2], x[2])
+    assert y[1, 0] == 30000
+    assert torch.equal(x.grad, gradient)
+    used = layer.banks()[0].grad[layer.array("slot")[0]]
+    assert torch.equal(used[:4], 0.5 * gradient[1, :4].float())
