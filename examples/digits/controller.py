@@ -1,4 +1,4 @@
-"""A small, honest controller: it sees what a trainer has (the validation loss and the layer's report), and decides by it.
+"""A small, honest controller: it sees what a trainer has, the validation loss and the layer's report, and decides.
 
 It never sees the test images. The library checks every command against its gates, so what this file does too early is
 refused and tried again after the next epoch.
@@ -25,7 +25,7 @@ SETTINGS = {
 
 
 class Controller:
-    """Germinates a seed at a plateau, takes it through its lifecycle, and keeps or drops it by what it did for the loss.
+    """Germinates a seed at a plateau, takes it through its lifecycle, and keeps it or not by what it did for the loss.
 
     `last_germination` is the epoch after which no seed germinates, so that all can be judged before training ends.
     """

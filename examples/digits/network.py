@@ -7,12 +7,12 @@ import kasmina
 from kasmina import Lifecycle
 
 PIXELS, CLASSES = 64, 10
-# A seed's function: x + linear(gelu(linear(x))). Its weights begin at random, so it has something to learn in isolation.
+# A seed's function: x + linear(gelu(linear(x))), this wide inside.
 INNER = 16
 
 
 def blueprint(chunk):
-    """The blueprint that seeds are given."""
+    """The blueprint that seeds are given. Its weights begin at random, so it has something to learn in isolation."""
     return kasmina.Blueprint.from_json(
         {
             "ir_version": 1,
@@ -36,7 +36,7 @@ def blueprint(chunk):
 
 
 class Network(torch.nn.Module):
-    """A perceptron with one hidden layer; `layer` stands behind that layer, and is None in networks that do not grow."""
+    """A perceptron with one hidden layer; `layer` stands behind that one, and is None in networks that do not grow."""
 
     def __init__(self, hidden, layer=None):
         super().__init__()

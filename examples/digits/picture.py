@@ -60,13 +60,15 @@ def draw(runs, path):
         for epoch, state in zip(epochs, states):
             lanes.barh(seed, 1, left=epoch - 0.5, height=0.75, color=STATES[state])
         used |= set(states)
-        alphas = [record["alphas"][seed] for record in history]
+        applied = [Lifecycle.GRAFTING <= state <= Lifecycle.FOSSILIZED for state in states]
+        alphas = [record["alphas"][seed] if applies else 0 for record, applies in zip(history, applied)]
         alpha.plot(epochs, alphas, color=SEEDS[seed % len(SEEDS)], label=f"seed {seed}")
     lanes.set_yticks(range(seeds), [f"seed {seed}" for seed in range(seeds)])
     lanes.invert_yaxis()
     lanes.set_ylabel("lifecycle state")
     names = [Patch(color=color, label=state.name.lower()) for state, color in STATES.items() if state in used]
-    lanes.legend(handles=names, loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=len(names), fontsize=8, frameon=False)
+    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.02), "ncols": len(names)}
+    lanes.legend(handles=names, fontsize=8, frameon=False, **below)
     alpha.set_ylabel("blend weight alpha")
     alpha.set_ylim(-0.05, 1.05)
     alpha.set_xlabel("epoch")

@@ -1,8 +1,8 @@
 """Trains a classifier of handwritten digits that grows while it trains, and compares it with ones that do not.
 
-Three networks see the same images for the same number of epochs, with the same optimiser: a small one, the same one with
-a Kasmina layer behind its hidden layer, and one that is trained from the start at the size the second has grown to. What
-comes out is printed as a table, and written as build/demo/digits.json and build/demo/digits.png.
+Three networks see the same images for the same number of epochs, with the same optimiser: a small one, the same one
+with a Kasmina layer behind its hidden layer, and one that has from the start as many parameters as the second has in
+the end. What comes out is printed as a table, and written as build/demo/digits.json and build/demo/digits.png.
 
 The images (1797, from scikit-learn) are split anew for each random seed: 60 % are trained on, 20 % validate (the
 controller sees these), and 20 % test. The test images are looked at once, when training is over.
@@ -91,7 +91,8 @@ def train(kind, hidden, random_seed, epochs, device):
 
 def summary(kind, result):
     """One line about a finished network."""
-    line = f"  {kind:<6} test accuracy {result['accuracy']:.4f}, {result['parameters']:>5} parameters, {result['seconds']:.1f} s"
+    line = f"  {kind:<6} test accuracy {result['accuracy']:.4f}, {result['parameters']:>5} parameters"
+    line += f", {result['seconds']:.1f} s"
     if kind == "grown":
         ends = [record["to"] for epoch in result["history"] for record in epoch["transitions"]]
         line += f"; seeds fossilized: {ends.count('FOSSILIZED')}, culled: {ends.count('CULLED')}"
@@ -114,13 +115,13 @@ def check_checkpoint(network, random_seed, device, directory):
     """Saves the network, loads it in a new process, and compares the bits of what both compute."""
     path = directory / "digits.pt"
     torch.save({"model": network.state_dict(), "hidden": network.first.out_features}, path)
-    command = [sys.executable, __file__, "--check", str(path), "--random-seed", str(random_seed), "--device", str(device)]
-    found = subprocess.run(command, capture_output=True, text=True)
+    options = ["--check", str(path), "--random-seed", str(random_seed), "--device", str(device)]
+    found = subprocess.run([sys.executable, __file__, *options], capture_output=True, text=True)
     if found.returncode:
         sys.exit(f"the checkpoint could not be loaded:\n{found.stderr}")
     if found.stdout.strip() != scores_digest(network, split(random_seed, device)):
         sys.exit("the checkpoint, loaded in a new process, computes other bits")
-    print(f"\ncheckpoint: {path.relative_to(ROOT)}, loaded in a new process, computes the same bits")
+    print(f"\ncheckpoint: {path}, loaded in a new process, computes the same bits")
 
 
 def print_digest(path, random_seed, device):
@@ -166,8 +167,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument("--runs", type=int, default=5, help="random seeds (default: 5)")
-    parser.add_argument("--epochs", type=int, default=150, help="epochs of each network (default: 150)")
-    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "build" / "demo", help="where results are written")
+    parser.add_argument("--epochs", type=int, default=120, help="epochs of each network (default: 120)")
+    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "build" / "demo", help="where results go")
     parser.add_argument("--check", help=argparse.SUPPRESS)
     parser.add_argument("--random-seed", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

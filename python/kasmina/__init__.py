@@ -1,8 +1,8 @@
 """Lets a neural network grow while it trains.
 
-`Layer` goes behind any layer of a model. Its channels are cut into chunks, and each chunk has a seed that can be given a
-`Blueprint`, trains it in isolation, blends it into the network, and keeps or drops it. `AdamW` updates the parameters of
-seeds; `split_parameters` says which of a model's parameters these are.
+`Layer` goes behind any layer of a model. Its channels are cut into chunks, and each chunk has a seed that can be given
+a `Blueprint`, trains it in isolation, blends it into the network, and keeps or drops it. `AdamW` updates the parameters
+of seeds; `split_parameters` says which of a model's parameters these are.
 """
 
 from ._native import Error, TransitionRefused, statistics

@@ -22,8 +22,8 @@ _STATE_COLUMNS = 4
 
 # The arrays of the library, by their numbers in the C ABI.
 _STATE_ARRAYS = (
-    "lifecycle blueprint slot alpha epochs_in_state strategy last_update_epoch embargo error_count flags telemetry loss "
-    "germinations"
+    "lifecycle blueprint slot alpha epochs_in_state strategy last_update_epoch embargo error_count flags "
+    "telemetry loss germinations"
 ).split()
 _BANK_ARRAYS = "parameters first_moment second_moment steps mode".split()
 
@@ -94,14 +94,15 @@ class Command:
 class Layer(torch.nn.Module):
     """A Kasmina layer: put it behind any layer whose output is `[..., hidden]`.
 
-    The channels are cut into one chunk for each seed (`hidden % seeds` channels at the end are passed through). A dormant
-    seed passes its chunk through. Commands (`submit`, or a method for each action) take a seed through its lifecycle;
-    they take effect at `end_epoch`, which the trainer calls after each epoch. In training mode, `forward` also observes
-    the input and runs a step of isolated training for the seeds in TRAINING; in evaluation mode it does neither.
+    The channels are cut into one chunk for each seed (`hidden % seeds` channels at the end are passed through). A
+    dormant seed passes its chunk through. Commands (`submit`, or a method for each action) take a seed through its
+    lifecycle; they take effect at `end_epoch`, which the trainer calls after each epoch. In training mode, `forward`
+    also observes the input and runs a step of isolated training for the seeds in TRAINING; in evaluation mode it does
+    neither.
 
-    `blueprints` are pairs of a blueprint (or the name of one in the library) and how many seeds may have it at once. The
-    parameters of all seeds of one blueprint are one `nn.Parameter` of `[capacity, parameters of a seed]`, in memory that
-    the library shares; rows of seeds that are not being trained keep their bits under any `torch.optim` optimiser.
+    `blueprints` are pairs of a blueprint (or the name of one in the library) and how many seeds may have it at once.
+    The parameters of all seeds of one blueprint are one `nn.Parameter` of `[capacity, parameters of a seed]`, in memory
+    that the library shares; rows of seeds that are not being trained keep their bits under any `torch.optim` optimiser.
 
     Rows may be float32, float16 or bfloat16, with float32 parameters, or float64 with float64 parameters; `half()` and
     `bfloat16()` therefore leave the parameters as they are.
@@ -137,7 +138,7 @@ class Layer(torch.nn.Module):
         return index.value
 
     def forward(self, x, target=None):
-        """The layer's output for `x`. `target` is what seeds in TRAINING learn to compute from x: x itself, if not given."""
+        """The layer's output for x. Seeds in TRAINING learn to compute `target` from x; without one, x itself."""
         banks = self.banks()
         if self.training and self._isolated_training:
             with torch.no_grad():
@@ -158,7 +159,7 @@ class Layer(torch.nn.Module):
     # The lifecycle.
 
     def submit(self, *commands):
-        """Checks commands against the lifecycle and its gates and queues them, all or none, for the end of the epoch."""
+        """Checks commands against the lifecycle and its gates; queues all or none of them for the end of the epoch."""
         array = (_native.Command * len(commands))(*(command._native() for command in commands))
         _native.call("kasmina_layer_submit", self._handle, array, len(commands))
 
@@ -232,7 +233,7 @@ class Layer(torch.nn.Module):
         return [Lifecycle(number) for number in numbers[::_STATE_COLUMNS]]
 
     def array(self, name):
-        """A state array by name, such as `lifecycle` or `telemetry`: a tensor over the library's memory, to be read only."""
+        """A state array by name, such as `lifecycle` or `telemetry`: over the library's memory, only to read."""
         return _ops.state(self._id, _STATE_ARRAYS.index(name))
 
     def bank_array(self, index, name):
@@ -253,10 +254,11 @@ class Layer(torch.nn.Module):
         """Replaces the state by that of a checkpoint, on the device the layer is on."""
         owner = _from_bytes(bytes(state.cpu().numpy()), self.device)
         info = _info(owner.handle)
-        if (info.hidden, info.seeds) != (self.hidden, self.seeds) or _PARAMETER_TYPES[info.parameter_type] != self.dtype:
+        found = (info.hidden, info.seeds, _PARAMETER_TYPES[info.parameter_type])
+        if found != (self.hidden, self.seeds, self.dtype):
             raise RuntimeError(
-                f"kasmina: the checkpoint is of a layer with {info.hidden} channels, {info.seeds} seeds and "
-                f"{_PARAMETER_TYPES[info.parameter_type]} parameters; this one has {self.hidden}, {self.seeds} and {self.dtype}"
+                "kasmina: the checkpoint is of a layer with {} channels, {} seeds and {} parameters; ".format(*found)
+                + f"this one has {self.hidden}, {self.seeds} and {self.dtype}"
             )
         self._adopt(owner)
 
@@ -294,7 +296,7 @@ class Layer(torch.nn.Module):
         dtype = torch.float64 if probe.dtype == torch.float64 else torch.float32
         if dtype != self.dtype:
             raise TypeError(
-                f"kasmina: the parameters of this layer are {self.dtype}; make the layer with dtype={dtype} to have others"
+                f"kasmina: the parameters of this layer are {self.dtype}; make it with dtype={dtype} to have others"
             )
         if probe.device != self.device:
             self._adopt(_from_bytes(self.to_bytes(), probe.device))
@@ -319,7 +321,7 @@ class Layer(torch.nn.Module):
         self._read_lifecycle()
 
     def _share_banks(self):
-        """Points the parameters at the library's banks. Those that exist stay the same objects, as optimisers know them."""
+        """Points the parameters at the library's banks; they stay the same objects, because optimisers know them."""
         self._bank_count = _info(self._handle).blueprint_count
         for index in range(self._bank_count):
             name, memory = f"bank_{index}", self.bank_array(index, "parameters")

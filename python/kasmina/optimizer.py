@@ -1,8 +1,8 @@
 """Optimisers and the parameters of seeds.
 
-A bank holds the parameters of many seeds, of which only some are to be trained. An optimiser that steps the whole tensor
-would move the others too, through weight decay and momentum. So there is an optimiser here that knows which to leave
-alone, and hooks that undo what any other `torch.optim` optimiser did to them.
+A bank holds the parameters of many seeds, of which only some are to be trained. An optimiser that steps the whole
+tensor would move the others too, through weight decay and momentum. So there is an optimiser here that knows which to
+leave alone, and hooks that undo what any other `torch.optim` optimiser did to them.
 """
 
 import weakref
@@ -38,8 +38,8 @@ def split_parameters(module):
 
 class AdamW(torch.optim.Optimizer):
     """AdamW for the parameters of seeds: each slot has its own step count and moments, which begin anew when a seed
-    germinates, and slots that are not trained on the main loss keep their bits. Use it beside an optimiser for the other
-    parameters; `split_parameters` tells them apart.
+    germinates, and slots that are not trained on the main loss keep their bits. Use it beside an optimiser for the
+    other parameters; `split_parameters` tells them apart.
 
     The moments live in the layer and travel with its checkpoint; the state dict of this optimiser has only the rates.
     """

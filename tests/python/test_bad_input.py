@@ -109,6 +109,29 @@ def test_rows_on_another_device_are_an_error(device):
         layer(torch.randn(3, 16))
 
 
+def test_a_missing_device_is_an_error_and_the_cpu_still_works():
+    missing = torch.device("cuda", 99 if torch.cuda.is_available() else 0)
+    with pytest.raises(Error) as error:
+        kasmina.Layer(16, 4, device=missing)
+    assert error.value.status == 4001
+    x = torch.randn(3, 16)
+    assert torch.equal(kasmina.Layer(16, 4, device="cpu")(x), x)
+
+
+def test_a_missing_compiler_is_an_error_that_says_where_it_looked(device):
+    if device.type == "cpu":
+        pytest.skip("the CPU needs no NVRTC; a Rust test covers the search itself")
+    code = """
+import torch, kasmina
+x = torch.randn(3, 16)
+assert torch.equal(kasmina.Layer(16, 4, device="cpu")(x), x)
+kasmina.Layer(16, 4, device="cuda")(x.cuda())
+"""
+    done = run(code, KASMINA_NVRTC="/nowhere/libnvrtc.so.13")
+    assert done.returncode == 1
+    assert "NVRTC was not found" in done.stderr and "Looked in: KASMINA_NVRTC=/nowhere/libnvrtc.so.13" in done.stderr
+
+
 def test_a_foreign_handle_is_an_error(device):
     layer = layer_of([], device=device)
     x = torch.randn(3, 16, device=device)

@@ -45,8 +45,8 @@ def test_a_structure_has_the_fields_of_the_header(structure):
     name = "kasmina_" + words(structure).lower()
     (body,) = re.findall(rf"^typedef struct \{{([^}}]*)\}} {name};", HEADER, re.MULTILINE)
     declared = re.findall(r"^ +([\w ]+?[ *]+)(\w+);", body, re.MULTILINE)
-    fields = getattr(_native, structure)._fields_
-    assert [(field, python_kind(type_)) for field, type_ in fields] == [(field, kind(type_)) for type_, field in declared]
+    fields = [(field, python_kind(type_)) for field, type_ in getattr(_native, structure)._fields_]
+    assert fields == [(field, kind(type_)) for type_, field in declared]
 
 
 @pytest.mark.parametrize(

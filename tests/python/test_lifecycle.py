@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from growing import STATES, bring, layer_of, randomise
+from growing import STATES, bring, layer_of, parameters_of, randomise
 
 import kasmina
 from kasmina import Action, Command, Error, Lifecycle
@@ -60,8 +60,8 @@ def test_telemetry_is_what_torch_computes_in_every_state(state, device):
         gradient[:, 4:8].double().square().sum(),
         0,
     ]
-    found = layer.array("telemetry")[1].cpu()
-    torch.testing.assert_close(found, torch.tensor([float(w) for w in wanted], dtype=torch.float64), rtol=1e-6, atol=1e-6)
+    wanted = torch.tensor([float(number) for number in wanted], dtype=torch.float64)
+    torch.testing.assert_close(layer.array("telemetry")[1].cpu(), wanted, rtol=1e-6, atol=1e-6)
 
     layer.end_epoch()
     metrics = layer.report()["seeds"][1]["metrics"]
@@ -138,8 +138,6 @@ def reconstruct(parameters, x, target):
 
 @pytest.mark.parametrize("with_target", [False, True], ids=["itself", "target"])
 def test_isolated_training_is_adamw_on_the_mean_squared_error(with_target, device):
-    from growing import parameters_of
-
     blueprint = kasmina.Blueprint.library("normalized_mlp", 4)
     settings = {"training": {"loss_threshold": 1e30, "learning_rate": 0.01, "weight_decay": 0.1}}
     layer = layer_of([(blueprint, 1)], device=device, dtype=torch.float64, settings=settings)

@@ -1,7 +1,10 @@
 """State that is saved, loaded, copied and moved stays what it was, bit for bit."""
 
 import copy
+import gc
 import io
+import os
+import pathlib
 import pickle
 import subprocess
 import sys
@@ -133,11 +136,9 @@ def test_a_new_process_computes_the_same_bits(device, tmp_path):
     x = torch.randn(50, 6, device=device)
     y = model.eval()(x).detach()
     torch.save({"model": model.state_dict(), "x": x, "y": y}, tmp_path / "checkpoint.pt")
-    import pathlib
-
-    python = pathlib.Path(kasmina.__file__).parents[1]
     command = [sys.executable, "-c", IN_A_NEW_PROCESS, str(tmp_path / "checkpoint.pt"), str(device)]
-    done = subprocess.run(command, capture_output=True, text=True, env={**__import__("os").environ, "PYTHONPATH": str(python)})
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(kasmina.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.stdout == "the same bits\n", done.stderr
 
 
@@ -179,8 +180,6 @@ def test_tensors_over_the_librarys_memory_outlive_the_layer(device):
     alpha, bank = layer.array("alpha"), layer.bank_array(0, "parameters")
     kept = alpha.clone(), bank.clone()
     del layer
-    import gc
-
     gc.collect()
     torch.randn(1000, device=device)
     assert torch.equal(alpha, kept[0]) and torch.equal(bank, kept[1])
