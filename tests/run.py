@@ -22,7 +22,7 @@ SUITES = {
     "rust": (["cargo test"], r"^test result: \S+ (?P<passed>\d+) passed; (?P<failed>\d+) failed"),
     "c": (
         ["ctest --test-dir build/cmake --output-on-failure"],
-        r"tests passed, (?P<failed>\d+) tests failed out of (?P<total>\d+)",
+        r"\d+% tests passed(?:, (?P<failed>\d+) tests failed)? out of (?P<total>\d+)",
     ),
     "python": (
         [f"{sys.executable} -m pytest tests/python --quiet -p no:cacheprovider"],
