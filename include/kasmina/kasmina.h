@@ -720,6 +720,16 @@ kasmina_status kasmina_layer_from_bytes(const char *data,
                                         kasmina_layer *layer,
                                         kasmina_error **error);
 
+// Makes a copy of a layer, after all work on the stream: on the given device, with parameters and their moments of the
+// given type (KASMINA_DATA_TYPE_F32 or KASMINA_DATA_TYPE_F64). The caller destroys it.
+kasmina_status kasmina_layer_copy(kasmina_layer layer,
+                                  int32_t device_type,
+                                  int32_t device_index,
+                                  int32_t parameter_type,
+                                  void *stream,
+                                  kasmina_layer *copy,
+                                  kasmina_error **error);
+
 // Checks commands against the transition table and the gates, and queues them all or none; they take effect together at
 // the next kasmina_layer_end_epoch. All commands have the same `struct_size`.
 kasmina_status kasmina_layer_submit(kasmina_layer layer,
@@ -869,6 +879,8 @@ struct kasmina_api {
         kasmina_error **error);
     kasmina_status (*layer_adamw)(kasmina_layer layer, const kasmina_adamw *adamw, void *stream,
         kasmina_error **error);
+    kasmina_status (*layer_copy)(kasmina_layer layer, int32_t device_type, int32_t device_index,
+        int32_t parameter_type, void *stream, kasmina_layer *copy, kasmina_error **error);
 };
 
 #ifdef __cplusplus

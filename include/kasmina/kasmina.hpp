@@ -242,6 +242,16 @@ class Layer : public Owned<kasmina_layer, kasmina_layer_destroy> {
         return Layer(layer);
     }
 
+    /// A copy on a device, with parameters of a type, after all work on the stream.
+    Layer copy(kasmina_device_type device_type, int32_t device_index, kasmina_data_type parameter_type,
+               void* stream = nullptr) const {
+        kasmina_layer copy{};
+        check([&](auto error) {
+            return kasmina_layer_copy(handle(), device_type, device_index, parameter_type, stream, &copy, error);
+        });
+        return Layer(copy);
+    }
+
     kasmina_layer_info info() const {
         auto info = sized<kasmina_layer_info>();
         check([&](auto error) { return kasmina_layer_get_info(handle(), &info, error); });

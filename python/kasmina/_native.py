@@ -154,6 +154,7 @@ _ARGUMENTS = {
     "kasmina_layer_state": (Handle, _bytes),
     "kasmina_layer_to_bytes": (Handle, ctypes.c_void_p, _bytes),
     "kasmina_layer_from_bytes": (_text, ctypes.c_size_t, ctypes.c_int32, ctypes.c_int32, _pointer(Handle)),
+    "kasmina_layer_copy": (Handle, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, ctypes.c_void_p, _pointer(Handle)),
     "kasmina_layer_destroy": (Handle,),
     "kasmina_layer_submit": (Handle, _pointer(Command), ctypes.c_size_t),
     "kasmina_layer_end_epoch": (Handle, ctypes.c_void_p, _bytes),

@@ -105,7 +105,8 @@ class Layer(torch.nn.Module):
     that the library shares; rows of seeds that are not being trained keep their bits under any `torch.optim` optimiser.
 
     Rows may be float32, float16 or bfloat16, with float32 parameters, or float64 with float64 parameters; `half()` and
-    `bfloat16()` therefore leave the parameters as they are.
+    `bfloat16()` therefore leave float32 parameters as they are. Moving a layer (`to`, `cuda`, `double`) takes all of its
+    state along and keeps the parameters' identity.
     """
 
     def __init__(self, hidden, seeds, blueprints=(), *, device=None, dtype=torch.float32, settings=None):
@@ -294,14 +295,12 @@ class Layer(torch.nn.Module):
         if probe.device.type not in _DEVICE_TYPES or probe.dtype not in _DATA_TYPES:
             raise TypeError(f"kasmina: a layer cannot live on {probe.device} with parameters of {probe.dtype}")
         dtype = torch.float64 if probe.dtype == torch.float64 else torch.float32
-        if dtype != self.dtype:
-            raise TypeError(
-                f"kasmina: the parameters of this layer are {self.dtype}; make it with dtype={dtype} to have others"
-            )
-        if probe.device != self.device:
-            self._adopt(_from_bytes(self.to_bytes(), probe.device))
-            for bank in self.banks():
-                bank.grad = None if bank.grad is None else bank.grad.to(probe.device)
+        if (probe.device, dtype) != (self.device, self.dtype):
+            gradients = [bank.grad for bank in self.banks()]
+            numbers = (*_device_numbers(probe.device), _DATA_TYPES[dtype], self._stream())
+            self._adopt(_make("kasmina_layer_copy", self._handle, *numbers))
+            for bank, gradient in zip(self.banks(), gradients):
+                bank.grad = None if gradient is None else gradient.to(probe.device, dtype)
         return self
 
     def extra_repr(self):

@@ -66,6 +66,7 @@ table! {
     kasmina_layer_backward
     kasmina_layer_train
     kasmina_layer_adamw
+    kasmina_layer_copy
 }
 
 // SAFETY: the table is constant and its pointers are functions.

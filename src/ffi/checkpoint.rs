@@ -77,3 +77,23 @@ pub unsafe extern "C" fn kasmina_layer_from_bytes(
         Ok(kasmina_layer { id: LAYERS.insert(layer)? })
     })
 }
+
+/// Makes a copy of a layer, after all work on the stream: on the given device, with parameters and their moments of the
+/// given type (KASMINA_DATA_TYPE_F32 or KASMINA_DATA_TYPE_F64). The caller destroys it.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_copy(
+    layer: kasmina_layer,
+    device_type: i32,
+    device_index: i32,
+    parameter_type: i32,
+    stream: *mut c_void,
+    copy: *mut kasmina_layer,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call_for("kasmina_layer_copy", (copy, "copy"), error, || {
+        let (device, parameter_type) =
+            (convert::device(device_type, device_index)?, convert::data_type(parameter_type)?);
+        let copy = LAYERS.read(layer.id, |layer| layer.copy(device, parameter_type, convert::stream(stream)))?;
+        Ok(kasmina_layer { id: LAYERS.insert(copy)? })
+    })
+}

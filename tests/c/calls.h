@@ -215,6 +215,11 @@ static inline kasmina_status call_layer_from_bytes(world* w, kasmina_error** err
     return status;
 }
 
+static inline kasmina_status call_layer_copy(world* w, kasmina_error** error) {
+    kasmina_layer copy;
+    return kasmina_layer_copy(w->layer, KASMINA_DEVICE_TYPE_CPU, 0, KASMINA_DATA_TYPE_F64, NULL, &copy, error);
+}
+
 static inline kasmina_status call_layer_submit(world* w, kasmina_error** error) {
     const kasmina_command command = good_command();
     return kasmina_layer_submit(w->layer, &command, 1, error);
@@ -314,6 +319,7 @@ static const call CALLS[] = {
     {"kasmina_layer_load", call_layer_load, NOTHING, NOTHING},
     {"kasmina_layer_to_bytes", call_layer_to_bytes, LAYER, LAYER},
     {"kasmina_layer_from_bytes", call_layer_from_bytes, NOTHING, NOTHING},
+    {"kasmina_layer_copy", call_layer_copy, LAYER, LAYER},
     {"kasmina_layer_submit", call_layer_submit, LAYER, LAYER},
     {"kasmina_layer_end_epoch", call_layer_end_epoch, LAYER, LAYER},
     {"kasmina_layer_roll_back", call_layer_roll_back, LAYER, LAYER},

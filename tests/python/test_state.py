@@ -159,6 +159,20 @@ def test_the_state_moves_with_the_module(device):
     assert layer.cpu().bank_0.device.type == "cpu"
 
 
+def test_a_layer_can_be_made_double(device):
+    layer = mixed_layer(device)
+    bank, before, x = layer.bank_0, layer.bank_0.detach().clone(), torch.randn(5, 16, device=device)
+    y = layer(x)
+    y.sum().backward()
+    gradient = bank.grad.clone()
+    layer.double()
+    assert layer.bank_0 is bank and bank.dtype == bank.grad.dtype == torch.float64
+    assert torch.equal(bank, before.double()) and torch.equal(bank.grad, gradient.double())
+    torch.testing.assert_close(layer(x.double()).float(), y, rtol=1e-5, atol=1e-5)
+    layer.float()
+    assert torch.equal(bank, before) and bank.dtype == torch.float32
+
+
 def test_half_precision_models_keep_float32_parameters(device):
     layer = mixed_layer(device)
     for convert in (layer.half, layer.bfloat16, layer.float):

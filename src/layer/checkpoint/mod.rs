@@ -16,6 +16,7 @@ use crate::graph::{Blueprint, DataType};
 use crate::{Result, fail};
 use format::{Reader, Writer};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::path::Path;
 
 /// What is not a tensor.
@@ -93,7 +94,21 @@ impl Layer {
     /// `FileCorrupted` if the bytes are damaged, not a checkpoint or contradict themselves; `FileTooNew` if a newer
     /// version wrote them; and the errors of making the layer.
     pub fn from_bytes(bytes: &[u8], device: DeviceKind) -> Result<Layer> {
+        Layer::restore(bytes, device, None)
+    }
+
+    /// A copy of the layer, after all work on the stream: on any device, with parameters and moments of either type.
+    ///
+    /// # Errors
+    ///
+    /// As [`Layer::to_bytes`], and the errors of making the layer.
+    pub fn copy(&self, device: DeviceKind, parameter_type: DataType, stream: Stream) -> Result<Layer> {
+        Layer::restore(&self.to_bytes(stream)?, device, Some(parameter_type))
+    }
+
+    fn restore(bytes: &[u8], device: DeviceKind, parameter_type: Option<DataType>) -> Result<Layer> {
         let (document, tensors): (Document, Reader<'_>) = format::read(bytes)?;
+        let stored_type = document.parameter_type;
         let seeds = document.seeds as usize;
         // Nothing is allocated for seeds and slots that the file does not hold.
         let mut parts: [&[u8]; COLUMNS.len()] = [&[]; COLUMNS.len()];
@@ -108,12 +123,12 @@ impl Layer {
             hidden: document.hidden,
             seeds: document.seeds,
             device,
-            parameter_type: document.parameter_type,
+            parameter_type: parameter_type.unwrap_or(stored_type),
             settings: document.settings,
         })?;
         let stream = Stream::default();
         for (index, entry) in document.blueprints.iter().enumerate() {
-            layer.restore_bank(index, entry, &tensors, stream)?;
+            layer.restore_bank(index, entry, stored_type, &tensors, stream)?;
         }
         layer.claim_slots(&columns)?;
         layer.restore_telemetry(&tensors, stream)?;
@@ -148,16 +163,26 @@ impl Layer {
         Layer::from_bytes(&file::read(path)?, device).map_err(|error| error.context(path.display()))
     }
 
-    fn restore_bank(&mut self, index: usize, entry: &BankDocument, tensors: &Reader<'_>, stream: Stream) -> Result<()> {
+    fn restore_bank(
+        &mut self,
+        index: usize,
+        entry: &BankDocument,
+        stored_type: DataType,
+        tensors: &Reader<'_>,
+        stream: Stream,
+    ) -> Result<()> {
         let blueprint = Blueprint::from_json(entry.blueprint.as_bytes())
             .map_err(|error| error.context(format!("blueprint {index} of the checkpoint")))?;
         let shape = [entry.capacity as usize, blueprint.parameter_count()];
         // Before memory is taken for it: are its parameters there at all?
-        tensors.get(&format!("bank.{index}.parameters"), self.config.parameter_type, &shape)?;
+        tensors.get(&format!("bank.{index}.parameters"), stored_type, &shape)?;
         self.add_blueprint(blueprint, entry.capacity)?;
-        for (name, data_type, shape, buffer) in bank_tensors(&self.banks[index], self.config.parameter_type) {
+        let parameter_type = self.config.parameter_type;
+        for (name, data_type, shape, buffer) in bank_tensors(&self.banks[index], stored_type) {
             let bytes = tensors.get(&format!("bank.{index}.{name}"), data_type, &shape)?;
-            self.device.upload(buffer.address(), bytes, stream)?;
+            let bytes =
+                if data_type == stored_type { converted(bytes, stored_type, parameter_type) } else { bytes.into() };
+            self.device.upload(buffer.address(), &bytes, stream)?;
         }
         Ok(())
     }
@@ -201,6 +226,20 @@ impl Layer {
         self.device.upload(self.telemetry.array.address(), array, stream)?;
         let loss = tensors.get("loss", DataType::F64, &[seeds, 2])?;
         self.device.upload(self.telemetry.loss.address(), loss, stream)
+    }
+}
+
+/// Numbers of one parameter type as the other; those that f32 cannot hold exactly are rounded.
+fn converted(bytes: &[u8], from: DataType, to: DataType) -> Cow<'_, [u8]> {
+    let (narrow, wide) = (bytes.as_chunks::<4>().0.iter(), bytes.as_chunks::<8>().0.iter());
+    match (from, to) {
+        (DataType::F32, DataType::F64) => {
+            narrow.flat_map(|number| f64::from(f32::from_ne_bytes(*number)).to_ne_bytes()).collect()
+        }
+        (DataType::F64, DataType::F32) => {
+            wide.flat_map(|number| (f64::from_ne_bytes(*number) as f32).to_ne_bytes()).collect()
+        }
+        _ => bytes.into(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::bench::{Bench, STREAM, command, device_kind, easy, read};
 use kasmina::Status;
+use kasmina::graph::DataType;
 use kasmina::layer::{Action, Layer, Lifecycle, Settings};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -72,6 +73,27 @@ fn a_fossilised_seed_computes_the_same_after_a_restart() {
     let loaded = Bench::around(load(&bench.layer.to_bytes(STREAM).unwrap()).unwrap());
     assert_ne!(loaded.forward(), loaded.x.read());
     assert_eq!(loaded.forward(), bench.forward());
+}
+
+#[test]
+fn a_copy_of_the_other_parameter_type_has_the_same_numbers() {
+    let bench = busy();
+    let wide = bench.layer.copy(device_kind(), DataType::F64, STREAM).unwrap();
+    for index in 0..2 {
+        let (ours, theirs) = (bench.layer.bank(index).unwrap(), wide.bank(index).unwrap());
+        for (ours, theirs) in [
+            (ours.parameters, theirs.parameters),
+            (ours.first_moment, theirs.first_moment),
+            (ours.second_moment, theirs.second_moment),
+        ] {
+            let ours: Vec<f64> = read::<f32>(&ours).into_iter().map(f64::from).collect();
+            assert_eq!(ours, read::<f64>(&theirs));
+        }
+    }
+    let back = wide.copy(device_kind(), DataType::F32, STREAM).unwrap();
+    assert!(back.to_bytes(STREAM).unwrap() == bench.layer.to_bytes(STREAM).unwrap(), "there and back loses nothing");
+    let error = bench.layer.copy(device_kind(), DataType::F16, STREAM).err().unwrap();
+    assert_eq!(error.status(), Status::TypeMismatch);
 }
 
 #[test]
