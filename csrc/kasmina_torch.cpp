@@ -7,8 +7,7 @@
 // What the schemas say beyond the obvious:
 // - A layer is an integer: the id of its handle.
 // - Telemetry is written, so it is an argument; without it nothing is observed.
-// - `backward` adds the parameters' gradients to tensors it is given. A list of new tensors would be the natural
-// result,
+// - `backward` adds the parameters' gradients to tensors it is given. It would be natural to return a list of new ones,
 //   but torch cannot functionalise an operator that both writes to an argument and returns a list.
 // - `deterministic` is an argument because the stable ABI cannot ask torch for its global setting.
 
