@@ -7,7 +7,9 @@
 // Three rules are kept here:
 // - A forward pass that runs inside a backward pass is a recomputation (activation checkpointing). It must not observe
 //   or train a second time, so it runs without telemetry, and train_ does nothing.
-// - train_ and adamw_ write to tensors, so they bump the version counters that let autograd notice a stale save.
+// - adamw_ writes what a backward pass may still need, so it bumps the version counter that lets autograd notice a
+//   stale save. train_ does not: it writes only slots of seeds in TRAINING, which no pass reads, and a network that
+//   runs a layer twice before its backward pass must not see the difference.
 // - Second derivatives are refused with a sentence, not dropped.
 
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -170,9 +172,6 @@ void train(const Tensor& x, const OptionalTensor& target, TensorList banks, int6
     at::AutoDispatchBelowAutograd below;
     at::NoGradGuard no_grad;
     operation.call(x, target, banks, layer);
-    for (const auto& bank : banks) {
-        torch::autograd::increment_version(bank);
-    }
 }
 
 void adamw(const Tensor& bank, const Tensor& gradient, int64_t layer, int64_t blueprint, double learning_rate,

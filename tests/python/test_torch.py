@@ -234,11 +234,35 @@ def test_forward_mode_is_refused(device):
         torch.func.jvp(layer, (x,), (x,))
 
 
-def test_training_between_forward_and_backward_is_noticed(device):
+def test_a_layer_can_run_twice_before_its_backward_pass_while_a_seed_trains(device):
+    gradients = []
+    for trains in (False, True):
+        torch.manual_seed(0)
+        layer, _ = growing_layer(device)
+        assert kasmina.Lifecycle.TRAINING in layer.states()
+        layer.train(trains)
+        x = torch.randn(5, 18, device=device, requires_grad=True)
+        layer(layer(x)).square().sum().backward()
+        gradients.append([x.grad, *(bank.grad for bank in layer.banks())])
+    torch.testing.assert_close(*gradients)
+
+
+def test_an_optimiser_step_between_forward_and_backward_is_noticed(device):
     layer, _ = growing_layer(device)
+    optimizer = kasmina.AdamW(layer.banks())
     x = torch.randn(5, 18, device=device)
     y = layer(x)
-    layer(x)  # trains the seed in TRAINING, in the bank that the first backward pass needs
+    layer(x).sum().backward()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_an_epochs_end_between_forward_and_backward_is_noticed(device):
+    layer, _ = growing_layer(device)
+    assert kasmina.Lifecycle.GRAFTING in layer.states()
+    y = layer(torch.randn(5, 18, device=device))
+    layer.end_epoch()
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
 
