@@ -133,6 +133,7 @@ class Layer(torch.nn.Module):
         """
         if isinstance(blueprint, str):
             blueprint = Blueprint.library(blueprint, self.chunk)
+        self._take_banks_back()
         index = ctypes.c_uint32()
         _native.call("kasmina_layer_add_blueprint", self._handle, blueprint.handle, capacity, ctypes.byref(index))
         self._share_banks()
@@ -219,9 +220,15 @@ class Layer(torch.nn.Module):
         self._read_lifecycle()
 
     def end_epoch(self):
-        """Ends an epoch: applies the queued commands and moves the blend weights. Returns what happened, as a dict."""
+        """Ends an epoch: applies the queued commands and moves the blend weights. Returns what happened, as a dict.
+
+        Do it after the backward pass: one that is left over fails if its seeds have changed since the forward pass.
+        """
+        self._take_banks_back()
         summary = json.loads(_native.take_bytes("kasmina_layer_end_epoch", self._handle, self._stream()))
         self._read_lifecycle()
+        if summary["applied"] or Lifecycle.GRAFTING in self.states():
+            torch.autograd.graph.increment_version(self.alpha)
         return summary
 
     def report(self):
@@ -245,6 +252,7 @@ class Layer(torch.nn.Module):
 
     def to_bytes(self):
         """A checkpoint of everything: state, parameters, moments, blueprints, settings."""
+        self._take_banks_back()
         return _native.take_bytes("kasmina_layer_to_bytes", self._handle, self._stream())
 
     def get_extra_state(self):
@@ -297,6 +305,7 @@ class Layer(torch.nn.Module):
         dtype = torch.float64 if probe.dtype == torch.float64 else torch.float32
         if (probe.device, dtype) != (self.device, self.dtype):
             gradients = [bank.grad for bank in self.banks()]
+            self._take_banks_back()
             numbers = (*_device_numbers(probe.device), _DATA_TYPES[dtype], self._stream())
             self._adopt(_make("kasmina_layer_copy", self._handle, *numbers))
             for bank, gradient in zip(self.banks(), gradients):
@@ -331,6 +340,15 @@ class Layer(torch.nn.Module):
             register_bank(self._parameters[name], self, index)
         for name in list(self._parameters)[self._bank_count :]:
             del self._parameters[name]
+
+    @torch.no_grad()
+    def _take_banks_back(self):
+        """Brings parameters that somebody gave other memory (`parameter.data = ...`) back to the library's banks."""
+        for index, bank in enumerate(self.banks()):
+            memory = self.bank_array(index, "parameters")
+            if bank.data_ptr() != memory.data_ptr():
+                memory.copy_(bank)
+                bank.data = memory
 
     def _read_lifecycle(self):
         """Notes whether any seed trains in isolation, so that `forward` need not ask."""

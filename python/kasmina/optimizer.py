@@ -68,6 +68,8 @@ class AdamW(torch.optim.Optimizer):
             for bank in group["params"]:
                 if bank.grad is not None:
                     layer, index = _owner(bank)
+                    if layer is None:
+                        continue
                     torch.ops.kasmina.adamw_(bank, bank.grad, layer._id, index, *rates)
         return loss
 
@@ -106,6 +108,8 @@ def _before_step(optimizer, arguments, options):
 def _after_step(optimizer, arguments, options):
     for bank, kept in _before.pop(optimizer, []):
         layer, index = _owner(bank)
+        if layer is None:
+            continue
         frozen = (layer.bank_array(index, "mode") != _TRAINS).unsqueeze(1)
         bank.copy_(torch.where(frozen, kept, bank))
         # A seed that germinates in a frozen slot must not find the momentum of the one before it.

@@ -1,5 +1,7 @@
 """Optimisers move the slots of seeds that train on the main loss, and no others."""
 
+import gc
+
 import pytest
 import torch
 from growing import bring, layer_of, randomise
@@ -104,6 +106,16 @@ def test_isolated_training_inside_a_closure_is_kept(device):
     optimizer.step(closure)
     assert torch.equal(layer.bank_0[3], after_training[0]) and not torch.equal(layer.bank_0[3], before[3])
     assert torch.equal(layer.bank_0[[0, 1, 4]], before[[0, 1, 4]])
+
+
+def test_an_optimiser_may_outlive_its_layer(device):
+    layer = layer_with_slots(device)
+    optimizers = [torch.optim.AdamW(layer.banks()), kasmina.AdamW(layer.banks())]
+    loss(layer).backward()
+    del layer
+    gc.collect()
+    for optimizer in optimizers:
+        optimizer.step()
 
 
 def test_parameters_are_told_apart(device):

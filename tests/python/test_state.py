@@ -97,6 +97,25 @@ def test_loading_keeps_the_parameters_that_an_optimiser_knows(device):
     assert not torch.equal(bank, before)
 
 
+@pytest.mark.parametrize("use", ["copy", "end_epoch", "add_blueprint", "move"])
+def test_parameters_that_were_given_other_memory_are_not_lost(use, device):
+    layer = mixed_layer(device)
+    for bank in layer.banks():
+        bank.data = bank.data + 1
+    wanted = [bank.detach().clone() for bank in layer.banks()]
+    if use == "copy":
+        layer = copy.deepcopy(layer)
+    elif use == "end_epoch":
+        layer.end_epoch()
+    elif use == "add_blueprint":
+        layer.add_blueprint("residual", 1)
+    else:
+        layer.double()
+    for index, bank in enumerate(wanted):
+        assert torch.equal(layer.banks()[index].to(bank), bank)
+        assert layer.banks()[index].data_ptr() == layer.bank_array(index, "parameters").data_ptr()
+
+
 def test_a_state_dict_of_another_shape_is_refused(device):
     layer = layer_of([], hidden=16, device=device)
     with pytest.raises(RuntimeError, match="32 channels"):
