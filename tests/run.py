@@ -19,7 +19,7 @@ C_FILES = "git ls-files '*.c' '*.cpp' '*.hpp'"
 SUITES = {
     "format": (["cargo fmt --check", f"{C_FILES} | xargs -r clang-format --dry-run -Werror"], None),
     "lint": (["cargo clippy --all-targets --quiet -- -D warnings"], None),
-    "rust": (["cargo test"], r"^test result: \S+ (?P<passed>\d+) passed; (?P<failed>\d+) failed"),
+    "rust": (["cargo test --no-fail-fast"], r"^test result: \S+ (?P<passed>\d+) passed; (?P<failed>\d+) failed"),
     "c": (
         ["ctest --test-dir build/cmake --output-on-failure"],
         r"\d+% tests passed(?:, (?P<failed>\d+) tests failed)? out of (?P<total>\d+)",
