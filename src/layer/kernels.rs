@@ -134,7 +134,8 @@ impl KernelSet {
     ///
     /// # Errors
     ///
-    /// `NotReady` while one is being compiled; the compiler's error, once, if it failed: the next call asks again.
+    /// `NotReady` while one is being compiled; the compiler's error if it failed: the next call asks again. What cannot
+    /// be loaded stays refused until [`KernelSet::collect`] is called again.
     pub fn readiness(&self, kinds: &[Kind]) -> Result<()> {
         let mut progress = self.progress.lock();
         let mut waiting = None;
@@ -144,7 +145,10 @@ impl KernelSet {
                 continue;
             }
             let ticket = match std::mem::take(&mut progress[index]) {
-                Progress::Failed(error) => return Err(error.context(self.name(kind))),
+                Progress::Failed(error) => {
+                    progress[index] = Progress::Failed(error.clone());
+                    return Err(error.context(self.name(kind)));
+                }
                 Progress::Requested(ticket) => ticket,
                 Progress::Idle => self.ask(kind)?,
             };
@@ -161,7 +165,8 @@ impl KernelSet {
         }
     }
 
-    /// Loads what the background has finished. Only between epochs: loading may wait for the device.
+    /// Loads what the background has finished, and forgets what could not be loaded the last time. Only between epochs:
+    /// loading may wait for the device.
     fn collect(&self) {
         let mut progress = self.progress.lock();
         for kind in Kind::all() {
@@ -177,6 +182,7 @@ impl KernelSet {
                         Progress::Failed(error)
                     }
                 },
+                Progress::Failed(_) => Progress::Idle,
                 other => other,
             };
         }
@@ -260,13 +266,16 @@ impl Kernels {
         }
     }
 
-    /// The kinds a set must have before it may run: those that were used. Before any was, what a first epoch needs.
+    /// The kinds a set must have before it may run: those that were used, and isolated training on the same rows, for
+    /// seeds that begin it only once their kernels are ready. Before any was used, what a first epoch needs.
     pub fn kinds(&self) -> Vec<Kind> {
         let used = self.used.load(Ordering::Relaxed);
         if used == 0 {
             return vec![Kind::forward(self.parameter_type), Kind::train(self.parameter_type)];
         }
-        Kind::all().filter(|kind| used & (1 << kind.index()) != 0).collect()
+        let is_used = |kind: Kind| used & (1 << kind.index()) != 0;
+        let trains_on = |kind: &Kind| kind.pass == Pass::Train && is_used(Kind::forward(kind.data_type));
+        Kind::all().filter(|kind| is_used(*kind) || trains_on(kind)).collect()
     }
 
     /// Asks for the kernels of these blueprints in the background.
@@ -321,11 +330,15 @@ impl Kernels {
             let fits = |set: &&Arc<KernelSet>| set.contains(running) && set.is_loaded(&kinds);
             if self.current.contains(running) { Some(&self.current) } else { self.sets.iter().find(fits) }
         });
-        // After a restart nothing may be loaded yet: then the set of the live blueprints is compiled at first use.
-        let next = next.or_else(|| self.find(live)).unwrap_or(&self.current).clone();
+        let next = next.unwrap_or(&self.current).clone();
         let swapped = !Arc::ptr_eq(&next, &self.current);
         self.current = next;
         swapped
+    }
+
+    /// Swaps in the set that was asked for last, although nothing of it may be loaded: that is compiled at first use.
+    pub fn swap_at_once(&mut self) {
+        self.current = self.next.clone();
     }
 
     fn find(&self, blueprints: &BTreeSet<u32>) -> Option<&Arc<KernelSet>> {
@@ -369,8 +382,9 @@ mod tests {
     use std::time::Duration;
 
     const CAPTURING: Stream = Stream(7);
+    const UNLOADABLE: DataType = DataType::F64;
 
-    /// The CPU, but its stream 7 is recording a graph.
+    /// The CPU, but its stream 7 is recording a graph, and it loads no kernels for f64 rows.
     struct Recorder(Arc<dyn Device>);
 
     impl Device for Recorder {
@@ -419,6 +433,9 @@ mod tests {
         }
 
         fn load(&self, class: &KernelClass, machine_code: &[u8]) -> Result<Kernel> {
+            if class.data_type == UNLOADABLE {
+                return Err(error!(KernelTooLarge, "no room for it"));
+            }
             self.0.load(class, machine_code)
         }
 
@@ -480,6 +497,7 @@ mod tests {
         assert_eq!(kernels.current().members, [1]);
         kernels.current().kernel(Kind::forward(DataType::F16), CAPTURING).unwrap();
         kernels.current().kernel(Kind::backward(DataType::F16, false), CAPTURING).unwrap();
+        kernels.current().kernel(Kind::train(DataType::F16), CAPTURING).unwrap();
         assert!(!kernels.swap(&live, &live), "it runs already");
     }
 
@@ -499,6 +517,22 @@ mod tests {
         kernels.request(&small, &banks, Stream::default()).unwrap();
         assert!(kernels.swap(&small, &small));
         assert_eq!((kernels.current().members.as_slice(), kernels.sets.len()), (&[0][..], 3));
+    }
+
+    #[test]
+    fn a_set_that_cannot_be_loaded_is_refused_as_often_as_it_is_asked_for_and_does_not_run() {
+        let (mut kernels, banks) = kernels();
+        kernels.mark_used(Kind::forward(UNLOADABLE));
+        let live = blueprints(&[1]);
+        kernels.request(&live, &banks, Stream::default()).unwrap();
+        wait(&kernels, &live);
+        for _ in 0..3 {
+            assert_eq!(kernels.readiness(&live).unwrap_err().status(), Status::KernelTooLarge);
+        }
+        assert!(!kernels.swap(&live, &live));
+        kernels.collect();
+        wait(&kernels, &live);
+        assert_eq!(kernels.readiness(&live).unwrap_err().status(), Status::KernelTooLarge, "it was tried again");
     }
 
     #[test]

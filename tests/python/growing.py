@@ -56,7 +56,8 @@ def bring(layer, seed, state, blueprint=0, row_type=None):
         return
     layer.germinate(seed, blueprint)
     layer.end_epoch()
-    layer.prepare(row_type or layer.dtype)
+    for used in {layer.dtype, row_type or layer.dtype}:
+        layer.prepare(used)
     for reached, action in _WAY[: [step[0] for step in _WAY].index(goal) + 1]:
         if action is not None:
             # Some gates look at the last two epochs.

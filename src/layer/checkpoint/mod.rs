@@ -139,7 +139,7 @@ impl Layer {
 
         let live = live_blueprints(&columns);
         layer.kernels.request(&live, &layer.banks, stream)?;
-        layer.kernels.swap(&live, &live);
+        layer.kernels.swap_at_once();
         layer.replace_state(columns, stream)?;
         layer.device.synchronize(stream)?;
         Ok(layer)
