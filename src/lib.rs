@@ -10,8 +10,9 @@
 //! - [`ops`]: the operators, one file each: shape rule, checks, gradient, lowering to primitives.
 //! - [`compile`]: from graphs to [`compile::Program`]s and from these to machine code. Knows no layer.
 //! - [`store`]: where compiled kernels are kept: in memory and on disk.
+//! - [`lifecycle`]: the eleven states, and the predicates that layers and kernels decide by.
 //! - [`device`]: the two backends that run them: the CPU, and CUDA through the driver.
-//! - [`layer`]: seeds, their state and lifecycle, parameter banks, telemetry, checkpoints.
+//! - [`layer`]: seeds, their state and transitions, parameter banks, telemetry, checkpoints.
 //! - [`ffi`]: the C ABI over all of it, and nothing else.
 
 pub mod compile;
@@ -20,6 +21,7 @@ pub mod error;
 pub mod ffi;
 pub mod graph;
 pub mod layer;
+pub mod lifecycle;
 pub mod ops;
 pub mod store;
 

@@ -26,6 +26,7 @@ pub use program::*;
 pub use simplify::simplify;
 
 use crate::graph::DataType;
+use crate::lifecycle::Lifecycle;
 use serde::{Deserialize, Serialize};
 
 /// What a kernel is for.
@@ -38,6 +39,21 @@ pub enum Pass {
     Backward,
     /// Loss and parameter gradients of isolated training. Writes no rows.
     Train,
+}
+
+impl Pass {
+    /// Whether seeds in this state run a program. The others are identity, or in training nothing.
+    pub fn runs(self, state: Lifecycle) -> bool {
+        match self {
+            Pass::Forward | Pass::Backward => state.applies_blueprint(),
+            Pass::Train => state == Lifecycle::Training,
+        }
+    }
+
+    /// Whether the program is one of [`KernelClass::frozen`].
+    pub fn is_frozen(self, state: Lifecycle) -> bool {
+        self == Pass::Backward && !state.trains_on_main_loss()
+    }
 }
 
 /// Everything a kernel's machine code depends on, but the target: one kernel serves all seeds of a layer.

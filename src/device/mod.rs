@@ -1,7 +1,7 @@
 //! Where kernels run: one trait, two backends ([`cpu`] and [`cuda`]).
 //!
-//! A device knows memory, streams and kernels. It must know nothing of lifecycles or gates: the two predicates it needs
-//! come from [`Lifecycle`](crate::layer::Lifecycle) numbers that are passed in the state arrays.
+//! A device knows memory, streams and kernels. It must know nothing of transitions or gates: of a seed it reads the
+//! state arrays, and decides by the predicates of [`Lifecycle`](crate::lifecycle::Lifecycle).
 //!
 //! Addresses are plain numbers here and in every caller; only the backends turn them into pointers.
 

@@ -10,6 +10,7 @@ const SOURCES: &[&str] = &[
     "src/error.rs",
     "src/graph/mod.rs",
     "src/layer/lifecycle.rs",
+    "src/lifecycle.rs",
     "src/ffi/process.rs",
     "src/ffi/error.rs",
     "src/ffi/bytes.rs",

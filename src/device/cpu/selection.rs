@@ -4,7 +4,7 @@ use super::launch::Loaded;
 use crate::compile::codegen::cpu::Procedure;
 use crate::compile::{Destination, Pass};
 use crate::device::{Bank, Launch};
-use crate::layer::Lifecycle;
+use crate::lifecycle::Lifecycle;
 use crate::{Result, error, fail};
 
 /// What is done with a seed's chunk.
@@ -31,15 +31,15 @@ pub fn choose(kernel: &Loaded, launch: &Launch<'_>) -> Result<Vec<Choice>> {
     };
     let mut choices = Vec::with_capacity(launch.seeds);
     for seed in 0..launch.seeds {
-        let state = Lifecycle::from_number(lifecycle[seed]);
-        choices.push(match runs(kernel.pass, state) {
-            Some(frozen) if blueprint[seed] != -1 => {
+        let state = Lifecycle::from_number(lifecycle[seed]).filter(|state| kernel.pass.runs(*state));
+        choices.push(match state {
+            Some(state) if blueprint[seed] != -1 => {
                 let known = usize::try_from(blueprint[seed]).ok().and_then(|number| branch.get(number));
                 let Some(branch) = known else {
                     let (number, count) = (blueprint[seed], launch.blueprints);
                     fail!(InvalidArgument, "seed {seed} has blueprint {number}, but the layer has {count}");
                 };
-                select(kernel, launch, frozen, *branch, slot[seed])
+                select(kernel, launch, kernel.pass.is_frozen(state), *branch, slot[seed])
                     .map_err(|error| error.context(format!("seed {seed}")))?
                     .unwrap_or(identity(kernel.pass))
             }
@@ -58,16 +58,6 @@ unsafe fn array<'a, T>(address: u64, elements: usize) -> &'a [T] {
     }
     // SAFETY: the caller's promise.
     unsafe { std::slice::from_raw_parts(address as *const T, elements) }
-}
-
-/// Whether a state runs its blueprint in a pass, and if so, whether with frozen parameters.
-fn runs(pass: Pass, state: Option<Lifecycle>) -> Option<bool> {
-    let state = state?;
-    match pass {
-        Pass::Forward => state.applies_blueprint().then_some(false),
-        Pass::Backward => state.applies_blueprint().then_some(!state.trains_on_main_loss()),
-        Pass::Train => (state == Lifecycle::Training).then_some(false),
-    }
 }
 
 fn identity(pass: Pass) -> Choice {

@@ -4,15 +4,14 @@
 // Which program the seed runs, or -1 for identity. Whatever the state arrays hold, nothing outside them is read.
 static __device__ int select_program(const Launch& launch, int seed, int& slot) {
   const int state = launch.lifecycle[seed];
-  if (PASS == TRAIN ? state != TRAINING : state < GRAFTING || state > FOSSILIZED) return -1;
+  if (state < 0 || state >= 32 || !(RUNS >> state & 1)) return -1;
   const int blueprint = launch.blueprint[seed];
   if (blueprint < 0 || blueprint >= launch.blueprints) return -1;
   const int branch = launch.branch[blueprint];
   if (branch < 0 || branch >= PROGRAMS) return -1;
   slot = launch.slot[seed];
   if (slot < 0 || slot >= launch.banks[branch].capacity) return -1;
-  const bool frozen = PASS == BACKWARD && state != GRAFTING && state != FINE_TUNING;
-  return frozen ? PROGRAMS + branch : branch;
+  return FROZEN >> state & 1 ? PROGRAMS + branch : branch;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) kasmina(const __grid_constant__ Launch launch) {

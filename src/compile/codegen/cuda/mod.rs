@@ -29,6 +29,7 @@ pub use plan::LaunchShape;
 
 use crate::compile::{Architecture, KernelClass, Pass, nvrtc};
 use crate::graph::DataType;
+use crate::lifecycle::Lifecycle;
 use crate::{Result, fail};
 use std::fmt::Write;
 
@@ -89,7 +90,9 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
          constexpr int WIDEST = {widest};      // channels of a chunk that fit a vector of 16 bytes\n\
          constexpr int THREADS = {threads};  // of a block\n\
          constexpr int PROGRAMS = {programs};\n\
-         constexpr int TAIL = {TAIL};        // channels after the last chunk that a block copies\n\n",
+         constexpr int TAIL = {TAIL};        // channels after the last chunk that a block copies\n\
+         constexpr unsigned RUNS = {runs:#05x};    // bit n: seeds in state n run a program\n\
+         constexpr unsigned FROZEN = {frozen:#05x};  // bit n: and a frozen one\n\n",
         pass = format!("{:?}", class.pass).to_lowercase(),
         data_type = class.data_type.name(),
         chunk = class.chunk,
@@ -98,6 +101,8 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         pitch = memory::pitch(plan.shape.tile),
         threads = plan.shape.threads,
         widest = widest(class.chunk, class.data_type.bytes()),
+        runs = states(|state| class.pass.runs(state)),
+        frozen = states(|state| class.pass.runs(state) && class.pass.is_frozen(state)),
     );
     text += match class.data_type {
         DataType::F16 => include_str!("elements_f16.cu"),
@@ -133,6 +138,11 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
     text += "    default: return false;\n  }\n}\n";
     text += include_str!("kernel.cu");
     text
+}
+
+/// The set of the states that a predicate holds for: bit n for state n.
+fn states(predicate: impl Fn(Lifecycle) -> bool) -> u32 {
+    Lifecycle::ALL.into_iter().filter(|&state| predicate(state)).map(|state| 1 << state as u32).sum()
 }
 
 /// The most channels that one vector of at most 16 bytes can hold, if chunks are to be whole vectors.

@@ -34,7 +34,6 @@ struct Launch {
 static_assert(sizeof(Launch) == 168 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/device/cuda/parameters.rs differs");
 
 enum Pass { FORWARD, BACKWARD, TRAIN };
-enum State { TRAINING = 2, GRAFTING = 3, FINE_TUNING = 6, FOSSILIZED = 7 };
 enum Column { COUNT, SUM, SQUARES, MIN, MAX, DEAD, NEIGHBOURS, NON_FINITE, GRADIENT_SQUARES, FALLBACK_ROWS, COLUMNS };
 
 // ---- Shared memory: a flag per row, room for sums over the block, then the values of the program. ----
