@@ -99,43 +99,6 @@ typedef int32_t kasmina_status;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
-// The state of a seed. The numbers are part of the C ABI and of what kernels read.
-enum kasmina_lifecycle
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : int8_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    // Identity; only watches its chunk.
-    KASMINA_LIFECYCLE_DORMANT = 0,
-    // Identity; has a blueprint, waits for its kernel and for a place to train.
-    KASMINA_LIFECYCLE_GERMINATED = 1,
-    // Identity; its blueprint trains in isolation.
-    KASMINA_LIFECYCLE_TRAINING = 2,
-    // Blends in, alpha rising, trained on the main loss.
-    KASMINA_LIFECYCLE_GRAFTING = 3,
-    // Blended at the reached alpha, parameters frozen.
-    KASMINA_LIFECYCLE_STABILIZATION = 4,
-    // As before, while its effect on validation is measured.
-    KASMINA_LIFECYCLE_EVALUATING = 5,
-    // Blended and trained on the main loss.
-    KASMINA_LIFECYCLE_FINE_TUNING = 6,
-    // Blended for good, frozen.
-    KASMINA_LIFECYCLE_FOSSILIZED = 7,
-    // Identity; under embargo.
-    KASMINA_LIFECYCLE_CULLED = 8,
-    // Identity; given up before it was grafted.
-    KASMINA_LIFECYCLE_CANCELLED = 9,
-    // Identity; taken out in an emergency.
-    KASMINA_LIFECYCLE_ROLLED_BACK = 10,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum kasmina_lifecycle kasmina_lifecycle;
-#else
-typedef int8_t kasmina_lifecycle;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
 // What a controller can ask of a seed. The numbers are part of the C ABI.
 enum kasmina_action
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -174,6 +137,43 @@ enum kasmina_action
 typedef enum kasmina_action kasmina_action;
 #else
 typedef int32_t kasmina_action;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+// The state of a seed. The numbers are part of the C ABI and of what kernels read.
+enum kasmina_lifecycle
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int8_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // Identity; only watches its chunk.
+    KASMINA_LIFECYCLE_DORMANT = 0,
+    // Identity; has a blueprint, waits for its kernel and for a place to train.
+    KASMINA_LIFECYCLE_GERMINATED = 1,
+    // Identity; its blueprint trains in isolation.
+    KASMINA_LIFECYCLE_TRAINING = 2,
+    // Blends in, alpha rising, trained on the main loss.
+    KASMINA_LIFECYCLE_GRAFTING = 3,
+    // Blended at the reached alpha, parameters frozen.
+    KASMINA_LIFECYCLE_STABILIZATION = 4,
+    // As before, while its effect on validation is measured.
+    KASMINA_LIFECYCLE_EVALUATING = 5,
+    // Blended and trained on the main loss.
+    KASMINA_LIFECYCLE_FINE_TUNING = 6,
+    // Blended for good, frozen.
+    KASMINA_LIFECYCLE_FOSSILIZED = 7,
+    // Identity; under embargo.
+    KASMINA_LIFECYCLE_CULLED = 8,
+    // Identity; given up before it was grafted.
+    KASMINA_LIFECYCLE_CANCELLED = 9,
+    // Identity; taken out in an emergency.
+    KASMINA_LIFECYCLE_ROLLED_BACK = 10,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kasmina_lifecycle kasmina_lifecycle;
+#else
+typedef int8_t kasmina_lifecycle;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
