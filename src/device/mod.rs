@@ -69,9 +69,9 @@ pub struct Bank {
 }
 
 /// Columns of the telemetry array, `[seeds, COLUMNS]` f64. Forward launches add to all but `GRADIENT_SQUARES`; backward
-/// launches add to that one and to `FALLBACK_ROWS`, train launches to `FALLBACK_ROWS` alone (a training seed whose rows
-/// all fell back has no loss, and that must not look like success). Non-finite elements of x count in
-/// `COUNT` and `NON_FINITE` and nowhere else.
+/// launches add to that one alone, train launches to `FALLBACK_ROWS` alone (a training seed whose rows all fell back has
+/// no loss, and that must not look like success). Non-finite elements of x count in `COUNT` and `NON_FINITE` and nowhere
+/// else.
 pub mod telemetry {
     /// How many columns there are.
     pub const COLUMNS: usize = 10;
@@ -93,8 +93,9 @@ pub mod telemetry {
     pub const NON_FINITE: usize = 7;
     /// Sum of the squares of the finite elements of the output gradient.
     pub const GRADIENT_SQUARES: usize = 8;
-    /// Rows that fell back to identity because a guarded value (the blueprint's output; the input's gradient in
-    /// backward) was not finite.
+    /// Rows that fell back to identity because the blueprint's output was not finite. Rows that fall back in backward are
+    /// not counted: they are the same rows again, or their gradient overflowed, as it is meant to when a loss scaler
+    /// looks for its limit.
     pub const FALLBACK_ROWS: usize = 9;
     /// Magnitude below which an element counts as dead.
     pub const DEAD_BELOW: f64 = 1e-6;

@@ -197,7 +197,9 @@ impl<E: Element> Surroundings<'_, E> {
 
             let mut fell_back = [false; LANES];
             let bad = self.find_fallen(procedure, machine, tile, &mut fell_back);
-            seen.fallback_rows += bad;
+            if self.pass != Pass::Backward {
+                seen.fallback_rows += bad;
+            }
             if let Some(place) = procedure.row_output {
                 let instead = self.tensors.input(procedure.fallback);
                 let fell_back = (bad > 0).then_some((&fell_back[..], instead));

@@ -62,6 +62,34 @@ pub(super) fn is_recording(stream: Stream) -> bool {
     }
 }
 
+/// While it lives, a context is current on this thread; then the one before is again, for it is the host's.
+pub(super) struct Current(Option<sys::CUcontext>);
+
+impl Current {
+    /// The context is a retained primary context.
+    pub(super) fn enter(context: sys::CUcontext) -> Result<Current> {
+        let mut before = std::ptr::null_mut();
+        // SAFETY: the driver is initialised, or there would be no context, and writes the one that is current, or null.
+        let asked = unsafe { sys::cuCtxGetCurrent(&mut before) }.result();
+        check(asked, "asking for the current CUDA context")?;
+        if before == context {
+            return Ok(Current(None));
+        }
+        // SAFETY: a retained primary context stays valid.
+        check(unsafe { sys::cuCtxSetCurrent(context) }.result(), "making the CUDA context current")?;
+        Ok(Current(Some(before)))
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        if let Some(before) = self.0 {
+            // SAFETY: the context was current when this was made; null is none. It may be gone since: nothing is lost.
+            unsafe { sys::cuCtxSetCurrent(before) };
+        }
+    }
+}
+
 /// While it lives, calls of this thread that are forbidden during another thread's recording are allowed, and leave that
 /// recording valid.
 pub(super) struct Relaxed(sys::CUstreamCaptureMode);

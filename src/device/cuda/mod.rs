@@ -31,7 +31,7 @@ pub fn device(ordinal: u32) -> Result<Arc<dyn Device>> {
     static DEVICES: Mutex<Vec<(u32, Arc<Cuda>)>> = Mutex::new(Vec::new());
     let mut devices = DEVICES.lock();
     if let Some((_, device)) = devices.iter().find(|(known, _)| *known == ordinal) {
-        device.enter()?;
+        let _current = device.enter()?;
         return Ok(device.clone());
     }
     let device = Arc::new(Cuda::open(ordinal)?);
@@ -81,8 +81,7 @@ impl Cuda {
         let name = check(result::device::get_name(device), "asking for a CUDA device's name")?;
         // SAFETY: the device exists. The context is never released, so it stays valid.
         let context = check(unsafe { result::primary_ctx::retain(device) }, "opening the CUDA device's context")?;
-        // SAFETY: the context was just retained.
-        check(unsafe { result::ctx::set_current(context) }, "making the CUDA context current")?;
+        let _current = driver::Current::enter(context)?;
         let _relaxed = Relaxed::enter();
         let own_stream =
             check(result::stream::create(result::stream::StreamKind::NonBlocking), "creating a CUDA stream")?;
@@ -99,8 +98,8 @@ impl Cuda {
         })
     }
 
-    /// Makes the context current on this thread; every call begins with it.
-    fn enter(&self) -> Result<()> {
+    /// Makes the context current on this thread while the result lives; every call begins with it.
+    fn enter(&self) -> Result<driver::Current> {
         if std::process::id() != self.process {
             fail!(
                 Forked,
@@ -110,8 +109,7 @@ impl Cuda {
                 self.process
             );
         }
-        // SAFETY: the context is retained for the life of the process.
-        check(unsafe { result::ctx::set_current(self.context) }, "making the CUDA context current")
+        driver::Current::enter(self.context)
     }
 
     /// Refuses what would wait for, or outlive, a stream that is recording a graph.
@@ -152,7 +150,7 @@ impl Device for Cuda {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Address> {
-        self.enter()?;
+        let _current = self.enter()?;
         let _relaxed = Relaxed::enter();
         // The driver aligns to at least 256 bytes, and refuses 0.
         let bytes = bytes.max(1);
@@ -173,9 +171,10 @@ impl Device for Cuda {
 
     fn free(&self, address: Address, _: usize) {
         // In a forked child or after the driver has shut down at exit there is nothing left to free.
-        if address.is_null() || self.enter().is_err() {
+        if address.is_null() {
             return;
         }
+        let Ok(_current) = self.enter() else { return };
         let _relaxed = Relaxed::enter();
         // SAFETY: the caller gives back what `allocate` gave, once.
         if let Err(reason) = unsafe { result::free_sync(address.0) }
@@ -186,7 +185,7 @@ impl Device for Cuda {
     }
 
     fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()> {
-        self.enter()?;
+        let _current = self.enter()?;
         if from.is_empty() {
             return Ok(());
         }
@@ -197,7 +196,7 @@ impl Device for Cuda {
     }
 
     fn download(&self, to: &mut [u8], from: Address, stream: Stream) -> Result<()> {
-        self.enter()?;
+        let _current = self.enter()?;
         if to.is_empty() {
             return Ok(());
         }
@@ -211,7 +210,7 @@ impl Device for Cuda {
     }
 
     fn copy(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
-        self.enter()?;
+        let _current = self.enter()?;
         if bytes == 0 {
             return Ok(());
         }
@@ -223,7 +222,7 @@ impl Device for Cuda {
     }
 
     fn zero(&self, to: Address, bytes: usize, stream: Stream) -> Result<()> {
-        self.enter()?;
+        let _current = self.enter()?;
         if bytes == 0 {
             return Ok(());
         }
@@ -232,18 +231,18 @@ impl Device for Cuda {
     }
 
     fn is_capturing(&self, stream: Stream) -> bool {
-        self.enter().is_ok() && driver::is_recording(stream)
+        self.enter().is_ok_and(|_current| driver::is_recording(stream))
     }
 
     fn synchronize(&self, stream: Stream) -> Result<()> {
-        self.enter()?;
+        let _current = self.enter()?;
         self.refuse_while_recording(stream, "waiting")?;
         // SAFETY: the caller answers for the stream.
         check(unsafe { result::stream::synchronize(driver::raw(stream)) }, "running what was queued on the CUDA stream")
     }
 
     fn load(&self, class: &KernelClass, machine_code: &[u8]) -> Result<Kernel> {
-        self.enter()?;
+        let _current = self.enter()?;
         let image = crate::compile::codegen::cuda::Image::from_bytes(machine_code)?;
         let module = self.module(&image.machine_code)?;
         let _relaxed = Relaxed::enter();
@@ -252,7 +251,7 @@ impl Device for Cuda {
     }
 
     fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, stream: Stream) -> Result<()> {
-        self.enter()?;
+        let _current = self.enter()?;
         match kernel.0.downcast_ref::<launch::Loaded>() {
             Some(loaded) => loaded.launch(launch, stream),
             None => Err(error!(InvalidArgument, "the kernel was loaded by another device than {:?}", self.kind())),
@@ -260,7 +259,7 @@ impl Device for Cuda {
     }
 
     fn adamw(&self, update: &Adamw, stream: Stream) -> Result<()> {
-        self.enter()?;
+        let _current = self.enter()?;
         let module = match self.adamw.get() {
             Some(module) => module,
             None => {

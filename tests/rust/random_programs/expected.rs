@@ -63,7 +63,7 @@ impl Case {
                 }
                 losses[2 * seed] += outputs.loss;
             }
-            if !telemetry.is_empty() {
+            if !telemetry.is_empty() && pass != Pass::Backward {
                 telemetry[seed * telemetry::COLUMNS + telemetry::FALLBACK_ROWS] += fallen as f64;
             }
             if pass == Pass::Train && self.rows > 0 && self.program(seed).is_some() {

@@ -107,7 +107,9 @@ impl Writer<'_> {
         }
         if !program.guards.is_empty() {
             self.wait();
-            self.text += "if ((int)threadIdx.x < valid && fallen()[threadIdx.x]) ++seen.fallback_rows;\n";
+            if class.pass != Pass::Backward {
+                self.text += "if ((int)threadIdx.x < valid && fallen()[threadIdx.x]) ++seen.fallback_rows;\n";
+            }
         }
         for output in program.outputs.iter().filter(|output| output.target == Destination::Row) {
             self.touch(vec![self.access(output.value, false, false)]);

@@ -180,7 +180,9 @@ fn run_seed(scene: &Scene, seed: usize, program: &Program, branch: usize, outcom
         let finite = |guard: &crate::compile::ValueId| values[guard.index()].iter().all(|value| value.is_finite());
         if !program.guards.iter().all(finite) {
             // The identity that stands in the output already is that of the fallback input.
-            outcome.telemetry[seed][FALLBACK_ROWS] += 1.0;
+            if scene.class.pass != Pass::Backward {
+                outcome.telemetry[seed][FALLBACK_ROWS] += 1.0;
+            }
             continue;
         }
         for output in program.outputs.iter().filter(|output| output.target == Destination::Row) {
