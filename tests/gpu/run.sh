@@ -23,7 +23,7 @@ print(f"torch {torch.__version__}, {torch.cuda.get_device_name()}")
 CHECK
 
 if [ -x build/gpu-tests ]; then
-    KASMINA_TEST_GPU=1 build/gpu-tests --test-threads=1
+    KASMINA_TEST_GPU=1 build/gpu-tests
 elif command -v cargo >/dev/null; then
     KASMINA_TEST_GPU=1 cargo test --test gpu
 else
