@@ -1,231 +1,17 @@
-//! Which kernels a layer runs: one set for each set of live blueprints, one kernel in it for each pass and row type.
+//! Which kernels a layer runs: one set for each set of live blueprints.
 //!
 //! A set that is needed soon is compiled in the background while another one runs; the swap happens between epochs.
 //! Each set keeps its own `branch` array, and none is dropped before the layer: a captured graph that still runs an
 //! older set stays consistent, it only knows fewer blueprints.
 
-use crate::compile::{self, KernelClass, Pass, Ticket};
-use crate::device::{Buffer, Device, Kernel, Stream};
-use crate::graph::{Blueprint, DataType};
-use crate::{Error, Result, error};
-use parking_lot::Mutex;
-use std::array;
+use super::kernel_set::{KernelSet, Kind};
+use crate::compile::Pass;
+use crate::device::{Device, Stream};
+use crate::graph::DataType;
+use crate::{Result, error};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
-
-/// How many blueprints a layer can know: the length of every `branch` array.
-pub(super) const MAXIMUM_BLUEPRINTS: usize = 256;
-
-/// Kinds of kernels: four row types, and for each a forward, two backward and a training kernel.
-const KINDS: usize = 16;
-
-/// What a kernel of a set is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind {
-    pass: Pass,
-    data_type: DataType,
-    alpha_gradient: bool,
-}
-
-impl Kind {
-    /// Forward over rows of a type.
-    pub fn forward(data_type: DataType) -> Kind {
-        Kind { pass: Pass::Forward, data_type, alpha_gradient: false }
-    }
-
-    /// Backward, with or without the gradient of alpha.
-    pub fn backward(data_type: DataType, alpha_gradient: bool) -> Kind {
-        Kind { pass: Pass::Backward, data_type, alpha_gradient }
-    }
-
-    /// Isolated training.
-    pub fn train(data_type: DataType) -> Kind {
-        Kind { pass: Pass::Train, data_type, alpha_gradient: false }
-    }
-
-    fn index(self) -> usize {
-        let data_type = match self.data_type {
-            DataType::F16 => 1,
-            DataType::BF16 => 2,
-            DataType::F64 => 3,
-            _ => 0,
-        };
-        let pass = match (self.pass, self.alpha_gradient) {
-            (Pass::Forward, _) => 0,
-            (Pass::Backward, false) => 1,
-            (Pass::Backward, true) => 2,
-            (Pass::Train, _) => 3,
-        };
-        4 * data_type + pass
-    }
-
-    fn all() -> impl Iterator<Item = Kind> {
-        [DataType::F32, DataType::F16, DataType::BF16, DataType::F64].into_iter().flat_map(|data_type| {
-            [
-                Kind::forward(data_type),
-                Kind::backward(data_type, false),
-                Kind::backward(data_type, true),
-                Kind::train(data_type),
-            ]
-        })
-    }
-}
-
-/// The kernels for one set of live blueprints.
-pub(super) struct KernelSet {
-    /// The blueprints' indices, ascending; a blueprint's branch is its position here.
-    pub members: Vec<u32>,
-    /// `[MAXIMUM_BLUEPRINTS]` i32: branch by blueprint, or -1.
-    pub branch: Buffer,
-    blueprints: Vec<Arc<Blueprint>>,
-    chunk: usize,
-    device: Arc<dyn Device>,
-    kernels: [OnceLock<Kernel>; KINDS],
-    progress: Mutex<[Progress; KINDS]>,
-}
-
-/// How far the background has got with a kernel that is not loaded.
-#[derive(Default)]
-enum Progress {
-    #[default]
-    Idle,
-    Requested(Ticket),
-    Failed(Error),
-}
-
-impl KernelSet {
-    /// The kernel of a kind. If it is not loaded, it is compiled now, which is waited for.
-    ///
-    /// # Errors
-    ///
-    /// `NotReady` if it is not loaded and the stream is capturing; `CompileFailed` and others from compiling it.
-    pub fn kernel(&self, kind: Kind, stream: Stream) -> Result<&Kernel> {
-        match self.kernels[kind.index()].get() {
-            Some(kernel) => Ok(kernel),
-            None => self.load_now(kind, stream),
-        }
-    }
-
-    #[cold]
-    fn load_now(&self, kind: Kind, stream: Stream) -> Result<&Kernel> {
-        if self.device.is_capturing(stream) {
-            return Err(error!(
-                NotReady,
-                "the {} is not loaded and the stream is capturing a graph; call prepare before the capture",
-                self.name(kind)
-            ));
-        }
-        let slot = &self.kernels[kind.index()];
-        let mut progress = self.progress.lock();
-        if slot.get().is_none() {
-            log::info!("compiling the {} now, because it is needed at once", self.name(kind));
-            let ticket = match std::mem::take(&mut progress[kind.index()]) {
-                Progress::Requested(ticket) => ticket,
-                _ => self.ask(kind)?,
-            };
-            let kernel = self.load(kind, &ticket)?;
-            let _ = slot.set(kernel);
-        }
-        slot.get().ok_or_else(|| error!(NotReady, "the {} could not be kept", self.name(kind)))
-    }
-
-    /// Whether the kernels of these kinds are compiled. Those that nobody asked for yet are asked for.
-    ///
-    /// # Errors
-    ///
-    /// `NotReady` while one is being compiled; the compiler's error if it failed: the next call asks again. What cannot
-    /// be loaded stays refused until [`KernelSet::collect`] is called again.
-    pub fn readiness(&self, kinds: &[Kind]) -> Result<()> {
-        let mut progress = self.progress.lock();
-        let mut waiting = None;
-        for &kind in kinds {
-            let index = kind.index();
-            if self.kernels[index].get().is_some() {
-                continue;
-            }
-            let ticket = match std::mem::take(&mut progress[index]) {
-                Progress::Failed(error) => {
-                    progress[index] = Progress::Failed(error.clone());
-                    return Err(error.context(self.name(kind)));
-                }
-                Progress::Requested(ticket) => ticket,
-                Progress::Idle => self.ask(kind)?,
-            };
-            match ticket.poll() {
-                Some(Err(error)) => return Err(error.context(self.name(kind))),
-                None => waiting = Some(kind),
-                Some(Ok(_)) => {}
-            }
-            progress[index] = Progress::Requested(ticket);
-        }
-        match waiting {
-            Some(kind) => Err(error!(NotReady, "the {} is still being compiled", self.name(kind))),
-            None => Ok(()),
-        }
-    }
-
-    /// Loads what the background has finished, and forgets what could not be loaded the last time. Only between epochs:
-    /// loading may wait for the device.
-    fn collect(&self) {
-        let mut progress = self.progress.lock();
-        for kind in Kind::all() {
-            let index = kind.index();
-            progress[index] = match std::mem::take(&mut progress[index]) {
-                Progress::Requested(ticket) if ticket.poll().is_some() => match self.load(kind, &ticket) {
-                    Ok(kernel) => {
-                        let _ = self.kernels[index].set(kernel);
-                        Progress::Idle
-                    }
-                    Err(error) => {
-                        log::warn!("the {} cannot be used: {error}", self.name(kind));
-                        Progress::Failed(error)
-                    }
-                },
-                Progress::Failed(_) => Progress::Idle,
-                other => other,
-            };
-        }
-    }
-
-    fn is_loaded(&self, kinds: &[Kind]) -> bool {
-        kinds.iter().all(|kind| self.kernels[kind.index()].get().is_some())
-    }
-
-    fn contains(&self, blueprints: &BTreeSet<u32>) -> bool {
-        blueprints.iter().all(|blueprint| self.members.binary_search(blueprint).is_ok())
-    }
-
-    fn class(&self, kind: Kind) -> Result<KernelClass> {
-        if self.blueprints.is_empty() {
-            // Identity for all seeds: no blueprint, no program.
-            let Kind { pass, data_type, .. } = kind;
-            return Ok(KernelClass { pass, data_type, chunk: self.chunk, programs: Vec::new(), frozen: Vec::new() });
-        }
-        let blueprints: Vec<&Blueprint> = self.blueprints.iter().map(Arc::as_ref).collect();
-        compile::kernel_class(kind.pass, kind.data_type, kind.alpha_gradient, &blueprints)
-    }
-
-    fn ask(&self, kind: Kind) -> Result<Ticket> {
-        let class = self.class(kind).map_err(|error| error.context(self.name(kind)))?;
-        Ok(compile::pipeline().request(class, self.device.architecture()))
-    }
-
-    fn load(&self, kind: Kind, ticket: &Ticket) -> Result<Kernel> {
-        let artifact = ticket.wait().map_err(|error| error.context(self.name(kind)))?;
-        self.device.load(&self.class(kind)?, &artifact.machine_code)
-    }
-
-    fn name(&self, kind: Kind) -> String {
-        let names: Vec<_> = self.blueprints.iter().map(|blueprint| blueprint.name.as_str()).collect();
-        let pass = match kind.pass {
-            Pass::Forward => "forward",
-            Pass::Backward => "backward",
-            Pass::Train => "training",
-        };
-        format!("{pass} kernel for {} rows and the blueprints [{}]", kind.data_type.name(), names.join(", "))
-    }
-}
 
 /// All sets of a layer and which of them runs.
 pub(super) struct Kernels {
@@ -243,7 +29,7 @@ pub(super) struct Kernels {
 impl Kernels {
     /// Identity only.
     pub fn new(device: Arc<dyn Device>, chunk: usize, parameter_type: DataType, stream: Stream) -> Result<Kernels> {
-        let current = Arc::new(new_set(&BTreeSet::new(), Vec::new(), chunk, &device, stream)?);
+        let current = Arc::new(KernelSet::new(&BTreeSet::new(), Vec::new(), chunk, &device, stream)?);
         let (sets, next) = (vec![current.clone()], current.clone());
         Ok(Kernels { device, chunk, parameter_type, used: AtomicU32::new(0), sets, current, next })
     }
@@ -285,7 +71,7 @@ impl Kernels {
             None => {
                 let blueprints = live.iter().filter_map(|index| banks.get(*index as usize));
                 let blueprints = blueprints.map(|bank| bank.blueprint.clone()).collect();
-                let set = Arc::new(new_set(live, blueprints, self.chunk, &self.device, stream)?);
+                let set = Arc::new(KernelSet::new(live, blueprints, self.chunk, &self.device, stream)?);
                 self.sets.push(set.clone());
                 set
             }
@@ -346,39 +132,15 @@ impl Kernels {
     }
 }
 
-fn new_set(
-    members: &BTreeSet<u32>,
-    blueprints: Vec<Arc<Blueprint>>,
-    chunk: usize,
-    device: &Arc<dyn Device>,
-    stream: Stream,
-) -> Result<KernelSet> {
-    let mut branches = [-1i32; MAXIMUM_BLUEPRINTS];
-    for (branch, member) in members.iter().enumerate() {
-        branches[*member as usize] = branch as i32;
-    }
-    let bytes: Vec<u8> = branches.iter().flat_map(|branch| branch.to_le_bytes()).collect();
-    let branch = Buffer::new(device, bytes.len())?;
-    device.upload(branch.address(), &bytes, stream)?;
-    Ok(KernelSet {
-        members: members.iter().copied().collect(),
-        branch,
-        blueprints,
-        chunk,
-        device: device.clone(),
-        kernels: array::from_fn(|_| OnceLock::new()),
-        progress: Mutex::new(array::from_fn(|_| Progress::default())),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Status;
-    use crate::compile::Architecture;
-    use crate::device::{Adamw, Address, DeviceKind, Launch, cpu};
+    use crate::compile::{Architecture, KernelClass};
+    use crate::device::{Adamw, Address, DeviceKind, Kernel, Launch, cpu};
     use crate::graph::{Attributes, library};
     use crate::layer::bank::Bank;
+    use crate::layer::kernel_set::MAXIMUM_BLUEPRINTS;
     use std::time::Duration;
 
     const CAPTURING: Stream = Stream(7);
