@@ -8,6 +8,7 @@
 //! This module must know no layer: what it compiles is a [`KernelClass`].
 
 pub mod codegen;
+mod cost;
 mod display;
 mod expression;
 mod lower;
@@ -19,6 +20,7 @@ pub mod reference;
 mod schedule;
 mod simplify;
 
+pub use cost::operations;
 pub use lower::{Lowered, Lowering, View, lower};
 pub use passes::kernel_class;
 pub use pipeline::{Artifact, Compiler, Origin, Pipeline, Statistics, Ticket, pipeline};

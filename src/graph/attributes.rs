@@ -3,6 +3,7 @@
 use super::limits::Limits;
 use crate::error::Result;
 use crate::fail;
+use crate::ops::KnownAttribute;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -39,13 +40,9 @@ impl Attribute {
 }
 
 /// Attributes as the operator knows them: complete, of the right kind, bounded.
-pub(super) fn complete(
-    operator: &str,
-    known: &'static [(&'static str, Option<Attribute>)],
-    mut given: Attributes,
-) -> Result<Attributes> {
+pub(super) fn complete(operator: &str, known: &'static [KnownAttribute], mut given: Attributes) -> Result<Attributes> {
     let mut complete = Attributes::new();
-    for (name, default) in known {
+    for KnownAttribute { name, default, .. } in known {
         let value = match (given.remove(*name), default) {
             (Some(value), default) => checked(value, default.as_ref())
                 .map_err(|error| error.context(format!("attribute `{name}` of `{operator}`")))?,
@@ -55,7 +52,7 @@ pub(super) fn complete(
         complete.insert(String::from(*name), value);
     }
     if let Some(name) = given.keys().next() {
-        let known: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        let known: Vec<_> = known.iter().map(|known| known.name).collect();
         let known = if known.is_empty() { "none".into() } else { known.join(", ") };
         fail!(InvalidBlueprint, "`{operator}` has no attribute `{name:.64}`; it has {known}");
     }

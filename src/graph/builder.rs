@@ -52,6 +52,13 @@ impl Builder {
         self.input(Source::Parameter(index), shape, false, name.into())
     }
 
+    /// An input of any type, known by its position, where a graph stands for something inside another.
+    pub(crate) fn stand_in(&mut self, position: usize, shape: Shape, data_type: DataType) -> ValueId {
+        let value = self.parameter(position, "", shape);
+        self.graph.nodes[value.index()].data_type = data_type;
+        value
+    }
+
     /// A number of the seed, shape `[]`.
     pub fn scalar(&mut self, scalar: Scalar) -> ValueId {
         let name = match scalar {
@@ -91,7 +98,7 @@ impl Builder {
         if let Some(missing) = inputs.iter().find(|input| input.index() >= self.graph.nodes.len()) {
             fail!(InvalidBlueprint, "`{name}` reads value {}, which does not stand before it", missing.0);
         }
-        let attributes = attributes::complete(name, operator.attributes(), attributes)?;
+        let mut attributes = attributes::complete(name, operator.attributes(), attributes)?;
         let values: Vec<_> = inputs
             .iter()
             .map(|&input| self.graph.node(input))
@@ -100,6 +107,7 @@ impl Builder {
         let (data_type, shape) = operator
             .infer(&values, &attributes)
             .map_err(|reason| error!(InvalidBlueprint, "`{name}` cannot be applied: {reason}"))?;
+        operator.normalise(&values, &mut attributes);
         Limits::DEFAULT.check_shape(&shape).map_err(|error| error.context(format!("the result of `{name}`")))?;
         let per_row = name != ROW_SUM && inputs.iter().any(|&input| self.per_row(input));
         let source = Source::Operator { operator, inputs: inputs.to_vec(), attributes };

@@ -1,11 +1,14 @@
 //! `|a|`
 
+use super::Group;
 use super::elementwise::UnaryOperator;
 use crate::compile::{Expression, Unary};
 
-/// The gradient times the sign of a; the sign of 0 is 0, and so is the sign of NaN, as in PyTorch.
 pub(super) static ABS: UnaryOperator = UnaryOperator {
     name: "abs",
+    group: Group::Function,
+    summary: "`|a|`",
+    gradient: "`g` times the sign of a, which is 0 at 0 and at NaN",
     formula: |a| Expression::unary(Unary::Abs, a),
     derivative: |builder, a, _, gradient| {
         let (zero, one, minus_one) = (builder.constant(0.0), builder.constant(1.0), builder.constant(-1.0));

@@ -56,6 +56,18 @@ pub(super) fn axes(attributes: &Attributes, name: &str, rank: usize) -> Result<V
     }
 }
 
+/// Writes an axis counted from the front.
+pub(super) fn settle_axis(attributes: &mut Attributes, name: &str, rank: usize) {
+    let axis = known(axis(attributes, name, rank));
+    attributes.insert(name.into(), Attribute::Integer(axis as i64));
+}
+
+/// Writes axes counted from the front, in this order.
+pub(super) fn settle_axes(attributes: &mut Attributes, name: &str, axes: &[usize]) {
+    let axes = axes.iter().map(|&axis| axis as i64).collect();
+    attributes.insert(name.into(), Attribute::Integers(axes));
+}
+
 /// What a shape rule has read before and found right.
 pub(super) fn known<T: Default>(read: Result<T, String>) -> T {
     debug_assert!(read.is_ok(), "a shape rule let an attribute pass that cannot be read");

@@ -1,10 +1,9 @@
 //! Repeated to a larger shape, as NumPy broadcasts.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, attribute};
+use super::{Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, attribute};
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// `shape` is the shape that comes out.
 #[derive(Debug)]
 pub(super) struct Broadcast;
 
@@ -17,8 +16,19 @@ impl Operator for Broadcast {
         1..=1
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
-        &[("shape", None)]
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Movement,
+            summary: "Repeated to a larger shape, as NumPy broadcasts.",
+            inputs: &[("a", "a value whose shape broadcasts to `shape`")],
+            result: "`shape`, the type of a",
+            gradient: "`g` summed over what was repeated",
+            cost: "0",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
+        &[KnownAttribute { name: "shape", default: None, meaning: "the shape that comes out" }]
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {

@@ -1,10 +1,9 @@
 //! A number that is part of the graph.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, attribute};
+use super::{Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, attribute};
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// No inputs; `value` is the number; the shape is `[]`.
 #[derive(Debug)]
 pub(super) struct Constant;
 
@@ -17,8 +16,19 @@ impl Operator for Constant {
         0..=0
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
-        &[("value", None)]
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Source,
+            summary: "A number that is part of the graph.",
+            inputs: &[],
+            result: "a number, shape []",
+            gradient: "none",
+            cost: "0",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
+        &[KnownAttribute { name: "value", default: None, meaning: "the number" }]
     }
 
     fn infer(&self, _: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {

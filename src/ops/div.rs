@@ -1,11 +1,14 @@
 //! `a / b`
 
+use super::Group;
 use super::elementwise::BinaryOperator;
 use crate::graph::DataType;
 
-/// `gradient / b` to a, `-gradient * (a / b) / b` to b.
 pub(super) static DIV: BinaryOperator = BinaryOperator {
     name: "div",
+    group: Group::Arithmetic,
+    summary: "`a / b`",
+    gradient: "`g / b` to a, `-g y / b` to b",
     data_type: DataType::F32,
     formula: |a, b| a / b,
     derivative: |builder, call, gradient| {

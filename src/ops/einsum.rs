@@ -1,12 +1,13 @@
 //! A contraction of two values, such as `oi,i->o`: every letter names an axis, and letters that are not in the result
 //! are summed over. Its gradients are contractions again.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, attribute, expect_numbers};
+use super::{
+    Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, attribute, expect_numbers,
+};
 use crate::compile::{Expression, Operand, Reducer};
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// `equation` is `<letters>,<letters>-><letters>`: letters a to z and A to Z, none twice in one of the three.
 #[derive(Debug)]
 pub(super) struct Einsum;
 
@@ -22,8 +23,23 @@ impl Operator for Einsum {
         2..=2
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
-        &[("equation", None)]
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Contraction,
+            summary: "A contraction of two values, such as `oi,i->o`: each letter names an axis, and letters that are not in the result are summed over.",
+            inputs: &[("a", "numbers"), ("b", "numbers")],
+            result: "numbers of the sizes that the letters of the result stand for",
+            gradient: "contractions of `g` with the other input",
+            cost: "2 times the product of the sizes of all letters",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
+        &[KnownAttribute {
+            name: "equation",
+            default: None,
+            meaning: "`<letters>,<letters>-><letters>`: letters a to z and A to Z, none twice in one of the three",
+        }]
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {

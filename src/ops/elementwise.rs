@@ -1,7 +1,7 @@
 //! Operators that map each element by a formula: a file for each says the formula and its derivative, and nothing
 //! else; shape rule and lowering are the same for all and stand here.
 
-use super::{Call, Lowered, Lowering, Operator, Value, View, expect_numbers};
+use super::{Call, Documentation, Group, Lowered, Lowering, Operator, Value, View, expect_numbers};
 use crate::compile::Expression;
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
@@ -10,6 +10,11 @@ use std::ops::RangeInclusive;
 #[derive(Debug)]
 pub(super) struct UnaryOperator {
     pub name: &'static str,
+    pub group: Group,
+    /// What f is.
+    pub summary: &'static str,
+    /// What `derivative` computes.
+    pub gradient: &'static str,
     /// f(a).
     pub formula: fn(Expression) -> Expression,
     /// The gradient of a, from a, f(a) and the gradient of f(a).
@@ -23,6 +28,17 @@ impl Operator for UnaryOperator {
 
     fn arity(&self) -> RangeInclusive<usize> {
         1..=1
+    }
+
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: self.group,
+            summary: self.summary,
+            inputs: &[("a", "numbers of any shape")],
+            result: "numbers of the shape of a",
+            gradient: self.gradient,
+            cost: "|y|",
+        }
     }
 
     fn infer(&self, inputs: &[Value<'_>], _: &Attributes) -> Result<(DataType, Shape), String> {
@@ -43,6 +59,11 @@ impl Operator for UnaryOperator {
 #[derive(Debug)]
 pub(super) struct BinaryOperator {
     pub name: &'static str,
+    pub group: Group,
+    /// What f is.
+    pub summary: &'static str,
+    /// What `derivative` computes.
+    pub gradient: &'static str,
     /// The type of the result.
     pub data_type: DataType,
     /// f(a, b).
@@ -58,6 +79,21 @@ impl Operator for BinaryOperator {
 
     fn arity(&self) -> RangeInclusive<usize> {
         2..=2
+    }
+
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: self.group,
+            summary: self.summary,
+            inputs: &[("a", "numbers of any shape"), ("b", "numbers of a shape that broadcasts with a")],
+            result: if self.data_type == DataType::Bool {
+                "truth values of the shape a and b broadcast to"
+            } else {
+                "numbers of the shape a and b broadcast to"
+            },
+            gradient: self.gradient,
+            cost: "|y|",
+        }
     }
 
     fn infer(&self, inputs: &[Value<'_>], _: &Attributes) -> Result<(DataType, Shape), String> {

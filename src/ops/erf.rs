@@ -1,12 +1,15 @@
 //! The error function.
 
+use super::Group;
 use super::elementwise::UnaryOperator;
 use crate::compile::{Expression, Unary};
 use std::f64::consts::FRAC_2_SQRT_PI;
 
-/// `gradient * 2 / sqrt(pi) * e^(-a^2)`
 pub(super) static ERF: UnaryOperator = UnaryOperator {
     name: "erf",
+    group: Group::Function,
+    summary: "The error function.",
+    gradient: "`g 2 / sqrt(pi) e^(-a^2)`",
     formula: |a| Expression::unary(Unary::Erf, a),
     derivative: |builder, a, _, gradient| {
         let scale = builder.constant(FRAC_2_SQRT_PI);

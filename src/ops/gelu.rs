@@ -1,12 +1,13 @@
 //! The Gaussian error linear unit: a times the probability that a standard normal number is below a.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, attribute, expect_numbers};
-use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
+use super::{
+    Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, attribute, expect_numbers,
+};
+use crate::graph::{Attribute, Attributes, Builder, DataType, Shape, ValueId};
 use std::borrow::Cow;
 use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, SQRT_2};
 use std::ops::RangeInclusive;
 
-/// `approximate` is `none` (the default: the error function) or `tanh`, as in PyTorch.
 #[derive(Debug)]
 pub(super) struct Gelu;
 
@@ -24,8 +25,23 @@ impl Operator for Gelu {
         1..=1
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
-        &[("approximate", Some(Attribute::Text(Cow::Borrowed("none"))))]
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Function,
+            summary: "The Gaussian error linear unit: a times the probability that a standard normal number is below a.",
+            inputs: &[("a", "numbers of any shape")],
+            result: "numbers of the shape of a",
+            gradient: "`g ((1 + s) / 2 + a s' / 2)`, where `y = a (1 + s) / 2`",
+            cost: "5 |a|, 9 |a| by `tanh`",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
+        &[KnownAttribute {
+            name: "approximate",
+            default: Some(Attribute::Text(Cow::Borrowed("none"))),
+            meaning: "`none`: by the error function; `tanh`: by an approximation, as in PyTorch",
+        }]
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {

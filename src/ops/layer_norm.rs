@@ -1,11 +1,9 @@
 //! Layer normalisation over the last axis: mean 0 and variance 1, then an optional weight and bias.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, normalisation};
-use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
+use super::{Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, normalisation};
+use crate::graph::{Attribute, Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// Inputs: a, weight (optional), bias (optional), both of the size of the last axis. `eps` (default: 1e-5) is added to
-/// the variance, which is that of the whole axis, not of a sample.
 #[derive(Debug)]
 pub(super) struct LayerNorm;
 
@@ -18,8 +16,19 @@ impl Operator for LayerNorm {
         1..=3
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
-        &[("eps", Some(Attribute::Float(1e-5)))]
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Normalisation,
+            summary: "Mean 0 and variance 1 along the last axis, then an optional weight and bias. The variance is that of the axis, not of a sample.",
+            inputs: &[("a", "numbers [.., n]"), ("weight", "numbers [n]"), ("bias", "numbers [n]")],
+            result: "numbers of the shape of a",
+            gradient: "`(w - mean(w) - z mean(w z)) / deviation` to a, where z is `y` before the weight and `w = g weight`; the sum of `g z` to the weight, of `g` to the bias",
+            cost: "7 |a| + 4 |a| / n",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
+        &[KnownAttribute { name: "eps", default: Some(Attribute::Float(1e-5)), meaning: "added to the variance" }]
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {

@@ -1,11 +1,10 @@
 //! `a weight^T + bias` along the last axis, as `torch.nn.functional.linear`.
 
-use super::{Call, Lowered, Lowering, Operator, Value, View, expect_numbers};
+use super::{Call, Documentation, Group, Lowered, Lowering, Operator, Value, View, expect_numbers};
 use crate::compile::{Expression, Reducer};
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// Inputs: a `[.., in]`, weight `[out, in]`, bias `[out]` (optional). The result is `[.., out]`.
 #[derive(Debug)]
 pub(super) struct Linear;
 
@@ -16,6 +15,17 @@ impl Operator for Linear {
 
     fn arity(&self) -> RangeInclusive<usize> {
         2..=3
+    }
+
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Contraction,
+            summary: "`a weight^T + bias` along the last axis, as `torch.nn.functional.linear`.",
+            inputs: &[("a", "numbers [.., in]"), ("weight", "numbers [out, in]"), ("bias", "numbers [out]")],
+            result: "numbers [.., out]",
+            gradient: "`g weight` to a, `g^T a` to the weight, the sum of `g` to the bias",
+            cost: "(2 in + 1) |y|",
+        }
     }
 
     fn infer(&self, inputs: &[Value<'_>], _: &Attributes) -> Result<(DataType, Shape), String> {

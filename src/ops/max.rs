@@ -1,11 +1,10 @@
 //! The largest element over axes; NaN if any is NaN.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, reduction};
+use super::{Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, reduction};
 use crate::compile::Reducer;
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// `axes` (default: all), `keep` (default: false).
 #[derive(Debug)]
 pub(super) struct Max;
 
@@ -18,12 +17,27 @@ impl Operator for Max {
         1..=1
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Reduction,
+            summary: "The largest element over axes; NaN if any is NaN.",
+            inputs: &[("a", "numbers of any shape")],
+            result: "numbers without the axes, or with them of size 1",
+            gradient: "`g`, shared evenly by the elements that equal `y`",
+            cost: "|a|",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
         reduction::ATTRIBUTES
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {
         reduction::infer(inputs, attributes)
+    }
+
+    fn normalise(&self, inputs: &[Value<'_>], attributes: &mut Attributes) {
+        reduction::normalise(inputs, attributes);
     }
 
     /// The elements that equal the maximum share the gradient evenly, as in `torch.amax`.

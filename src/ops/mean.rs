@@ -1,11 +1,10 @@
 //! The mean over axes.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, reduction};
+use super::{Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, reduction};
 use crate::compile::{Expression, Reducer};
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// `axes` (default: all), `keep` (default: false).
 #[derive(Debug)]
 pub(super) struct Mean;
 
@@ -18,12 +17,27 @@ impl Operator for Mean {
         1..=1
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Reduction,
+            summary: "The mean over axes.",
+            inputs: &[("a", "numbers of any shape")],
+            result: "numbers without the axes, or with them of size 1",
+            gradient: "`g / n`, repeated; n elements went into one",
+            cost: "|a| + |y|",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
         reduction::ATTRIBUTES
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {
         reduction::infer(inputs, attributes)
+    }
+
+    fn normalise(&self, inputs: &[Value<'_>], attributes: &mut Attributes) {
+        reduction::normalise(inputs, attributes);
     }
 
     /// Every element gets its share of the gradient.

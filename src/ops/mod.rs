@@ -9,6 +9,7 @@ mod attribute;
 mod broadcast;
 mod constant;
 mod div;
+mod documentation;
 mod einsum;
 mod elementwise;
 mod equal;
@@ -40,8 +41,10 @@ mod sum;
 mod tanh;
 mod r#where;
 
+pub use documentation::{Documentation, Group, KnownAttribute};
+
 use crate::compile::{Lowered, Lowering, View};
-use crate::graph::{Attribute, Attributes, Builder, DataType, Shape, ValueId};
+use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 
 /// One operator of the graph.
 ///
@@ -53,13 +56,20 @@ pub trait Operator: Sync + std::fmt::Debug {
     /// How many inputs it takes.
     fn arity(&self) -> std::ops::RangeInclusive<usize>;
 
-    /// The attributes it knows, each with its default; `None` means it must be given. Anything else is an error.
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
+    /// What people read about it.
+    fn documentation(&self) -> Documentation;
+
+    /// The attributes it knows. Anything else is an error.
+    fn attributes(&self) -> &'static [KnownAttribute] {
         &[]
     }
 
     /// Shape rule and checks: what comes out of these inputs, or a sentence saying what is wrong with them.
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String>;
+
+    /// Brings attributes that the shape rule found right into one form, so that calls that mean the same are equal: axes
+    /// are counted from the front.
+    fn normalise(&self, _inputs: &[Value<'_>], _attributes: &mut Attributes) {}
 
     /// The gradient: given the gradient of the output, adds nodes for the gradient of each input.
     ///

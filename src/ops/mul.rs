@@ -1,11 +1,14 @@
 //! `a * b`
 
+use super::Group;
 use super::elementwise::BinaryOperator;
 use crate::graph::DataType;
 
-/// Each gets the gradient times the other.
 pub(super) static MUL: BinaryOperator = BinaryOperator {
     name: "mul",
+    group: Group::Arithmetic,
+    summary: "`a * b`",
+    gradient: "`g b` to a, `g a` to b",
     data_type: DataType::F32,
     formula: |a, b| a * b,
     derivative: |builder, call, gradient| {

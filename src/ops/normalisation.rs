@@ -1,7 +1,7 @@
 //! What normalisations over the last axis share.
 
-use super::{Attribute, Value, attribute, expect_numbers};
-use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
+use super::{Value, attribute, expect_numbers};
+use crate::graph::{Attribute, Attributes, Builder, DataType, Shape, ValueId};
 
 /// The shape of the first input, if the others are as long as its last axis and `eps` is not negative.
 pub(super) fn infer(

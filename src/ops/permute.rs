@@ -1,10 +1,9 @@
 //! The axes in another order.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, attribute};
-use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
+use super::{Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, attribute};
+use crate::graph::{Attribute, Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// Axis `i` of the result is axis `axes[i]` of the input; `axes` names each axis once.
 #[derive(Debug)]
 pub(super) struct Permute;
 
@@ -17,8 +16,23 @@ impl Operator for Permute {
         1..=1
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
-        &[("axes", None)]
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Movement,
+            summary: "The axes in another order.",
+            inputs: &[("a", "any value")],
+            result: "the sizes of a in that order, the type of a",
+            gradient: "`g` with its axes put back",
+            cost: "0",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
+        &[KnownAttribute {
+            name: "axes",
+            default: None,
+            meaning: "axis i of the result is axis `axes[i]` of a; each axis stands there once",
+        }]
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {
@@ -28,6 +42,11 @@ impl Operator for Permute {
             return Err(format!("`axes` names {} axes of a value with {} dimensions", axes.len(), shape.rank()));
         }
         Ok((inputs[0].data_type, Shape(axes.iter().map(|&axis| shape.0[axis]).collect())))
+    }
+
+    fn normalise(&self, inputs: &[Value<'_>], attributes: &mut Attributes) {
+        let order = order(attributes, inputs[0].shape.rank());
+        attribute::settle_axes(attributes, "axes", &order);
     }
 
     /// The gradient with its axes put back.

@@ -1,13 +1,23 @@
 //! What reductions over axes share: `axes` (none named means all of them), `keep` (they stay with size 1).
 
-use super::{Attribute, Call, Lowered, Lowering, Value, View, attribute, expect_numbers};
+use super::{Call, KnownAttribute, Lowered, Lowering, Value, View, attribute, expect_numbers};
 use crate::compile::Reducer;
-use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
+use crate::graph::{Attribute, Attributes, Builder, DataType, Shape, ValueId};
 use std::borrow::Cow;
 
 /// The attributes of a reduction.
-pub(super) static ATTRIBUTES: &[(&str, Option<Attribute>)] =
-    &[("axes", Some(Attribute::Integers(Cow::Borrowed(&[])))), ("keep", Some(Attribute::Bool(false)))];
+pub(super) static ATTRIBUTES: &[KnownAttribute] = &[
+    KnownAttribute {
+        name: "axes",
+        default: Some(Attribute::Integers(Cow::Borrowed(&[]))),
+        meaning: "the axes that are combined, negative ones counting from the end; none named means all",
+    },
+    KnownAttribute {
+        name: "keep",
+        default: Some(Attribute::Bool(false)),
+        meaning: "whether they stay in the shape, with size 1",
+    },
+];
 
 /// The shape that is left.
 pub(super) fn infer(inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {
@@ -21,6 +31,13 @@ pub(super) fn infer(inputs: &[Value<'_>], attributes: &Attributes) -> Result<(Da
         shape = Shape(kept.map(|(_, size)| size).collect());
     }
     Ok((DataType::F32, shape))
+}
+
+/// All axes that are reduced, named in order.
+pub(super) fn normalise(inputs: &[Value<'_>], attributes: &mut Attributes) {
+    let mut axes = axes(attributes, inputs[0].shape.rank());
+    axes.sort_unstable();
+    attribute::settle_axes(attributes, "axes", &axes);
 }
 
 /// The axes that are reduced.

@@ -1,10 +1,9 @@
 //! The same elements, in order, in another shape.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, attribute};
+use super::{Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, attribute};
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// `shape` spells out every dimension.
 #[derive(Debug)]
 pub(super) struct Reshape;
 
@@ -17,8 +16,19 @@ impl Operator for Reshape {
         1..=1
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
-        &[("shape", None)]
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Movement,
+            summary: "The same elements, in order, in another shape.",
+            inputs: &[("a", "any value")],
+            result: "`shape`, the type of a",
+            gradient: "`g` in the shape of a",
+            cost: "0, or |a| moves if no view can show it so",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
+        &[KnownAttribute { name: "shape", default: None, meaning: "the shape that comes out, every size spelled out" }]
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {

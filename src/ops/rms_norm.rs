@@ -1,11 +1,9 @@
 //! Root-mean-square normalisation over the last axis, then an optional weight.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, normalisation};
-use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
+use super::{Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, normalisation};
+use crate::graph::{Attribute, Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// Inputs: a, weight (optional) of the size of the last axis. `eps` is added to the mean square. Its default is
-/// PyTorch's for f32, 2^-23, for every element type: a blueprint means the same on all of them.
 #[derive(Debug)]
 pub(super) struct RmsNorm;
 
@@ -18,8 +16,23 @@ impl Operator for RmsNorm {
         1..=2
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
-        &[("eps", Some(Attribute::Float(f32::EPSILON as f64)))]
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Normalisation,
+            summary: "Root mean square 1 along the last axis, then an optional weight.",
+            inputs: &[("a", "numbers [.., n]"), ("weight", "numbers [n]")],
+            result: "numbers of the shape of a",
+            gradient: "`(w - z mean(w z)) / rms` to a, where z is `y` before the weight and `w = g weight`; the sum of `g z` to the weight",
+            cost: "4 |a| + 3 |a| / n",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
+        &[KnownAttribute {
+            name: "eps",
+            default: Some(Attribute::Float(f32::EPSILON as f64)),
+            meaning: "added to the mean square; the default is PyTorch's for f32, on every type: a blueprint means the same on all of them",
+        }]
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {

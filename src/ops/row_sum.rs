@@ -1,10 +1,9 @@
 //! The sum of a value over all rows of a launch. Only differentiation and passes put it in; blueprints cannot.
 
-use super::{Call, Lowered, Lowering, Operator, Value, View, expect_numbers};
+use super::{Call, Documentation, Group, Lowered, Lowering, Operator, Value, View, expect_numbers};
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// What comes out is uniform, of the same shape.
 #[derive(Debug)]
 pub(super) struct RowSum;
 
@@ -15,6 +14,17 @@ impl Operator for RowSum {
 
     fn arity(&self) -> RangeInclusive<usize> {
         1..=1
+    }
+
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Internal,
+            summary: "The sum of a value over all rows of a launch. Only differentiation and passes put it in; blueprints cannot.",
+            inputs: &[("a", "numbers of any shape")],
+            result: "numbers of the shape of a, the same for all rows",
+            gradient: "`g` to every row",
+            cost: "|a|",
+        }
     }
 
     fn infer(&self, inputs: &[Value<'_>], _: &Attributes) -> Result<(DataType, Shape), String> {

@@ -1,11 +1,14 @@
 //! `1 / sqrt(a)`; NaN below zero, inf at zero.
 
+use super::Group;
 use super::elementwise::UnaryOperator;
 use crate::compile::{Expression, Unary};
 
-/// `-gradient / 2 * output^3`
 pub(super) static RSQRT: UnaryOperator = UnaryOperator {
     name: "rsqrt",
+    group: Group::Function,
+    summary: "`1 / sqrt(a)`; NaN below zero, inf at zero.",
+    gradient: "`-g y^3 / 2`",
     formula: |a| Expression::unary(Unary::Rsqrt, a),
     derivative: |builder, _, output, gradient| {
         let minus_half = builder.constant(-0.5);

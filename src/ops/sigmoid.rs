@@ -1,11 +1,14 @@
 //! `1 / (1 + e^-a)`
 
+use super::Group;
 use super::elementwise::UnaryOperator;
 use crate::compile::{Expression, Unary};
 
-/// `gradient * (1 - output) * output`
 pub(super) static SIGMOID: UnaryOperator = UnaryOperator {
     name: "sigmoid",
+    group: Group::Function,
+    summary: "`1 / (1 + e^-a)`",
+    gradient: "`g y (1 - y)`",
     formula: |a| Expression::unary(Unary::Sigmoid, a),
     derivative: |builder, _, output, gradient| {
         let one = builder.constant(1.0);

@@ -1,10 +1,9 @@
 //! `a * sigmoid(a)`
 
-use super::{Call, Lowered, Lowering, Operator, Value, View, expect_numbers};
+use super::{Call, Documentation, Group, Lowered, Lowering, Operator, Value, View, expect_numbers};
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// The sigmoid linear unit.
 #[derive(Debug)]
 pub(super) struct Silu;
 
@@ -15,6 +14,17 @@ impl Operator for Silu {
 
     fn arity(&self) -> RangeInclusive<usize> {
         1..=1
+    }
+
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Function,
+            summary: "`a * sigmoid(a)`",
+            inputs: &[("a", "numbers of any shape")],
+            result: "numbers of the shape of a",
+            gradient: "`g s (1 + a (1 - s))` with `s = sigmoid(a)`",
+            cost: "2 |y|",
+        }
     }
 
     fn infer(&self, inputs: &[Value<'_>], _: &Attributes) -> Result<(DataType, Shape), String> {

@@ -1,10 +1,11 @@
 //! `e^(a - max) / sum(e^(a - max))` along one axis.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, attribute, expect_numbers};
-use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
+use super::{
+    Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, attribute, expect_numbers,
+};
+use crate::graph::{Attribute, Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// `axis` (default: the last).
 #[derive(Debug)]
 pub(super) struct Softmax;
 
@@ -17,14 +18,33 @@ impl Operator for Softmax {
         1..=1
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
-        &[("axis", Some(Attribute::Integer(-1)))]
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Normalisation,
+            summary: "`e^(a - max) / sum(e^(a - max))` along one axis.",
+            inputs: &[("a", "numbers of at least one axis")],
+            result: "numbers of the shape of a",
+            gradient: "`y (g - sum(g y))`",
+            cost: "5 |a|",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
+        &[KnownAttribute {
+            name: "axis",
+            default: Some(Attribute::Integer(-1)),
+            meaning: "the axis; a negative one counts from the end",
+        }]
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {
         expect_numbers(inputs)?;
         attribute::axis(attributes, "axis", inputs[0].shape.rank())?;
         Ok((DataType::F32, inputs[0].shape.clone()))
+    }
+
+    fn normalise(&self, inputs: &[Value<'_>], attributes: &mut Attributes) {
+        attribute::settle_axis(attributes, "axis", inputs[0].shape.rank());
     }
 
     /// `output * (gradient - sum(gradient * output))`

@@ -1,11 +1,14 @@
 //! The square root; NaN below zero.
 
+use super::Group;
 use super::elementwise::UnaryOperator;
 use crate::compile::{Expression, Unary};
 
-/// `gradient / (2 sqrt(a))`
 pub(super) static SQRT: UnaryOperator = UnaryOperator {
     name: "sqrt",
+    group: Group::Function,
+    summary: "The square root; NaN below zero.",
+    gradient: "`g / (2 y)`",
     formula: |a| Expression::unary(Unary::Sqrt, a),
     derivative: |builder, _, output, gradient| {
         let two = builder.constant(2.0);

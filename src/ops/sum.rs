@@ -1,11 +1,10 @@
 //! The sum over axes.
 
-use super::{Attribute, Call, Lowered, Lowering, Operator, Value, View, reduction};
+use super::{Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, reduction};
 use crate::compile::Reducer;
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// `axes` (default: all), `keep` (default: false).
 #[derive(Debug)]
 pub(super) struct Sum;
 
@@ -18,12 +17,27 @@ impl Operator for Sum {
         1..=1
     }
 
-    fn attributes(&self) -> &'static [(&'static str, Option<Attribute>)] {
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Reduction,
+            summary: "The sum over axes.",
+            inputs: &[("a", "numbers of any shape")],
+            result: "numbers without the axes, or with them of size 1",
+            gradient: "`g`, repeated",
+            cost: "|a|",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
         reduction::ATTRIBUTES
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {
         reduction::infer(inputs, attributes)
+    }
+
+    fn normalise(&self, inputs: &[Value<'_>], attributes: &mut Attributes) {
+        reduction::normalise(inputs, attributes);
     }
 
     /// Every summand gets the gradient of the sum.

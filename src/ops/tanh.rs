@@ -1,11 +1,14 @@
 //! The hyperbolic tangent.
 
+use super::Group;
 use super::elementwise::UnaryOperator;
 use crate::compile::{Expression, Unary};
 
-/// `gradient * (1 - output^2)`
 pub(super) static TANH: UnaryOperator = UnaryOperator {
     name: "tanh",
+    group: Group::Function,
+    summary: "The hyperbolic tangent.",
+    gradient: "`g (1 - y^2)`",
     formula: |a| Expression::unary(Unary::Tanh, a),
     derivative: |builder, _, output, gradient| {
         let one = builder.constant(1.0);

@@ -1,12 +1,11 @@
 //! `a` where a condition holds, else `b`; the three broadcast as in NumPy.
 
 use super::elementwise::broadcast;
-use super::{Call, Lowered, Lowering, Operator, Value, View, expect_numbers};
+use super::{Call, Documentation, Group, Lowered, Lowering, Operator, Value, View, expect_numbers};
 use crate::compile::Expression;
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
 
-/// Inputs: condition (truth values), a, b.
 #[derive(Debug)]
 pub(super) struct Where;
 
@@ -17,6 +16,17 @@ impl Operator for Where {
 
     fn arity(&self) -> RangeInclusive<usize> {
         3..=3
+    }
+
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Choice,
+            summary: "`a` where a condition holds, else `b`. What is not chosen may be NaN.",
+            inputs: &[("condition", "truth values"), ("a", "numbers"), ("b", "numbers")],
+            result: "numbers of the shape all three broadcast to",
+            gradient: "`g` to a where the condition holds, to b elsewhere",
+            cost: "|y|",
+        }
     }
 
     fn infer(&self, inputs: &[Value<'_>], _: &Attributes) -> Result<(DataType, Shape), String> {

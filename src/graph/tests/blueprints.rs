@@ -307,7 +307,7 @@ fn spoiled_blueprints_are_read_or_refused() {
         let operator = random.pick(operators);
         let inputs: Vec<_> = (0..*operator.arity().end()).map(|_| random.pick(&["x", "w", "b", "h"])).collect();
         let attributes: serde_json::Map<_, _> =
-            operator.attributes().iter().map(|(name, _)| (String::from(*name), hostile(random))).collect();
+            operator.attributes().iter().map(|known| (String::from(known.name), hostile(random))).collect();
         let call = json!({"name": "n", "op": operator.name(), "inputs": inputs, "attributes": attributes});
         value["nodes"][1] = call;
         for _ in 0..random.below(4) {

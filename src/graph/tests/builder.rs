@@ -47,7 +47,7 @@ fn defaults_are_filled_in_and_whole_numbers_become_numbers() {
         _ => unreachable!(),
     };
     assert_eq!(found(normal), attributes(&[("eps", Attribute::Float(1.0))]));
-    assert_eq!(found(soft), attributes(&[("axis", Attribute::Integer(-1))]));
+    assert_eq!(found(soft), attributes(&[("axis", Attribute::Integer(0))]), "axes are counted from the front");
 }
 
 #[test]

@@ -85,6 +85,17 @@ fn attributes_count_and_defaults_are_the_same_as_spelling_them_out() {
     assert_eq!(of("layer_norm", &[]), of("layer_norm", &[("eps", Attribute::Float(1e-5))]));
     assert_ne!(of("layer_norm", &[]), of("rms_norm", &[]));
     assert_ne!(of("relu", &[]), of("tanh", &[]));
+    let axis = |axis| [("axis", Attribute::Integer(axis))];
+    assert_eq!(of("softmax", &axis(-1)), of("softmax", &axis(0)));
+
+    let summed = |axes: &[i64]| {
+        let (shape, axes) = (Attribute::Integers([2, 2].to_vec().into()), Attribute::Integers(axes.to_vec().into()));
+        let matrix = node("m", "reshape", &["x"], &[("shape", shape)]);
+        let sum = node("s", "sum", &["m"], &[("axes", axes)]);
+        hash(document(4, vec![], vec![matrix, sum, node("y", "mul", &["x", "s"], &[])]))
+    };
+    assert_eq!(summed(&[]), summed(&[-1, 0]));
+    assert_eq!(summed(&[1, 0]), summed(&[0, -1]));
 
     let shifted = |value| {
         let one = node("c", "constant", &[], &[("value", value)]);
