@@ -650,6 +650,15 @@ kasmina_status kasmina_blueprint_parameter_count(kasmina_blueprint blueprint,
                                                  uint64_t *count,
                                                  kasmina_error **error);
 
+// The parameters that a seed germinates with, one parameter after the other: what the initializers say, with the random
+// ones drawn from `random_seed`. Equal seeds give equal values on every platform. `count` must be the parameter count of
+// the blueprint; `values` may be NULL if that is 0.
+kasmina_status kasmina_blueprint_initial_values(kasmina_blueprint blueprint,
+                                                uint64_t random_seed,
+                                                double *values,
+                                                uint64_t count,
+                                                kasmina_error **error);
+
 // Ends a blueprint's handle. Layers that it was added to keep what they need. Allowed after kasmina_shutdown.
 kasmina_status kasmina_blueprint_destroy(kasmina_blueprint blueprint, kasmina_error **error);
 
@@ -881,6 +890,8 @@ struct kasmina_api {
         kasmina_error **error);
     kasmina_status (*layer_copy)(kasmina_layer layer, int32_t device_type, int32_t device_index,
         int32_t parameter_type, void *stream, kasmina_layer *copy, kasmina_error **error);
+    kasmina_status (*blueprint_initial_values)(kasmina_blueprint blueprint, uint64_t random_seed,
+        double *values, uint64_t count, kasmina_error **error);
 };
 
 #ifdef __cplusplus

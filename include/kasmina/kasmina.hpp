@@ -179,6 +179,15 @@ class Blueprint : public Owned<kasmina_blueprint, kasmina_blueprint_destroy> {
         check([&](auto error) { return kasmina_blueprint_parameter_count(handle(), &count, error); });
         return count;
     }
+
+    /// The parameters that a seed germinates with.
+    std::vector<double> initial_values(uint64_t random_seed) const {
+        std::vector<double> values(parameter_count());
+        check([&](auto error) {
+            return kasmina_blueprint_initial_values(handle(), random_seed, values.data(), values.size(), error);
+        });
+        return values;
+    }
 };
 
 /// Memory of a layer that outlives it: a hold, and the tensor that describes it.

@@ -2,13 +2,15 @@
 
 `Layer` goes behind any layer of a model. Its channels are cut into chunks, and each chunk has a seed that can be given
 a `Blueprint`, trains it in isolation, blends it into the network, and keeps or drops it. `AdamW` updates the parameters
-of seeds; `split_parameters` says which of a model's parameters these are.
+of seeds; `split_parameters` says which of a model's parameters these are. `to_module` makes a torch module of a
+blueprint.
 """
 
 from ._native import Error, TransitionRefused, statistics
 from .blueprint import Blueprint
 from .layer import Action, Command, Layer, Lifecycle
 from .optimizer import AdamW, split_parameters
+from .reference import to_module
 
 __all__ = [
     "Action",
@@ -21,4 +23,5 @@ __all__ = [
     "TransitionRefused",
     "split_parameters",
     "statistics",
+    "to_module",
 ]

@@ -145,6 +145,7 @@ _ARGUMENTS = {
     "kasmina_blueprint_hash": (Handle, _pointer(ctypes.c_uint8)),
     "kasmina_blueprint_chunk": (Handle, _pointer(ctypes.c_uint64)),
     "kasmina_blueprint_parameter_count": (Handle, _pointer(ctypes.c_uint64)),
+    "kasmina_blueprint_initial_values": (Handle, ctypes.c_uint64, _pointer(ctypes.c_double), ctypes.c_uint64),
     "kasmina_blueprint_destroy": (Handle,),
     "kasmina_layer_create": (_pointer(LayerConfig), _pointer(Handle)),
     "kasmina_layer_get_info": (Handle, _pointer(LayerInfo)),

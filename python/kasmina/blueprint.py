@@ -57,6 +57,13 @@ class Blueprint:
         """Parameters of one seed with this blueprint."""
         return self._number("kasmina_blueprint_parameter_count")
 
+    def initial_values(self, random_seed=0):
+        """The parameters that a seed germinates with, one after the other, as a list of floats."""
+        count = self.parameter_count
+        values = (ctypes.c_double * count)()
+        _native.call("kasmina_blueprint_initial_values", self.handle, random_seed, values, count)
+        return list(values)
+
     def _number(self, function):
         result = ctypes.c_uint64()
         _native.call(function, self.handle, ctypes.byref(result))

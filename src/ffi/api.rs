@@ -67,6 +67,7 @@ table! {
     kasmina_layer_train
     kasmina_layer_adamw
     kasmina_layer_copy
+    kasmina_blueprint_initial_values
 }
 
 // SAFETY: the table is constant and its pointers are functions.

@@ -1,11 +1,12 @@
 //! Blueprints: made from JSON or from the library, and asked about.
 
-use super::boundary::{call_for, destroy};
+use super::boundary::{call, call_for, destroy};
 use super::convert;
 use super::error::kasmina_error;
 use super::handle::{Kind, Slab};
 use super::kasmina_bytes;
 use crate::Status;
+use crate::fail;
 use crate::graph::{self, Attributes, Blueprint};
 use std::ffi::c_char;
 
@@ -102,6 +103,33 @@ pub unsafe extern "C" fn kasmina_blueprint_parameter_count(
 ) -> Status {
     call_for("kasmina_blueprint_parameter_count", (count, "count"), error, || {
         BLUEPRINTS.read(blueprint.id, |blueprint| Ok(blueprint.parameter_count() as u64))
+    })
+}
+
+/// The parameters that a seed germinates with, one parameter after the other: what the initializers say, with the random
+/// ones drawn from `random_seed`. Equal seeds give equal values on every platform. `count` must be the parameter count of
+/// the blueprint; `values` may be NULL if that is 0.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_blueprint_initial_values(
+    blueprint: kasmina_blueprint,
+    random_seed: u64,
+    values: *mut f64,
+    count: u64,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_blueprint_initial_values", error, || {
+        BLUEPRINTS.read(blueprint.id, |blueprint| {
+            let initial = blueprint.initialize(random_seed);
+            if count != initial.len() as u64 {
+                fail!(InvalidArgument, "count is {count}; the blueprint has {} parameters", initial.len());
+            }
+            if !initial.is_empty() {
+                convert::check(values, "values")?;
+                // SAFETY: neither null nor misaligned; the caller promises room for `count` numbers.
+                unsafe { std::ptr::copy_nonoverlapping(initial.as_ptr(), values, initial.len()) };
+            }
+            Ok(())
+        })
     })
 }
 

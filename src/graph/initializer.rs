@@ -3,11 +3,14 @@
 use super::Shape;
 use crate::error::Result;
 use crate::fail;
-use serde::{Deserialize, Serialize};
+use serde::ser::Error;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
 use std::f64::consts::TAU;
 
-/// What a parameter starts as. In JSON: `"zeros"`, `{"constant": 0.5}`, `{"uniform": {"low": -1, "high": 1}}`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What a parameter starts as. In JSON: `"zeros"`, `{"constant": 0.5}`, `{"uniform": {"low": -1, "high": 1}}`,
+/// `{"values": [1, 2, 3]}`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Initializer {
     /// All 0.
@@ -34,14 +37,42 @@ pub enum Initializer {
     /// Evenly between -b and b, b = 1 / sqrt(last dimension): what `torch.nn.Linear` starts with, for a weight
     /// `[out, in]`.
     FanIn,
+    /// These numbers, in order, one for each element: values that were trained somewhere else.
+    #[serde(serialize_with = "on_one_line")]
+    Values(Vec<f64>),
+}
+
+/// Writes numbers without a line and an indentation for each, also where the rest of the JSON has them.
+fn on_one_line<S: Serializer>(values: &[f64], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    let text = serde_json::to_string(values).map_err(S::Error::custom)?;
+    RawValue::from_string(text).map_err(S::Error::custom)?.serialize(serializer)
 }
 
 impl Initializer {
-    /// Refuses numbers that f32 cannot hold, a negative deviation and an interval that is the wrong way round.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Refuses numbers that f32 cannot hold, a negative deviation, an interval that is the wrong way round, and values
+    /// that are too many or too few for a parameter of this shape.
+    pub(super) fn check(&self, shape: &Shape) -> Result<()> {
         let fits = |number: f64| (number as f32).is_finite();
+        if let Initializer::Values(values) = self {
+            if values.len() != shape.elements() {
+                fail!(
+                    InvalidBlueprint,
+                    "its initializer has {} values; the shape {shape} asks for {}",
+                    values.len(),
+                    shape.elements()
+                );
+            }
+            if let Some(position) = values.iter().position(|&value| !fits(value)) {
+                fail!(
+                    InvalidBlueprint,
+                    "value {position} of its initializer, {:e}, is too large for f32",
+                    values[position]
+                );
+            }
+            return Ok(());
+        }
         let sound = match *self {
-            Initializer::Zeros | Initializer::Ones | Initializer::FanIn => true,
+            Initializer::Zeros | Initializer::Ones | Initializer::FanIn | Initializer::Values(_) => true,
             Initializer::Constant(value) => fits(value),
             Initializer::Uniform { low, high } => fits(low) && fits(high) && low <= high,
             Initializer::Normal { mean, standard_deviation } => {
@@ -57,15 +88,16 @@ impl Initializer {
     /// The elements of a parameter of this shape, from a stream of random numbers.
     pub(super) fn fill(&self, shape: &Shape, random: &mut Random) -> Vec<f64> {
         let fan_in = shape.0.last().copied().unwrap_or(1) as f64;
-        let mut element = || match *self {
+        let element = |position: usize| match *self {
             Initializer::Zeros => 0.0,
             Initializer::Ones => 1.0,
             Initializer::Constant(value) => value,
             Initializer::Uniform { low, high } => low + (high - low) * random.uniform(),
             Initializer::Normal { mean, standard_deviation } => mean + standard_deviation * random.normal(),
             Initializer::FanIn => (2.0 * random.uniform() - 1.0) / fan_in.sqrt(),
+            Initializer::Values(ref values) => values[position],
         };
-        (0..shape.elements()).map(|_| element()).collect()
+        (0..shape.elements()).map(element).collect()
     }
 }
 

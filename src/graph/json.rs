@@ -97,7 +97,7 @@ impl Blueprint {
         let parameters = self.parameters.iter().map(|parameter| ParameterEntry {
             name: parameter.name.clone(),
             shape: parameter.shape.clone(),
-            initializer: parameter.initializer,
+            initializer: parameter.initializer.clone(),
         });
         Document {
             ir_version: IR_VERSION,

@@ -28,7 +28,7 @@ pub struct Limits {
 impl Limits {
     /// The limits of this version.
     pub const DEFAULT: Limits = Limits {
-        bytes: 1 << 20,
+        bytes: 1 << 24,
         nodes: 1024,
         parameters: 256,
         depth: 256,

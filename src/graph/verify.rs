@@ -26,7 +26,10 @@ impl Document {
         let mut offset = 0;
         for (index, entry) in self.parameters.into_iter().enumerate() {
             let context = format!("parameter `{}`", entry.name);
-            limits.check_shape(&entry.shape).and(entry.initializer.check()).map_err(|error| error.context(&context))?;
+            limits
+                .check_shape(&entry.shape)
+                .and_then(|()| entry.initializer.check(&entry.shape))
+                .map_err(|error| error.context(&context))?;
             let value = building.builder.parameter(index, &entry.name, entry.shape.clone());
             building.count(value, &[]).map_err(|error| error.context(context))?;
             let elements = entry.shape.elements();

@@ -240,10 +240,11 @@ impl Bank {
 fn check_initial_values(blueprint: &Blueprint, parameter_type: DataType) -> Result<()> {
     let largest = if parameter_type == DataType::F64 { f64::MAX } else { f64::from(f32::MAX) };
     for parameter in &blueprint.parameters {
-        let bound = match parameter.initializer {
+        let bound = match &parameter.initializer {
             Initializer::Zeros | Initializer::Ones | Initializer::FanIn => 1.0,
             Initializer::Constant(value) => value.abs(),
             Initializer::Uniform { low, high } => low.abs().max(high.abs()),
+            Initializer::Values(values) => values.iter().fold(0.0, |bound, value| value.abs().max(bound)),
             // No sample of 53 random bits lies ten deviations out.
             Initializer::Normal { mean, standard_deviation } => mean.abs() + 10.0 * standard_deviation,
         };

@@ -73,6 +73,7 @@ static void check_null_pointers(const world* w) {
     kasmina_layer layer;
     kasmina_memory memory;
     kasmina_tensor exported = {.struct_size = sizeof exported};
+    double number;
     FAILS(invalid, kasmina_blueprint_from_json(JSON, strlen(JSON), NULL, &error));
     FAILS(invalid, kasmina_blueprint_from_json(NULL, 7, &blueprint, &error));
     FAILS(KASMINA_STATUS_MALFORMED_BLUEPRINT, kasmina_blueprint_from_json(NULL, 0, &blueprint, &error));
@@ -82,6 +83,8 @@ static void check_null_pointers(const world* w) {
     FAILS(invalid, kasmina_blueprint_hash(w->blueprint, NULL, &error));
     FAILS(invalid, kasmina_blueprint_chunk(w->blueprint, NULL, &error));
     FAILS(invalid, kasmina_blueprint_parameter_count(w->blueprint, NULL, &error));
+    FAILS(invalid, kasmina_blueprint_initial_values(w->blueprint, 1, NULL, CHUNK + 1, &error));
+    FAILS(invalid, kasmina_blueprint_initial_values(w->blueprint, 1, &number, 1, &error));
     FAILS(invalid, kasmina_layer_create(NULL, &layer, &error));
     FAILS(invalid, kasmina_layer_create(&config, NULL, &error));
     FAILS(invalid, kasmina_layer_get_info(w->layer, NULL, &error));

@@ -152,6 +152,11 @@ static inline kasmina_status call_blueprint_parameter_count(world* w, kasmina_er
     return kasmina_blueprint_parameter_count(w->blueprint, &count, error);
 }
 
+static inline kasmina_status call_blueprint_initial_values(world* w, kasmina_error** error) {
+    double values[CHUNK + 1];
+    return kasmina_blueprint_initial_values(w->blueprint, 1, values, CHUNK + 1, error);
+}
+
 static inline kasmina_status call_layer_create(world* w, kasmina_error** error) {
     (void)w;
     const kasmina_layer_config config = good_config();
@@ -309,6 +314,7 @@ static const call CALLS[] = {
     {"kasmina_blueprint_hash", call_blueprint_hash, BLUEPRINT, BLUEPRINT},
     {"kasmina_blueprint_chunk", call_blueprint_chunk, BLUEPRINT, BLUEPRINT},
     {"kasmina_blueprint_parameter_count", call_blueprint_parameter_count, BLUEPRINT, BLUEPRINT},
+    {"kasmina_blueprint_initial_values", call_blueprint_initial_values, BLUEPRINT, BLUEPRINT},
     {"kasmina_layer_create", call_layer_create, NOTHING, NOTHING},
     {"kasmina_layer_get_info", call_layer_get_info, LAYER, LAYER},
     {"kasmina_layer_add_blueprint", call_layer_add_blueprint, LAYER | OTHER_BLUEPRINT, OTHER_BLUEPRINT},

@@ -79,6 +79,7 @@ void grow() {
     const auto blueprint = kasmina::Blueprint::from_library("residual", CHUNK);
     require(blueprint.chunk() == CHUNK && blueprint.parameter_count() == CHUNK + 1, "residual has w and s");
     require(kasmina::Blueprint::from_json(blueprint.to_json()).hash() == blueprint.hash(), "JSON keeps the blueprint");
+    require(blueprint.initial_values(7).back() == 1, "residual begins with s = 1");
     require(layer.add_blueprint(blueprint, 1) == 0, "the first blueprint has index 0");
 
     std::vector<float> x(ROWS * HIDDEN), y(x.size()), dy(x.size()), dx(x.size());

@@ -225,7 +225,7 @@ fn initialisation_depends_on_the_seed_only() {
 
 #[test]
 fn initializers_give_what_they_say() {
-    let of = |initializer| {
+    let of = |initializer: Initializer| {
         let mut weight = parameter("w", &[100, 100]);
         weight.initializer = initializer;
         let total = node("t", "sum", &["w"], &[]);
@@ -242,6 +242,31 @@ fn initializers_give_what_they_say() {
     let uniform = of(Initializer::Uniform { low: 2.0, high: 4.0 });
     assert!(uniform.iter().all(|value| (2.0..4.0).contains(value)));
     assert!((mean(&uniform) - 3.0).abs() < 0.05 && (deviation(&uniform) - 2.0 / 12f64.sqrt()).abs() < 0.05);
+}
+
+#[test]
+fn values_are_carried_in_json_and_start_every_slot() {
+    let with = |values: &str| {
+        let parameter = format!(r#"{{"name": "w", "shape": [2, 2], "initializer": {{"values": {values}}}}}"#);
+        let total = r#"{"name": "t", "op": "sum", "inputs": ["w"]}, {"name": "y", "op": "add", "inputs": ["x", "t"]}"#;
+        let text = format!(
+            r#"{{"ir_version": 1, "name": "v", "chunk": 3, "parameters": [{parameter}], "nodes": [{total}], "output": "y"}}"#
+        );
+        Blueprint::from_json(text.as_bytes())
+    };
+    let blueprint = with("[1, -0.1, 2.5e-7, 0.30000000000000004]").unwrap();
+    assert_eq!(blueprint.initialize(1), [1.0, -0.1, 2.5e-7, 0.30000000000000004]);
+    assert_eq!(blueprint.initialize(2), blueprint.initialize(1));
+    let text = blueprint.to_json().unwrap();
+    assert!(text.contains("[1.0,-0.1,2.5e-7,0.30000000000000004]"), "the numbers stand on one line: {text}");
+    assert_eq!(Blueprint::from_json(text.as_bytes()).unwrap().initialize(3), blueprint.initialize(1));
+    for (values, sentence) in [
+        ("[1, 2, 3]", "parameter `w`: its initializer has 3 values; the shape [2, 2] asks for 4"),
+        ("[1, 2, 3, 1e39]", "parameter `w`: value 3 of its initializer, 1e39, is too large for f32"),
+    ] {
+        let error = with(values).unwrap_err();
+        assert_eq!((error.status(), error.to_string().as_str()), (Status::InvalidBlueprint, sentence));
+    }
 }
 
 /// Whatever comes in, the answer is a blueprint or one of the four refusals. A panic fails the test.
