@@ -25,11 +25,11 @@ demo: build ## Train the handwritten digits with a network that grows; writes bu
 test: build ## Run every suite and print the counts
 	$(PYTHON) tests/run.py $(ARGUMENTS)
 
-build: .venv/installed ## Build the library and its torch operators into build/lib
+build: .venv/installed ## Build the library and its torch operators into build/lib, the program kasmina into build/bin
 	@if ! grep -qsF "$(CURDIR)" build/cmake/CMakeCache.txt; then rm -rf build/cmake; fi
 	@mkdir -p build
 	@cmake -S . -B build/cmake -G Ninja -DCMAKE_BUILD_TYPE=Release -DKASMINA_TORCH=ON -DKASMINA_PYTHON="$(CURDIR)/$(PYTHON)" \
-		-DKASMINA_LIBRARY_DIRECTORY="$(CURDIR)/build/lib" \
+		-DKASMINA_LIBRARY_DIRECTORY="$(CURDIR)/build/lib" -DKASMINA_PROGRAM_DIRECTORY="$(CURDIR)/build/bin" \
 		-DCMAKE_MAKE_PROGRAM="$(CURDIR)/.venv/bin/ninja" >build/cmake.log 2>&1 || { cat build/cmake.log; exit 1; }
 	@cmake --build build/cmake
 

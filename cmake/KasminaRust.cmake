@@ -1,4 +1,5 @@
-# Kasmina::kasmina: the shared library, built by cargo and put into KASMINA_LIBRARY_DIRECTORY under its versioned names.
+# Kasmina::kasmina: the shared library, built by cargo and put into KASMINA_LIBRARY_DIRECTORY under its versioned names; and
+# the program `kasmina`, in KASMINA_PROGRAM_DIRECTORY.
 
 find_program(KASMINA_CARGO cargo HINTS "$ENV{HOME}/.cargo/bin" REQUIRED)
 
@@ -21,15 +22,17 @@ set(kasmina_file "libkasmina.so.${PROJECT_VERSION}")
 # Runs each time, because only cargo knows whether there is something to do.
 add_custom_target(
     kasmina_library ALL
-    COMMAND "${KASMINA_CARGO}" build --lib --locked ${cargo_arguments}
-    COMMAND "${CMAKE_COMMAND}" -E make_directory "${KASMINA_LIBRARY_DIRECTORY}"
+    COMMAND "${KASMINA_CARGO}" build --lib --bin kasmina --locked ${cargo_arguments}
+    COMMAND "${CMAKE_COMMAND}" -E make_directory "${KASMINA_LIBRARY_DIRECTORY}" "${KASMINA_PROGRAM_DIRECTORY}"
     COMMAND "${CMAKE_COMMAND}" -E copy_if_different "${cargo_target}/${cargo_directory}/libkasmina.so"
             "${KASMINA_LIBRARY_DIRECTORY}/${kasmina_file}"
     COMMAND "${CMAKE_COMMAND}" -E create_symlink "${kasmina_file}" "${KASMINA_LIBRARY_DIRECTORY}/${kasmina_soname}"
     COMMAND "${CMAKE_COMMAND}" -E create_symlink "${kasmina_soname}" "${KASMINA_LIBRARY_DIRECTORY}/libkasmina.so"
+    COMMAND "${CMAKE_COMMAND}" -E copy_if_different "${cargo_target}/${cargo_directory}/kasmina"
+            "${KASMINA_PROGRAM_DIRECTORY}/kasmina"
     BYPRODUCTS "${KASMINA_LIBRARY_DIRECTORY}/${kasmina_file}"
     WORKING_DIRECTORY "${PROJECT_SOURCE_DIR}"
-    COMMENT "cargo build --lib --locked ${cargo_arguments}"
+    COMMENT "cargo build --lib --bin kasmina --locked ${cargo_arguments}"
     USES_TERMINAL VERBATIM)
 
 # An imported target's include directory must be there when CMake configures; it is, in the source tree.

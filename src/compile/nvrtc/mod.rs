@@ -6,7 +6,7 @@
 mod search;
 
 use crate::compile::Architecture;
-use crate::device::cuda::nvrtc::Library;
+use crate::device::cuda::nvrtc::{Form, Library};
 use crate::{Result, error, fail};
 use parking_lot::Mutex;
 
@@ -28,23 +28,36 @@ fn options() -> Vec<String> {
 /// `CompilerUnavailable` lists every place where NVRTC was looked for; `CompileFailed` has the compiler's log and the
 /// source attached.
 pub fn compile(source: &str, architecture: Architecture) -> Result<Vec<u8>> {
+    run(Form::MachineCode, "sm", source, architecture)
+}
+
+/// Compiles CUDA C++ to PTX, the text of virtual instructions that the driver of any later architecture can read.
+///
+/// Fails as [`compile`] does.
+pub fn ptx(source: &str, architecture: Architecture) -> Result<String> {
+    let mut bytes = run(Form::Ptx, "compute", source, architecture)?;
+    bytes.retain(|&byte| byte != 0); // It ends with a zero, for C.
+    String::from_utf8(bytes).map_err(|cause| error!(CompileFailed, "NVRTC gave PTX that is no text").caused_by(cause))
+}
+
+fn run(form: Form, kind: &str, source: &str, architecture: Architecture) -> Result<Vec<u8>> {
     let Architecture::Cuda(capability) = architecture else {
         fail!(InvalidArgument, "NVRTC cannot compile for {architecture:?}; give a CUDA architecture");
     };
     let library = library()?;
-    let mut options = vec![format!("--gpu-architecture=sm_{capability}")];
+    let mut options = vec![format!("--gpu-architecture={kind}_{capability}")];
     options.extend(self::options());
-    let outcome = library.compile("kasmina.cu", source, &options);
-    match outcome.machine_code {
+    let outcome = library.compile(form, "kasmina.cu", source, &options);
+    match outcome.code {
         Ok(code) => {
             if !outcome.log.is_empty() {
-                log::warn!("NVRTC on a kernel for sm_{capability}: {}", outcome.log);
+                log::warn!("NVRTC on a kernel for {kind}_{capability}: {}", outcome.log);
             }
             Ok(code)
         }
         Err(reason) => {
             let first = outcome.log.lines().find(|line| line.contains("error")).unwrap_or_default().to_string();
-            Err(error!(CompileFailed, "NVRTC refused the generated source for sm_{capability}: {reason}: {first}")
+            Err(error!(CompileFailed, "NVRTC refused the generated source for {kind}_{capability}: {reason}: {first}")
                 .attach("compiler log", outcome.log)
                 .attach("source", source))
         }

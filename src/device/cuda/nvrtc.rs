@@ -25,13 +25,24 @@ pub(crate) struct Library {
     log: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
     code_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
     code: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
+    ptx_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
+    ptx: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
     version: (c_int, c_int),
+}
+
+/// What a compile is to give.
+#[derive(Clone, Copy)]
+pub(crate) enum Form {
+    /// A cubin, for a real architecture.
+    MachineCode,
+    /// The text of virtual instructions.
+    Ptx,
 }
 
 /// What a compile gave.
 pub(crate) struct Outcome {
-    /// The machine code, or NVRTC's result number and the call that returned it.
-    pub machine_code: Result<Vec<u8>, String>,
+    /// The code, or NVRTC's result number and the call that returned it.
+    pub code: Result<Vec<u8>, String>,
     /// What the compiler said; empty if nothing.
     pub log: String,
 }
@@ -66,6 +77,8 @@ impl Library {
                 log: symbol(&library, "nvrtcGetProgramLog")?,
                 code_size: symbol(&library, "nvrtcGetCUBINSize")?,
                 code: symbol(&library, "nvrtcGetCUBIN")?,
+                ptx_size: symbol(&library, "nvrtcGetPTXSize")?,
+                ptx: symbol(&library, "nvrtcGetPTX")?,
                 version: (major, minor),
             }),
             result => Err(format!("nvrtcVersion returned {result}")),
@@ -77,14 +90,21 @@ impl Library {
         self.version
     }
 
-    /// Compiles one source to machine code. May be called from many threads at once.
-    pub(crate) fn compile(&self, name: &str, source: &str, options: &[String]) -> Outcome {
+    /// Compiles one source. May be called from many threads at once.
+    pub(crate) fn compile(&self, form: Form, name: &str, source: &str, options: &[String]) -> Outcome {
         let mut log = String::new();
-        let machine_code = self.run(name, source, options, &mut log);
-        Outcome { machine_code, log }
+        let code = self.run(form, name, source, options, &mut log);
+        Outcome { code, log }
     }
 
-    fn run(&self, name: &str, source: &str, options: &[String], log: &mut String) -> Result<Vec<u8>, String> {
+    fn run(
+        &self,
+        form: Form,
+        name: &str,
+        source: &str,
+        options: &[String],
+        log: &mut String,
+    ) -> Result<Vec<u8>, String> {
         let text =
             |text: &str| CString::new(text).map_err(|_| "the source or an option contains a zero byte".to_string());
         let (name, source) = (text(name)?, text(source)?);
@@ -98,12 +118,16 @@ impl Library {
         check("nvrtcCreateProgram", created)?;
         // SAFETY: the program was just created, the options are zero-terminated and live.
         let compiled = unsafe { (self.compile)(program, options.len() as c_int, options.as_ptr()) };
+        let (size, code) = match form {
+            Form::MachineCode => (self.code_size, self.code),
+            Form::Ptx => (self.ptx_size, self.ptx),
+        };
         // SAFETY: each pair returns the number of bytes that the second of it writes.
         let result = unsafe {
             *log = read(program, self.log_size, self.log)
                 .map(|bytes| String::from_utf8_lossy(&bytes).trim_end_matches('\0').trim().to_string())
                 .unwrap_or_default();
-            check("nvrtcCompileProgram", compiled).and_then(|()| read(program, self.code_size, self.code))
+            check("nvrtcCompileProgram", compiled).and_then(|()| read(program, size, code))
         };
         // SAFETY: the program is destroyed once and not used again.
         unsafe { (self.destroy)(&mut program) };
