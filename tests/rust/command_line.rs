@@ -4,6 +4,7 @@
 
 use kasmina::compile::{Architecture, Pass, codegen::cuda, kernel_class};
 use kasmina::graph::{Attributes, DataType, LIBRARY, library};
+use kasmina::ops::Group;
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 
@@ -50,16 +51,21 @@ fn without_nvrtc() -> bool {
 #[test]
 fn ops_lists_every_operator_that_a_blueprint_may_use_and_no_other() {
     let table = printed(&["ops"]);
-    let listed: Vec<_> = table.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let rows: Vec<Vec<_>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     let entries: Vec<serde_json::Value> = serde_json::from_str(&printed(&["ops", "--json"])).unwrap();
     let names: Vec<_> = entries.iter().map(|entry| entry["name"].as_str().unwrap()).collect();
-    for operator in kasmina::ops::all().iter().map(|operator| operator.name()) {
-        let expected = operator != "row_sum";
-        assert_eq!(names.contains(&operator), expected, "{operator} in JSON");
-        assert_eq!(listed.contains(&operator), expected, "{operator} in the table");
+    for operator in kasmina::ops::all() {
+        let (name, documentation) = (operator.name(), operator.documentation());
+        let expected = documentation.group != Group::Internal;
+        assert_eq!(names.contains(&name), expected, "{name} in JSON");
+        assert_eq!(rows.iter().any(|row| row.first() == Some(&name)), expected, "{name} in the table");
+        let found = entries.iter().find(|entry| entry["name"] == name);
+        assert!(found.is_none_or(|entry| entry["operations"] == documentation.cost), "{name}");
     }
     let linear = entries.iter().find(|entry| entry["name"] == "linear").unwrap();
-    assert_eq!(linear["inputs"], serde_json::json!({"least": 2, "most": 3}));
+    assert_eq!((linear["fewest_inputs"].as_u64(), linear["most_inputs"].as_u64()), (Some(2), Some(3)));
+    let row = rows.iter().find(|row| row.first() == Some(&"linear")).unwrap().join(" ");
+    assert!(row.starts_with("linear a weight [bias]"), "{row}");
 }
 
 #[test]
@@ -78,7 +84,10 @@ fn inspect_tells_hash_parameters_shapes_and_limits() {
     assert!(row("hash").ends_with(&hash));
     assert_eq!(row("w2"), "w2 [64, 16] 1024 1040 zeros");
     assert_eq!(row("b2"), "b2 [64] 64 2064 {constant:3.0}");
-    assert!(row("inner").starts_with("inner linear(x, w1, b1) f32 [16]"), "{}", row("inner"));
+    // 16 sums of 64 products, and 16 additions of the bias.
+    assert_eq!(row("inner"), "inner linear(x, w1, b1) f32 [16] 2064 row");
+    assert_eq!(row("h"), "h relu(inner) f32 [16] 16 row");
+    assert!(row("values:").contains("4320 operations for a row"), "{}", row("values:"));
     assert_eq!(row("nodes"), "nodes 5 1024");
     assert_eq!(row("calls"), "calls in a chain 5 256");
 }

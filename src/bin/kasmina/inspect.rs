@@ -5,11 +5,12 @@ use crate::ops::attribute;
 use crate::table::Table;
 use crate::{output, source};
 use kasmina::Result;
-use kasmina::graph::{Attributes, Blueprint, Limits, Node, Source};
+use kasmina::compile::operations;
+use kasmina::graph::{Attributes, Blueprint, Limits, Node, Source, ValueId};
 use serde_json::json;
 use std::path::PathBuf;
 
-/// Print what is in a blueprint: shapes, types, parameters, its hash, how much of the limits it uses
+/// Print what is in a blueprint: shapes, types, cost, parameters, its hash, how much of the limits it uses
 #[derive(clap::Args)]
 pub struct Arguments {
     #[arg(value_name = "BLUEPRINT", help = source::HELP)]
@@ -33,12 +34,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let text = match (arguments.dot, arguments.svg) {
         (true, _) => Drawing::of(&blueprint).dot(),
         (_, true) => Drawing::of(&blueprint).svg(),
-        _ => describe(&blueprint),
+        _ => describe(&blueprint)?,
     };
     output::text(&text, arguments.output.as_deref())
 }
 
-fn describe(blueprint: &Blueprint) -> String {
+fn describe(blueprint: &Blueprint) -> Result<String> {
     let hash: String = blueprint.hash().iter().map(|byte| format!("{byte:02x}")).collect();
     let mut text =
         format!("blueprint  {}\nchunk      {} channels\nhash       {hash}\n", blueprint.name, blueprint.chunk);
@@ -46,9 +47,21 @@ fn describe(blueprint: &Blueprint) -> String {
         let count = blueprint.parameter_count();
         text += &format!("\nparameters: {count} numbers in a slot\n{}", parameters(blueprint).print("  "));
     }
-    text += &format!("\nvalues: the output is {}\n", blueprint.graph.node(blueprint.output()).name);
-    text += &values(blueprint).print("  ");
-    text + "\nlimits\n" + &limits(blueprint).print("  ")
+    let mut costs = Vec::with_capacity(blueprint.graph.nodes.len());
+    for position in 0..blueprint.graph.nodes.len() {
+        costs.push(operations(&blueprint.graph, ValueId(position as u32))?);
+    }
+    let total = |per_row: bool| -> u64 {
+        blueprint.graph.nodes.iter().zip(&costs).filter(|(node, _)| node.per_row == per_row).map(|(_, cost)| cost).sum()
+    };
+    text += &format!(
+        "\nvalues: the output is {}; {} operations for a row, and {} for a launch\n",
+        blueprint.graph.node(blueprint.output()).name,
+        total(true),
+        total(false)
+    );
+    text += &values(blueprint, &costs).print("  ");
+    Ok(text + "\nlimits\n" + &limits(blueprint).print("  "))
 }
 
 fn parameters(blueprint: &Blueprint) -> Table {
@@ -65,14 +78,15 @@ fn parameters(blueprint: &Blueprint) -> Table {
     table
 }
 
-fn values(blueprint: &Blueprint) -> Table {
-    let mut table = Table::new(&["name", "from", "type", "shape", "once per"]);
-    for node in &blueprint.graph.nodes {
+fn values(blueprint: &Blueprint, costs: &[u64]) -> Table {
+    let mut table = Table::new(&["name", "from", "type", "shape", "operations", "once per"]);
+    for (node, cost) in blueprint.graph.nodes.iter().zip(costs) {
         table.row([
             node.name.clone(),
             origin(blueprint, node),
             node.data_type.name().to_string(),
             node.shape.to_string(),
+            cost.to_string(),
             if node.per_row { "row" } else { "launch" }.to_string(),
         ]);
     }
