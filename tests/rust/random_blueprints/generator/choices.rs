@@ -1,0 +1,42 @@
+//! Choices drawn from bytes.
+
+/// A source of choices. When the bytes are used up, every choice is the first one.
+pub struct Choices<'a> {
+    bytes: std::slice::Iter<'a, u8>,
+}
+
+impl<'a> Choices<'a> {
+    /// Choices as these bytes say.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { bytes: bytes.iter() }
+    }
+
+    /// As many bytes, the same for the same seed (SplitMix64).
+    pub fn bytes(seed: u64, count: usize) -> Vec<u8> {
+        let mut state = seed;
+        let mut word = || {
+            state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            (mixed ^ (mixed >> 31)).to_le_bytes()
+        };
+        let mut bytes: Vec<u8> = (0..count.div_ceil(8)).flat_map(|_| word()).collect();
+        bytes.truncate(count);
+        bytes
+    }
+
+    /// A number below the bound, which is 1 to 256.
+    pub fn below(&mut self, bound: usize) -> usize {
+        usize::from(self.bytes.next().copied().unwrap_or(0)) % bound
+    }
+
+    /// One of these.
+    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+
+    /// True once in so many times.
+    pub fn once_in(&mut self, times: usize) -> bool {
+        self.below(times) == times - 1
+    }
+}
