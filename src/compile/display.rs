@@ -1,6 +1,6 @@
 //! Programs as people read them: `kasmina inspect`, error attachments, tests.
 
-use super::{Binary, Expression, Operand, Program, Reducer, Source, Step, Unary};
+use super::{Binary, Condition, Expression, Operand, Program, Reducer, Source, Step, Unary};
 use std::fmt::{Display, Formatter, Result};
 
 impl Display for Program {
@@ -20,7 +20,11 @@ impl Display for Program {
         for (name, steps, assigned) in phases.into_iter().filter(|(_, steps, _)| !steps.is_empty()) {
             writeln!(formatter, "{name}")?;
             for step in steps {
-                writeln!(formatter, "  v{}{} {assigned} {step}", step.result.0, step.shape)?;
+                write!(formatter, "  v{}", step.result.0)?;
+                if step.offset != 0 {
+                    write!(formatter, "+{}", step.offset)?;
+                }
+                writeln!(formatter, "{} {assigned} {step}", step.shape)?;
             }
         }
         let outputs = self.outputs.iter().map(|output| format!("v{} to {:?}", output.value.0, output.target));
@@ -37,10 +41,15 @@ impl Display for Step {
             let reducer = match self.reducer {
                 Reducer::Sum => "sum",
                 Reducer::Max => "max",
+                Reducer::Min => "min",
             };
             write!(formatter, "{reducer}{} ", self.reduced)?;
         }
-        self.expression.write(formatter, &self.operands)
+        self.expression.write(formatter, &self.operands)?;
+        match self.condition {
+            None => Ok(()),
+            Some(Condition { value, holds }) => write!(formatter, " if v{} is {holds}", value.0),
+        }
     }
 }
 
@@ -73,6 +82,12 @@ impl Expression {
                     Unary::Tanh => "tanh",
                     Unary::Sigmoid => "sigmoid",
                     Unary::Erf => "erf",
+                    Unary::Sin => "sin",
+                    Unary::Cos => "cos",
+                    Unary::Floor => "floor",
+                    Unary::RoundF16 => "f16",
+                    Unary::RoundBF16 => "bf16",
+                    Unary::Not => "not",
                 };
                 write!(formatter, "{name}(")?;
                 of.write(formatter, operands)?;
@@ -87,11 +102,21 @@ impl Expression {
                     Binary::Max => ("max(", ", "),
                     Binary::Greater => ("(", " > "),
                     Binary::Equal => ("(", " == "),
+                    Binary::Min => ("min(", ", "),
+                    Binary::Pow => ("pow(", ", "),
+                    Binary::GreaterEqual => ("(", " >= "),
+                    Binary::And => ("(", " and "),
+                    Binary::Or => ("(", " or "),
                 };
                 write!(formatter, "{before}")?;
                 a.write(formatter, operands)?;
                 write!(formatter, "{between}")?;
                 b.write(formatter, operands)?;
+                write!(formatter, ")")
+            }
+            Expression::Cast(to, of) => {
+                write!(formatter, "{}(", to.name())?;
+                of.write(formatter, operands)?;
                 write!(formatter, ")")
             }
             Expression::Select(condition, a, b) => {

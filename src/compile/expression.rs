@@ -1,6 +1,7 @@
 //! Writing scalar expressions down as arithmetic, and asking them simple questions.
 
 use super::{Binary, Expression, Unary};
+use crate::graph::DataType;
 use std::ops;
 
 impl Expression {
@@ -19,11 +20,16 @@ impl Expression {
         Expression::Select(Box::new(condition), Box::new(a), Box::new(b))
     }
 
+    /// The same in another type.
+    pub fn cast(to: DataType, of: Expression) -> Self {
+        Expression::Cast(to, Box::new(of))
+    }
+
     /// The expressions it is computed from.
     pub fn parts(&self) -> impl Iterator<Item = &Expression> {
         let parts: [Option<&Expression>; 3] = match self {
             Expression::Operand(_) | Expression::Constant(_) => [None, None, None],
-            Expression::Unary(_, of) => [Some(of), None, None],
+            Expression::Unary(_, of) | Expression::Cast(_, of) => [Some(of), None, None],
             Expression::Binary(_, a, b) => [Some(a), Some(b), None],
             Expression::Select(condition, a, b) => [Some(condition), Some(a), Some(b)],
         };
@@ -34,7 +40,7 @@ impl Expression {
     pub fn parts_mut(&mut self) -> impl Iterator<Item = &mut Expression> {
         let parts: [Option<&mut Expression>; 3] = match self {
             Expression::Operand(_) | Expression::Constant(_) => [None, None, None],
-            Expression::Unary(_, of) => [Some(of), None, None],
+            Expression::Unary(_, of) | Expression::Cast(_, of) => [Some(of), None, None],
             Expression::Binary(_, a, b) => [Some(a), Some(b), None],
             Expression::Select(condition, a, b) => [Some(condition), Some(a), Some(b)],
         };
@@ -55,13 +61,16 @@ impl Expression {
         }
     }
 
-    /// Whether it gives a truth value, for operands of which these are truth values.
-    pub fn is_truth(&self, operand_is_truth: &impl Fn(usize) -> bool) -> bool {
+    /// The type of what it gives, for operands of these types: `F32`, `Bool`, `I32` or `I64`.
+    pub fn data_type(&self, operand: &impl Fn(usize) -> DataType) -> DataType {
         match self {
-            Expression::Operand(position) => operand_is_truth(*position),
-            Expression::Binary(Binary::Greater | Binary::Equal, ..) => true,
-            Expression::Select(_, a, _) => a.is_truth(operand_is_truth),
-            _ => false,
+            Expression::Operand(position) => operand(*position),
+            Expression::Constant(_) => DataType::F32,
+            Expression::Unary(Unary::Not, _) => DataType::Bool,
+            Expression::Unary(_, of) => of.data_type(operand),
+            Expression::Binary(function, a, _) => if function.is_truth() { DataType::Bool } else { a.data_type(operand) },
+            Expression::Select(_, a, _) => a.data_type(operand),
+            Expression::Cast(to, _) => *to,
         }
     }
 
@@ -71,6 +80,14 @@ impl Expression {
             Expression::Operand(position) => *self = with(*position),
             _ => self.parts_mut().for_each(|part| part.replace_operands(with)),
         }
+    }
+}
+
+impl Binary {
+    /// Whether what it gives is a truth value.
+    pub fn is_truth(self) -> bool {
+        use Binary::{And, Equal, Greater, GreaterEqual, Or};
+        matches!(self, Greater | GreaterEqual | Equal | And | Or)
     }
 }
 

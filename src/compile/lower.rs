@@ -5,7 +5,7 @@
 
 use super::schedule::Draft;
 use super::{Destination, Expression, Operand, Output, Program, Reducer, Source, Step, Value, ValueId};
-use crate::graph::{self, Attributes, Builder, DataType, Graph, RowInput, Shape, Target};
+use crate::graph::{self, Attributes, Builder, DataType, Graph, RowInput, Scalar, Shape, Target};
 use crate::{Error, Result, fail};
 
 /// A value as its reader sees it: where its elements lie, for an index over `shape`.
@@ -107,10 +107,19 @@ impl Lowering {
     ) -> View {
         let values = &self.draft.values;
         let per_row = operands.iter().any(|operand| values[operand.value.index()].per_row);
-        let truth = expression.is_truth(&|at| values[operands[at].value.index()].data_type == DataType::Bool);
-        let data_type = if truth { DataType::Bool } else { DataType::F32 };
+        let data_type = expression.data_type(&|at| values[operands[at].value.index()].data_type);
         let result = self.draft.push(Value { elements: shape.elements(), data_type, per_row, source: Source::Step });
-        self.draft.steps.push(Step { result, shape: shape.clone(), reduced, reducer, operands, expression });
+        let condition = None;
+        self.draft.steps.push(Step {
+            result,
+            offset: 0,
+            shape: shape.clone(),
+            reduced,
+            reducer,
+            operands,
+            expression,
+            condition,
+        });
         View::dense(result, shape)
     }
 
@@ -118,6 +127,60 @@ impl Lowering {
     pub fn map(&mut self, shape: &Shape, inputs: &[&View], expression: Expression) -> View {
         let operands = inputs.iter().map(|input| input.broadcast(shape).operand()).collect();
         self.step(shape.clone(), Shape::default(), Reducer::Sum, operands, expression)
+    }
+
+    /// The parts one after the other along an axis; they have one type, and one shape but for that axis.
+    pub fn concatenate(&mut self, parts: &[&View], axis: usize) -> View {
+        // The axis lies outermost in memory, so that every part is dense.
+        let rank = parts[0].shape.rank();
+        let order: Vec<_> = std::iter::once(axis).chain((0..rank).filter(|&other| other != axis)).collect();
+        let parts: Vec<_> = parts.iter().map(|part| part.permute(&order)).collect();
+        let values = &self.draft.values;
+        let of_part = |part: &View| &values[part.value.index()];
+        let result = Value {
+            elements: parts.iter().map(|part| part.shape.elements()).sum(),
+            data_type: of_part(&parts[0]).data_type,
+            per_row: parts.iter().any(|part| of_part(part).per_row),
+            source: Source::Step,
+        };
+        let result = self.draft.push(result);
+        let mut shape = parts[0].shape.clone();
+        shape.0[0] = parts.iter().map(|part| part.shape.0[0]).sum();
+        let mut offset = 0;
+        for part in parts {
+            self.draft.steps.push(Step {
+                result,
+                offset,
+                shape: part.shape.clone(),
+                reduced: Shape::default(),
+                reducer: Reducer::Sum,
+                operands: vec![part.operand()],
+                expression: Expression::Operand(0),
+                condition: None,
+            });
+            offset += part.shape.elements();
+        }
+        let back: Vec<_> = (0..rank).map(|axis| order.iter().position(|&other| other == axis).unwrap_or(axis)).collect();
+        View::dense(result, shape).permute(&back)
+    }
+
+    /// The numbers 0, 1, and so on, shape `[count]`; uniform.
+    pub fn index(&mut self, count: usize) -> View {
+        let value = Value { elements: count, data_type: DataType::F32, per_row: false, source: Source::Index };
+        View::dense(self.draft.push(value), Shape::new([count]))
+    }
+
+    /// Random numbers in [0, 1) from a stream of the blueprint, another for each row: see [`super::random`].
+    pub fn random(&mut self, stream: u16, shape: &Shape) -> View {
+        let source = Source::Random(stream);
+        let value = Value { elements: shape.elements(), data_type: DataType::F32, per_row: true, source };
+        View::dense(self.draft.push(value), shape.clone())
+    }
+
+    /// A number of the seed, shape `[]`.
+    pub fn scalar(&mut self, scalar: Scalar) -> View {
+        let value = Value { elements: 1, data_type: DataType::F32, per_row: false, source: Source::Scalar(scalar) };
+        View::dense(self.draft.push(value), Shape::default())
     }
 
     /// A number that is part of the program, shape `[]`.

@@ -7,15 +7,18 @@
 //!
 //! This module must know no layer: what it compiles is a [`KernelClass`].
 
+mod check;
 pub mod codegen;
 mod cost;
 mod display;
 mod expression;
+pub mod integer;
 mod lower;
 pub mod nvrtc;
 pub mod passes;
 mod pipeline;
 mod program;
+pub mod random;
 pub mod reference;
 mod schedule;
 mod simplify;

@@ -6,7 +6,9 @@
 //! zero. The *epilogue* runs once after the rows; everything in it is linear in the accumulated values, so a block
 //! that has seen only some of the rows may run it on its partial sums and add its result to those of other blocks.
 
+use super::check::check;
 use crate::graph::{DataType, RowInput, Scalar, Shape};
+use crate::{Result, error};
 use serde::{Deserialize, Serialize};
 
 /// A value of a program: a position in [`Program::values`].
@@ -26,7 +28,8 @@ impl ValueId {
 pub struct Value {
     /// Number of elements (per row, if it is per row).
     pub elements: usize,
-    /// `F32` for numbers in the compute type of the launch, `Bool` for truth values (held as 0 or 1).
+    /// `F32` for numbers in the compute type of the launch, `Bool` for truth values (held as 0 or 1), `I32` and `I64` for
+    /// exact integers (held as 64 bits).
     pub data_type: DataType,
     /// Whether there is one for each row.
     pub per_row: bool,
@@ -44,7 +47,12 @@ pub enum Source {
     Parameter(usize),
     /// A number of the seed.
     Scalar(Scalar),
-    /// A step of this program.
+    /// Element `e` is the number `e`. Uniform, and takes no memory where a backend can help it.
+    Index,
+    /// Random numbers of [`super::random`], per row, from the stream of this number. Takes no memory where a backend can
+    /// help it.
+    Random(u16),
+    /// Steps of this program, which together write every element once.
     Step,
 }
 
@@ -69,6 +77,8 @@ pub enum Reducer {
     Sum,
     /// The largest element; NaN if any element is NaN, as in PyTorch.
     Max,
+    /// The smallest element; NaN if any element is NaN, as in PyTorch.
+    Min,
 }
 
 /// The one primitive: for every index of `shape`, combine `expression` over every index of `reduced`.
@@ -77,8 +87,10 @@ pub enum Reducer {
 /// and a sum a contraction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// The value that is written; dense, of this shape.
+    /// The value that is written; the elements of this shape lie dense in it, from `offset` on.
     pub result: ValueId,
+    /// The first element that is written; not 0 where several steps write parts of one value.
+    pub offset: usize,
     /// The axes of the result.
     pub shape: Shape,
     /// The axes that are combined away; empty for a map.
@@ -89,6 +101,30 @@ pub struct Step {
     pub operands: Vec<Operand>,
     /// What is computed from the operands.
     pub expression: Expression,
+    /// When the step has to run; `None` is always. Only steps of the prologue and the body have one.
+    pub condition: Option<Condition>,
+}
+
+impl Step {
+    /// The values that it reads, one as often as it is read.
+    pub fn reads(&self) -> impl Iterator<Item = ValueId> {
+        self.operands.iter().map(|operand| operand.value).chain(self.condition.map(|condition| condition.value))
+    }
+
+    /// Whether it writes the whole of its result, which has so many elements.
+    pub fn writes_all(&self, elements: usize) -> bool {
+        self.offset == 0 && self.shape.elements() == elements
+    }
+}
+
+/// A branch that is taken explicitly: the step may be skipped, its elements being anything, when for every row in hand
+/// the truth value is not the one that is wanted. What reads them makes the same choice by [`Expression::Select`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Condition {
+    /// A truth value of one element; uniform for a step of the prologue.
+    pub value: ValueId,
+    /// Which of the two runs the step.
+    pub holds: bool,
 }
 
 /// A scalar expression over a step's operands.
@@ -101,13 +137,16 @@ pub enum Expression {
     Constant(f64),
     /// A function of one number.
     Unary(Unary, Box<Expression>),
-    /// A function of two numbers; comparisons give a truth value.
+    /// A function of two numbers or two integers of one type; comparisons give a truth value.
     Binary(Binary, Box<Expression>, Box<Expression>),
     /// The second if the first holds, else the third. The one that is not chosen may be NaN.
     Select(Box<Expression>, Box<Expression>, Box<Expression>),
+    /// The same in another type. `F32`: the nearest number; `Bool`: whether it is not 0; `I32` and `I64`: towards zero,
+    /// the nearest there is, 0 for NaN; from the one integer type to the other modulo 2^32.
+    Cast(DataType, Box<Expression>),
 }
 
-/// Functions of one number.
+/// Functions of one number. `Neg` and `Abs` are also functions of an integer, modulo 2^32 or 2^64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unary {
@@ -129,9 +168,22 @@ pub enum Unary {
     Sigmoid,
     /// the error function
     Erf,
+    /// sine
+    Sin,
+    /// cosine
+    Cos,
+    /// the largest whole number that is not larger
+    Floor,
+    /// the nearest number that f16 has, ties to even; infinite beyond the largest. From f64 by way of f32, as PyTorch.
+    RoundF16,
+    /// the nearest number that bf16 has, likewise
+    RoundBF16,
+    /// not v, of a truth value
+    Not,
 }
 
-/// Functions of two numbers.
+/// Functions of two numbers. All but `Div` and `Pow` are also functions of two integers, modulo 2^32 or 2^64; `And` and `Or`
+/// only of two truth values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Binary {
@@ -149,6 +201,16 @@ pub enum Binary {
     Greater,
     /// a == b
     Equal,
+    /// the smaller; NaN if either is NaN, as in PyTorch
+    Min,
+    /// a to the power b, as in C
+    Pow,
+    /// a >= b
+    GreaterEqual,
+    /// a and b
+    And,
+    /// a or b
+    Or,
 }
 
 /// A value that leaves the program.
@@ -196,4 +258,15 @@ pub struct Program {
     pub guards: Vec<ValueId>,
     /// The input whose row stands in for the output of a row that falls back.
     pub fallback: RowInput,
+}
+
+impl Program {
+    /// Finds what contradicts itself. Everything that runs or prints a program asks first.
+    ///
+    /// # Errors
+    ///
+    /// `CompileFailed`, naming the contradiction.
+    pub fn check(&self) -> Result<()> {
+        check(self).map_err(|reason| error!(CompileFailed, "a program contradicts itself: {reason}"))
+    }
 }

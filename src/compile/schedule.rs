@@ -41,7 +41,7 @@ impl Draft {
         let mut summed = vec![false; self.values.len()];
         for step in &self.steps {
             let through = step.operands.iter().any(|operand| summed[operand.value.index()]);
-            summed[step.result.index()] = through || self.accumulated.contains(&step.result);
+            summed[step.result.index()] |= through || self.accumulated.contains(&step.result);
         }
         summed
     }
@@ -53,7 +53,7 @@ impl Draft {
         leaving.for_each(|value| needed[value.index()] = true);
         for step in self.steps.iter().rev() {
             if needed[step.result.index()] {
-                step.operands.iter().for_each(|operand| needed[operand.value.index()] = true);
+                step.reads().for_each(|value| needed[value.index()] = true);
             }
         }
         needed
@@ -85,6 +85,9 @@ impl Draft {
             }
             for operand in &mut step.operands {
                 operand.value = renumbered[operand.value.index()];
+            }
+            if let Some(condition) = &mut step.condition {
+                condition.value = renumbered[condition.value.index()];
             }
             step.result = renumbered[result.index()];
             let phase = match (accumulates, runs_per_row, summed[result.index()]) {

@@ -150,6 +150,11 @@ pub struct Launch<'a> {
     pub loss: Address,
     /// The number [`crate::graph::Scalar::LossScale`] stands for.
     pub loss_scale: f64,
+    /// u64: with `random_offset` added, the key of the random numbers that blueprints draw ([`crate::compile::random`]). It
+    /// is read when the kernel runs. Null where dropout is not active.
+    pub random: Address,
+    /// Added to that key, modulo 2^64.
+    pub random_offset: u64,
     /// Whether two launches on the same inputs must give the same bits. The CPU backend always does.
     pub deterministic: bool,
 }

@@ -64,6 +64,7 @@ impl Builder {
         let name = match scalar {
             Scalar::Alpha => "alpha",
             Scalar::LossScale => "loss_scale",
+            Scalar::Dropout => "dropout",
         };
         self.input(Source::Scalar(scalar), Shape::default(), false, name.into())
     }

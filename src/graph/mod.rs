@@ -80,6 +80,11 @@ impl DataType {
         matches!(self, DataType::F32 | DataType::F16 | DataType::BF16 | DataType::F64)
     }
 
+    /// Whether values of this type in a graph are whole numbers.
+    pub fn is_integer(self) -> bool {
+        matches!(self, DataType::I32 | DataType::I64)
+    }
+
     /// The type arithmetic on tensors of this type is done and accumulated in.
     pub fn compute(self) -> DataType {
         if self == DataType::F64 { DataType::F64 } else { DataType::F32 }
@@ -190,6 +195,8 @@ pub enum Scalar {
     Alpha,
     /// What a row's squared error is multiplied by in isolated training: 1 / (rows * C).
     LossScale,
+    /// 1 where dropout is active: in training; 0 in evaluation.
+    Dropout,
 }
 
 /// Where a node's value comes from.

@@ -32,8 +32,11 @@ impl<'a> Fusion<'a> {
         let mut producers = vec![None; draft.values.len()];
         let mut uses = vec![0; draft.values.len()];
         for (position, step) in draft.steps.iter().enumerate() {
-            producers[step.result.index()] = Some(position);
-            step.operands.iter().for_each(|operand| uses[operand.value.index()] += 1);
+            // What several steps write has no one step to stand in for it.
+            if step.writes_all(draft.values[step.result.index()].elements) {
+                producers[step.result.index()] = Some(position);
+            }
+            step.reads().for_each(|value| uses[value.index()] += 1);
         }
         draft.outputs.iter().for_each(|output| uses[output.value.index()] += 1);
         draft.guards.iter().for_each(|guard| uses[guard.index()] += 1);
@@ -48,7 +51,7 @@ impl<'a> Fusion<'a> {
         }
         (0..step.operands.len()).find_map(|operand| {
             let producer = &self.draft.steps[self.producers[step.operands[operand].value.index()]?];
-            if self.draft.accumulated.contains(&producer.result) {
+            if self.draft.accumulated.contains(&producer.result) || self.is_exact(producer) || self.is_exact(step) {
                 return None;
             }
             let reader = align(step, operand, &producer.shape);
@@ -100,7 +103,13 @@ impl<'a> Fusion<'a> {
             Some(operand)
         };
         let operands = producer.operands.iter().map(compose).collect::<Option<_>>()?;
-        Some(Step { result: reader.result, shape: reader.shape.clone(), operands, ..producer.clone() })
+        let (result, offset, shape) = (reader.result, reader.offset, reader.shape.clone());
+        Some(Step { result, offset, shape, operands, ..producer.clone() })
+    }
+
+    /// Whether integers have a part in it. Backends compute those one by one, so what has no integers stays apart.
+    fn is_exact(&self, step: &Step) -> bool {
+        step.reads().chain([step.result]).any(|value| self.draft.values[value.index()].data_type.is_integer())
     }
 
     /// Whether the producer has only this reader, which runs as often and at no more indices.
@@ -114,7 +123,7 @@ impl<'a> Fusion<'a> {
     }
 
     fn replace(&mut self, reader: usize, fused: Step) {
-        fused.operands.iter().for_each(|operand| self.uses[operand.value.index()] += 1);
+        fused.reads().for_each(|value| self.uses[value.index()] += 1);
         let old = std::mem::replace(&mut self.draft.steps[reader], fused);
         self.release(&old);
     }
@@ -123,8 +132,8 @@ impl<'a> Fusion<'a> {
     fn release(&mut self, step: &Step) {
         let mut released = vec![step.clone()];
         while let Some(step) = released.pop() {
-            for operand in &step.operands {
-                let value = operand.value.index();
+            for value in step.reads() {
+                let value = value.index();
                 self.uses[value] -= 1;
                 if let (0, Some(producer)) = (self.uses[value], self.producers[value]) {
                     released.push(self.draft.steps[producer].clone());

@@ -34,7 +34,13 @@ fn share(draft: &mut Draft) {
         for operand in &mut step.operands {
             operand.value = instead[operand.value.index()];
         }
+        if let Some(condition) = &mut step.condition {
+            condition.value = instead[condition.value.index()];
+        }
         let result = step.result;
+        if !step.writes_all(draft.values[result.index()].elements) {
+            continue;
+        }
         let phase = (draft.accumulated.contains(&result), draft.values[result.index()].per_row);
         instead[result.index()] = *first.entry((phase, identity(step))).or_insert(result);
     }
@@ -45,6 +51,6 @@ fn share(draft: &mut Draft) {
 
 /// What a step computes, whatever its result is called: two steps with the same text are the same.
 fn identity(step: &Step) -> String {
-    let Step { result: _, shape, reduced, reducer, operands, expression } = step;
-    format!("{shape:?} {reduced:?} {reducer:?} {operands:?} {expression:?}")
+    let Step { result: _, offset, shape, reduced, reducer, operands, expression, condition } = step;
+    format!("{offset} {shape:?} {reduced:?} {reducer:?} {operands:?} {expression:?} {condition:?}")
 }

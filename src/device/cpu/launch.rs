@@ -80,6 +80,9 @@ pub fn launch<E: Element>(kernel: &Loaded, vectors: &Vectors<E::Real>, launch: &
         vectors,
         observe: !launch.telemetry.is_null() && kernel.pass != Pass::Train,
         loss_scale: launch.loss_scale,
+        // SAFETY: `arguments` found it aligned; the caller answers for the memory.
+        random: (!launch.random.is_null())
+            .then(|| unsafe { *(launch.random.0 as *const u64) }.wrapping_add(launch.random_offset)),
     };
     Plan::new(kernel, launch, &choices).run(&surroundings, launch)
 }
@@ -121,7 +124,7 @@ impl<'a, T: Real> Plan<'a, T> {
                     };
                     // SAFETY: `arguments` found an alpha for every seed.
                     let alpha = unsafe { *(launch.alpha.0 as *const f32).add(number) };
-                    let seed = Seed { procedure, parameters: slot(bank.parameters.0).cast_const(), alpha };
+                    let seed = Seed { procedure, parameters: slot(bank.parameters.0).cast_const(), alpha, number };
                     let (first_task, first_sum) = (plan.tasks.len(), plan.sums);
                     plan.cut(Some(number), area, active_rows, procedure.accumulators.elements);
                     plan.position[number] = Some(plan.active.len());

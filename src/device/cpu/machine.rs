@@ -30,7 +30,7 @@ pub struct Machine<'a, T: Real> {
 pub fn registers(procedure: &Procedure) -> usize {
     let needed = |instruction: &Instruction| match &instruction.action {
         Action::Evaluate { expression, .. } => formula::registers(instruction, expression),
-        Action::Contract { .. } | Action::OuterProduct { .. } => 0,
+        Action::Contract { .. } | Action::OuterProduct { .. } | Action::Exact(_) => 0,
     };
     procedure.instructions().map(needed).max().unwrap_or(0)
 }
@@ -39,7 +39,7 @@ pub fn registers(procedure: &Procedure) -> usize {
 pub fn turned(procedure: &Procedure) -> usize {
     let width = |instruction: &Instruction| match &instruction.action {
         Action::OuterProduct { lanes, .. } => lanes.extent.next_multiple_of(PADDING) * LANES,
-        Action::Evaluate { .. } | Action::Contract { .. } => 0,
+        Action::Evaluate { .. } | Action::Contract { .. } | Action::Exact(_) => 0,
     };
     procedure.instructions().map(width).max().unwrap_or(0)
 }
@@ -72,14 +72,14 @@ struct Evaluation<'a> {
 }
 
 /// Where the outer loops stand, with room for `N` operands.
-struct Position<const N: usize> {
+pub(super) struct Position<const N: usize> {
     counters: [usize; MOST_AXES],
-    result: usize,
-    operands: [usize; N],
+    pub result: usize,
+    pub operands: [usize; N],
 }
 
 impl<const N: usize> Position<N> {
-    fn first(instruction: &Instruction) -> Self {
+    pub fn first(instruction: &Instruction) -> Self {
         let mut operands = [0; N];
         for (offset, access) in operands.iter_mut().zip(&instruction.operands) {
             *offset = access.offset;
@@ -88,7 +88,7 @@ impl<const N: usize> Position<N> {
     }
 
     /// Moves on to the next iteration; false after the last one.
-    fn advance(&mut self, axes: &[Axis]) -> bool {
+    pub fn advance(&mut self, axes: &[Axis]) -> bool {
         for (counter, axis) in self.counters.iter_mut().zip(axes).rev() {
             *counter += 1;
             self.result += axis.result;
@@ -108,7 +108,7 @@ impl<const N: usize> Position<N> {
     }
 
     /// Whether this is the first iteration of the reduced loops.
-    fn begins(&self, instruction: &Instruction) -> bool {
+    pub fn begins(&self, instruction: &Instruction) -> bool {
         let loops = instruction.outer.len();
         self.counters[loops - instruction.reduced..loops].iter().all(|counter| *counter == 0)
     }
@@ -124,7 +124,11 @@ impl<T: Real> Machine<'_, T> {
         for instruction in instructions {
             // SAFETY: the caller's promise.
             unsafe {
+                if !self.wants(instruction, section) {
+                    continue;
+                }
                 match &instruction.action {
+                    Action::Exact(exact) => self.exact(instruction, exact, section.lanes()),
                     Action::Evaluate { inner, reducer, expression } => {
                         let evaluation = Evaluation { inner, reducer: *reducer, formula: expression };
                         // Room for few operands costs little to make.
@@ -143,6 +147,24 @@ impl<T: Real> Machine<'_, T> {
                 }
             }
         }
+    }
+
+    /// Whether any row wants an instruction to run. Lanes without a row may say so too.
+    ///
+    /// # Safety
+    /// As `run`.
+    unsafe fn wants(&self, instruction: &Instruction, section: Section) -> bool {
+        let Some((access, holds)) = instruction.condition else { return true };
+        let lanes = if access.space == Space::Row { section.lanes() } else { 1 };
+        // SAFETY: `check` found the element within its space; a uniform section has no condition of a row.
+        let truths = unsafe {
+            let first = match access.space {
+                Space::Row => self.row.add(access.offset * lanes).cast_const(),
+                space => self.uniform_element(space, access.offset),
+            };
+            std::slice::from_raw_parts(first, lanes)
+        };
+        truths.iter().any(|truth| (*truth != T::ZERO) == holds)
     }
 
     /// An element of one of the uniform spaces.

@@ -4,6 +4,7 @@
 
 mod adamw;
 mod arguments;
+mod exact;
 mod formula;
 mod launch;
 mod machine;

@@ -5,6 +5,7 @@ use super::rows::{Element, Tensor, Tile};
 use super::scratch::Scratch;
 use super::vector::{Numbers, Real, Statistics, Vectors};
 use crate::compile::Pass;
+use crate::compile::random::{self, Draw};
 use crate::compile::codegen::cpu::{Procedure, Span};
 use crate::graph::{RowInput, Scalar};
 
@@ -45,6 +46,8 @@ pub struct Surroundings<'a, E: Element> {
     /// Whether there is a telemetry array.
     pub observe: bool,
     pub loss_scale: f64,
+    /// The key of the random numbers; `None` where dropout is not active.
+    pub random: Option<u64>,
 }
 
 /// A seed that runs a procedure.
@@ -53,6 +56,8 @@ pub struct Seed<'a, T> {
     pub procedure: &'a Procedure,
     pub parameters: *const T,
     pub alpha: f32,
+    /// Its number in the layer.
+    pub number: usize,
 }
 
 /// Rows of some adjacent channels.
@@ -135,12 +140,40 @@ impl<E: Element> Surroundings<'_, E> {
                     Scalar::Alpha if seed.alpha.is_nan() => 0.0,
                     Scalar::Alpha => f64::from(seed.alpha.clamp(0.0, 1.0)),
                     Scalar::LossScale => self.loss_scale,
+                    Scalar::Dropout => f64::from(u8::from(self.random.is_some())),
                 });
+            }
+            for span in &procedure.indices {
+                (0..span.elements).for_each(|index| *uniform.add(span.offset + index) = E::Real::from_i64(index as i64));
             }
             accumulators(&machine, procedure.accumulators).fill(E::Real::ZERO);
             machine.run(&procedure.prologue, Section::Uniform);
         }
         Memory { machine, staging, _scratch: scratch }
+    }
+
+    /// Draws the random numbers of a tile. Without a key nobody looks at them, and any will do.
+    ///
+    /// # Safety
+    /// As `tile`.
+    unsafe fn draw(&self, seed: &Seed<'_, E::Real>, machine: &Machine<'_, E::Real>, tile: Tile) {
+        for (stream, span) in &seed.procedure.random {
+            // SAFETY: the caller's promise: `check` found the span within the row space.
+            let numbers = unsafe {
+                let first = machine.row.add(span.offset * tile.lanes);
+                std::slice::from_raw_parts_mut(first, span.elements * tile.lanes)
+            };
+            let Some(key) = self.random else {
+                numbers.fill(E::Real::ZERO);
+                continue;
+            };
+            for (position, number) in numbers.iter_mut().enumerate() {
+                let (element, lane) = (position / tile.lanes, position % tile.lanes);
+                let (row, element, seed) = ((tile.row + lane) as u64, element as u32, seed.number as u32);
+                let draw = Draw { row, element, seed, stream: *stream };
+                *number = E::Real::from_f64(f64::from(random::number(key, draw)));
+            }
+        }
     }
 
     /// Runs a procedure over rows and leaves what it accumulated in `accumulated`.
@@ -159,7 +192,7 @@ impl<E: Element> Surroundings<'_, E> {
                 let rows = LANES.min(end - row);
                 let lanes = [8, 16].into_iter().find(|lanes| *lanes >= rows).unwrap_or(LANES);
                 self.tile(
-                    procedure,
+                    seed,
                     &memory,
                     Tile { row, rows, channel: area.channel, channels: area.channels, lanes },
                     seen,
@@ -173,8 +206,9 @@ impl<E: Element> Surroundings<'_, E> {
 
     /// # Safety
     /// As `rows`.
-    unsafe fn tile(&self, procedure: &Procedure, memory: &Memory<'_, E::Real>, tile: Tile, seen: &mut Statistics) {
+    unsafe fn tile(&self, seed: &Seed<'_, E::Real>, memory: &Memory<'_, E::Real>, tile: Tile, seen: &mut Statistics) {
         let Memory { machine, staging, .. } = memory;
+        let procedure = seed.procedure;
         // SAFETY: the caller's promise: `check` found all places within the spaces, whose memory this is.
         unsafe {
             let mut unseen = observed(self.pass).filter(|_| self.observe);
@@ -193,6 +227,7 @@ impl<E: Element> Surroundings<'_, E> {
                     tile.load(self.vectors, &numbers, machine.row.add(place * tile.lanes));
                 }
             }
+            self.draw(seed, machine, tile);
             machine.run(&procedure.body, Section::Body { lanes: tile.lanes });
 
             let mut fell_back = [false; LANES];

@@ -123,6 +123,7 @@ impl Loaded {
             ("telemetry", launch.telemetry, 8, false),
             ("alpha gradient", launch.alpha_gradient, 4, false),
             ("loss", launch.loss, 8, false),
+            ("random", launch.random, 8, false),
         ];
         for (name, address, alignment, needed) in arrays {
             if (needed && address.is_null()) || address.0 % alignment != 0 {

@@ -22,7 +22,7 @@ struct RawBank {
     size: i64,
 }
 
-/// The parameter of a generated kernel: 168 bytes, then 32 for each bank. A kernel reads only as many banks as it has
+/// The parameter of a generated kernel: 184 bytes, then 32 for each bank. A kernel reads only as many banks as it has
 /// programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,11 +44,13 @@ pub struct Parameters {
     alpha_gradient: u64,
     loss: u64,
     loss_scale: f64,
+    random: u64,
+    random_offset: u64,
     banks: [RawBank; MAXIMUM_PROGRAMS],
 }
 
-const _: () = assert!(std::mem::size_of::<Parameters>() == 168 + 32 * MAXIMUM_PROGRAMS);
-const _: () = assert!(std::mem::offset_of!(Parameters, banks) == 168);
+const _: () = assert!(std::mem::size_of::<Parameters>() == 184 + 32 * MAXIMUM_PROGRAMS);
+const _: () = assert!(std::mem::offset_of!(Parameters, banks) == 184);
 
 impl Parameters {
     /// The parameters of a launch; banks beyond [`MAXIMUM_PROGRAMS`] are left out.
@@ -80,6 +82,8 @@ impl Parameters {
             alpha_gradient: launch.alpha_gradient.0,
             loss: launch.loss.0,
             loss_scale: launch.loss_scale,
+            random: launch.random.0,
+            random_offset: launch.random_offset,
             banks,
         }
     }

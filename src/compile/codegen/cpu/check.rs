@@ -3,7 +3,7 @@
 //! Code comes from a disk cache. Whatever its bytes say, code that passes here cannot reach foreign memory.
 
 use super::*;
-use crate::compile::{Destination, KernelClass, Pass};
+use crate::compile::{Destination, Expression, KernelClass, Pass};
 use crate::graph::RowInput;
 
 /// Elements of any one space, elements that each row has, and iterations of any one instruction: above what the limits
@@ -43,6 +43,12 @@ fn check_procedure(procedure: &Procedure, class: &KernelClass) -> Result<(), Str
     }
     for (_, offset) in &procedure.scalars {
         within(Span { offset: *offset, elements: 1 }, Space::Uniform)?;
+    }
+    for span in &procedure.indices {
+        within(*span, Space::Uniform)?;
+    }
+    for (_, span) in &procedure.random {
+        within(*span, Space::Row)?;
     }
     for span in procedure.guards.iter().chain(&procedure.kept) {
         within(*span, Space::Row)?;
@@ -129,13 +135,25 @@ fn check_instruction(
     if count.is_none_or(|count| count > MOST_ITERATIONS) {
         return Err("a step is too long".into());
     }
-    let result = span_of(instruction.result, instruction, |axis| axis.result)?;
+    let exact = if let Action::Exact(exact) = &instruction.action { Some(exact) } else { None };
+    if exact.is_some_and(|exact| exact.operands.len() != operands.len()) {
+        return Err("an exact step does not know its operands".into());
+    }
+    let mut result = span_of(instruction.result, instruction, |axis| axis.result)?;
+    result.elements += exact.map_or(1, |exact| width(exact.result)) - 1;
     within(result, written)?;
+    if let Some((access, _)) = instruction.condition {
+        if access.space == Space::Row && !per_row {
+            return Err("a uniform step depends on a row".into());
+        }
+        within(Span { offset: access.offset, elements: 1 }, access.space)?;
+    }
     for (position, access) in operands.iter().enumerate() {
         if access.space == Space::Row && !per_row {
             return Err("a uniform step reads a row".into());
         }
-        let read = span_of(access.offset, instruction, |axis| axis.operands[position])?;
+        let mut read = span_of(access.offset, instruction, |axis| axis.operands[position])?;
+        read.elements += exact.map_or(1, |exact| width(exact.operands[position])) - 1;
         within(read, access.space)?;
         let apart = read.offset + read.elements <= result.offset || result.offset + result.elements <= read.offset;
         if access.space == written && !apart {
@@ -156,6 +174,13 @@ fn check_instruction(
             }
             check_formula(expression, operands.len())
         }
+        Action::Exact(exact) => {
+            let accumulates = per_row && written == Space::Uniform;
+            if accumulates || (instruction.reduced > 0) != exact.reducer.is_some() {
+                return Err("an exact step does not say how it reduces".into());
+            }
+            check_expression(&exact.expression, operands.len())
+        }
         Action::Contract { outputs, depth } => {
             let spaces = operands.iter().map(|access| access.space == Space::Row).eq([false, true]);
             let still = spaces && outputs.operands[1] == 0 && depth.result == 0;
@@ -168,6 +193,13 @@ fn check_instruction(
             let fits = still && per_row && written == Space::Uniform;
             if fits { Ok(()) } else { Err("an outer product is not one".into()) }
         }
+    }
+}
+
+fn check_expression(expression: &Expression, operands: usize) -> Result<(), String> {
+    match expression {
+        Expression::Operand(position) if *position >= operands => Err("an expression reads what there is not".into()),
+        _ => expression.parts().try_for_each(|part| check_expression(part, operands)),
     }
 }
 

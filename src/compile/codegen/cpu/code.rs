@@ -4,8 +4,8 @@
 //! seed's *parameters*, which are only read. Places are element numbers in a space.
 
 use super::check;
-use crate::compile::{Binary, Destination, KernelClass, Reducer, Unary};
-use crate::graph::{RowInput, Scalar};
+use crate::compile::{Binary, Destination, Expression, KernelClass, Reducer, Unary};
+use crate::graph::{DataType, RowInput, Scalar};
 use crate::{Error, Result, error, fail};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +39,10 @@ pub(crate) struct Procedure {
     pub rows: Vec<(RowInput, usize)>,
     /// What is put into the uniform space before the prologue.
     pub scalars: Vec<(Scalar, usize)>,
+    /// Parts of the uniform space that are the numbers 0, 1, and so on.
+    pub indices: Vec<Span>,
+    /// Parts of the row space that are drawn before the body, from the stream of this number.
+    pub random: Vec<(u16, Span)>,
     /// Once, first. Writes the uniform space.
     pub prologue: Vec<Instruction>,
     /// For each tile of rows. Writes the row space.
@@ -112,6 +116,8 @@ pub(crate) struct Instruction {
     pub reduced: usize,
     /// What is done inside.
     pub action: Action,
+    /// Where a truth value lies, and which one must hold for any of the rows that the instruction is not skipped.
+    pub condition: Option<(Access, bool)>,
 }
 
 /// What an instruction does inside its outer loops.
@@ -126,6 +132,29 @@ pub(crate) enum Action {
     /// In an accumulate section: adds, for each of `outputs` (along which operand 1 stands still) and each of `lanes`
     /// (along which operand 0 stands still), the sum over the rows of operand 0 times operand 1.
     OuterProduct { outputs: Axis, lanes: Axis },
+    /// Evaluates an expression with integers, number by number; all loops are outer ones.
+    Exact(Exact),
+}
+
+/// An expression in which integers have a part. An integer takes [`INTEGER`] elements of its space for one of its own: its
+/// 64 bits lie in the first of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Exact {
+    pub expression: Expression,
+    /// The types of the operands.
+    pub operands: Vec<DataType>,
+    /// The type of the result.
+    pub result: DataType,
+    /// How the reduced loops combine.
+    pub reducer: Option<Reducer>,
+}
+
+/// Elements of a space that an integer takes.
+pub(crate) const INTEGER: usize = 2;
+
+/// Elements of a space that a number of a type takes.
+pub(crate) fn width(data_type: DataType) -> usize {
+    if data_type.is_integer() { INTEGER } else { 1 }
 }
 
 /// An expression as flat code over registers, each of which holds a block of elements.
@@ -180,6 +209,7 @@ impl Instruction {
             Action::Evaluate { inner, .. } => [Some(inner), None],
             Action::Contract { outputs, depth } => [Some(outputs), Some(depth)],
             Action::OuterProduct { outputs, lanes } => [Some(outputs), Some(lanes)],
+            Action::Exact(_) => [None, None],
         };
         self.outer.iter().chain(inner.into_iter().flatten())
     }
@@ -200,7 +230,7 @@ impl Procedure {
 }
 
 /// What the bytes begin with; changes with every change of the format or of its meaning.
-const MAGIC: &[u8; 8] = b"KSMCPU01";
+const MAGIC: &[u8; 8] = b"KSMCPU02";
 
 impl Code {
     /// The bytes of the code: magic, checksum of the rest, which class it belongs to, and the code itself.

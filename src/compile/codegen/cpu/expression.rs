@@ -1,9 +1,10 @@
 //! Expressions as flat code: equal parts are computed once, registers are reused as soon as they can be.
 
 use super::{Formula, Function, Input, Operation};
-use crate::compile::Expression;
+use crate::compile::{Binary, Expression, Unary};
+use crate::graph::DataType;
 
-/// Flattens an expression.
+/// Flattens an expression without integers.
 pub fn flatten(expression: &Expression) -> Formula {
     let mut numbering = Numbering { operations: Vec::new() };
     let result = numbering.number(expression);
@@ -24,7 +25,19 @@ impl Numbering {
             Expression::Unary(unary, a) => (Function::Unary(*unary), [self.number(a), zero, zero]),
             Expression::Binary(binary, a, b) => (Function::Binary(*binary), [self.number(a), self.number(b), zero]),
             Expression::Select(a, b, c) => (Function::Select, [self.number(a), self.number(b), self.number(c)]),
+            // Truth values are numbers already.
+            Expression::Cast(DataType::F32, a) => return self.number(a),
+            // Every number but 0, and so NaN, is true: not (a == 0).
+            Expression::Cast(_, a) => {
+                let a = self.number(a);
+                let is_zero = self.operation(Function::Binary(Binary::Equal), [a, zero, zero]);
+                (Function::Unary(Unary::Not), [is_zero, zero, zero])
+            }
         };
+        self.operation(function, inputs)
+    }
+
+    fn operation(&mut self, function: Function, inputs: [Input; 3]) -> Input {
         let known = self.operations.iter().position(|(known, with)| *known == function && same(with, &inputs));
         Input::Register(known.unwrap_or_else(|| {
             self.operations.push((function, inputs));

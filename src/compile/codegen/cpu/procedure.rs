@@ -1,10 +1,10 @@
 //! One program as a procedure.
 
-use super::schedule::{Section, schedule};
+use super::schedule::{Section, exact, is_exact, schedule};
 use super::storage::place;
-use super::{Action, Procedure, Span, UniformOutput};
-use crate::compile::{Destination, Expression, Operand, Program, Reducer, Source, Step, Value, ValueId};
-use crate::graph::Shape;
+use super::{Action, Procedure, Span, UniformOutput, width};
+use crate::compile::{Condition, Destination, Expression, Operand, Program, Reducer, Source, Step, Value, ValueId};
+use crate::graph::{DataType, Shape};
 use crate::{Result, fail};
 
 /// Compiles a program for chunks of this width.
@@ -16,14 +16,26 @@ pub fn compile(program: &Program, chunk: usize) -> Result<Procedure> {
         let Some(place) = storage.places[value.index()] else { fail!(CompileFailed, "value {value:?} is never made") };
         Ok(place)
     };
+    let data_type = |value: ValueId| program.values[value.index()].data_type;
     let section = |steps: &[Step], section: Section| {
         let instruction = |step: &Step| {
             let operands = step.operands.iter().map(|operand| {
                 let mut access = place(operand.value)?;
-                access.offset += operand.offset;
+                access.offset += operand.offset * width(data_type(operand.value));
                 Ok(access)
             });
-            Ok(schedule(step, section, place(step.result)?, operands.collect::<Result<_>>()?))
+            let operands = operands.collect::<Result<_>>()?;
+            let mut result = place(step.result)?;
+            result.offset += step.offset * width(data_type(step.result));
+            let mut instruction = if is_exact(step, &data_type) {
+                exact(step, section, result, operands, &data_type)?
+            } else {
+                schedule(step, section, result, operands)
+            };
+            if let Some(Condition { value, holds }) = step.condition {
+                instruction.condition = Some((place(value)?, holds));
+            }
+            Ok(instruction)
         };
         steps.iter().map(instruction).collect::<Result<Vec<_>>>()
     };
@@ -64,80 +76,19 @@ pub fn compile(program: &Program, chunk: usize) -> Result<Procedure> {
         accumulators: storage.accumulators,
         rows: storage.rows.clone(),
         scalars: storage.scalars.clone(),
+        indices: storage.indices.clone(),
+        random: storage.random.clone(),
     };
     procedure.work = work(&procedure);
     Ok(procedure)
 }
 
-/// Refuses a program that contradicts itself.
+/// Refuses a program that contradicts itself or its class.
 fn verify(program: &Program, chunk: usize) -> Result<()> {
     if program.chunk != chunk {
         fail!(CompileFailed, "a program for chunks of {} stands in a class for chunks of {chunk}", program.chunk);
     }
-    let value = |value: ValueId| -> Result<&Value> {
-        let Some(value) = program.values.get(value.index()) else {
-            fail!(CompileFailed, "there is no value {value:?}")
-        };
-        Ok(value)
-    };
-    let sections = [(&program.prologue, false), (&program.body, true), (&program.accumulate, false)];
-    for (steps, per_row) in sections.into_iter().chain([(&program.epilogue, false)]) {
-        for step in steps {
-            let result = value(step.result)?;
-            let fits = result.elements == step.shape.elements() && result.per_row == per_row;
-            if !fits || result.source != Source::Step {
-                fail!(CompileFailed, "step of shape {} cannot write value {:?}, {result:?}", step.shape, step.result);
-            }
-            verify_operands(step, &value)?;
-            verify_expression(&step.expression, step)?;
-        }
-    }
-    for output in &program.outputs {
-        let wanted = output.target == Destination::Row;
-        let value = value(output.value)?;
-        if value.per_row != wanted || (wanted && value.elements != chunk) {
-            fail!(CompileFailed, "value {:?}, {value:?}, cannot leave to {:?}", output.value, output.target);
-        }
-    }
-    for guard in &program.guards {
-        if !value(*guard)?.per_row {
-            fail!(CompileFailed, "guard {guard:?} is not a per-row value");
-        }
-    }
-    for source in &program.values {
-        if matches!(source.source, Source::Row(_)) && (source.elements != chunk || !source.per_row) {
-            fail!(CompileFailed, "a row input has {} elements instead of the chunk's {chunk}", source.elements);
-        }
-    }
-    Ok(())
-}
-
-fn verify_operands<'a>(step: &Step, value: &impl Fn(ValueId) -> Result<&'a Value>) -> Result<()> {
-    for operand in &step.operands {
-        if operand.strides.len() != step.shape.rank() + step.reduced.rank() {
-            fail!(CompileFailed, "an operand has {} strides for step {step:?}", operand.strides.len());
-        }
-        let extents = step.shape.0.iter().chain(&step.reduced.0);
-        let last = extents.zip(&operand.strides).try_fold(operand.offset, |last, (extent, stride)| {
-            last.checked_add(extent.checked_sub(1)?.checked_mul(*stride)?)
-        });
-        if last.is_none_or(|last| last >= value(operand.value).map_or(0, |value| value.elements)) {
-            fail!(CompileFailed, "operand {operand:?} reads outside its value in a step of shape {}", step.shape);
-        }
-    }
-    Ok(())
-}
-
-fn verify_expression(expression: &Expression, step: &Step) -> Result<()> {
-    match expression {
-        Expression::Operand(position) if *position >= step.operands.len() => {
-            fail!(CompileFailed, "an expression reads operand {position} of {}", step.operands.len())
-        }
-        Expression::Operand(_) | Expression::Constant(_) => Ok(()),
-        Expression::Unary(_, a) => verify_expression(a, step),
-        Expression::Binary(_, a, b) => verify_expression(a, step).and_then(|()| verify_expression(b, step)),
-        Expression::Select(a, b, c) => [a, b, c].into_iter().try_for_each(|part| verify_expression(part, step)),
-    }
+    program.check()
 }
 
 /// Accumulate steps sum over the rows. Where one reduces otherwise within the row, that becomes a step of the body.
@@ -148,19 +99,21 @@ fn reduce_before_accumulating(program: &Program) -> Program {
             continue;
         }
         let reduced = ValueId(program.values.len() as u32);
-        let result = &program.values[step.result.index()];
-        program.values.push(Value { per_row: true, source: Source::Step, ..result.clone() });
+        let elements = step.shape.elements();
+        program.values.push(Value { elements, data_type: DataType::F32, per_row: true, source: Source::Step });
         let strides = step.shape.strides();
         let sum = Step {
             result: step.result,
+            offset: step.offset,
             shape: step.shape.clone(),
             reduced: Shape::default(),
             reducer: Reducer::Sum,
             operands: vec![Operand { value: reduced, offset: 0, strides }],
             expression: Expression::Operand(0),
+            condition: None,
         };
         let mut inside = std::mem::replace(step, sum);
-        inside.result = reduced;
+        (inside.result, inside.offset) = (reduced, 0);
         program.body.push(inside);
     }
     program
@@ -173,6 +126,8 @@ fn work(procedure: &Procedure) -> usize {
         match &instruction.action {
             Action::Evaluate { expression, .. } => count.saturating_mul(expression.operations.len() + 1),
             Action::Contract { .. } | Action::OuterProduct { .. } => count / 4 + 1,
+            // One number at a time, where the others take a vector.
+            Action::Exact(exact) => count.saturating_mul(16 * (exact.expression.functions() + 1)),
         }
     };
     let rows = procedure.body.iter().chain(&procedure.accumulate);

@@ -1,8 +1,10 @@
 //! One step as an instruction: which loop goes inside, and whether it is a contraction.
 
 use super::expression::flatten;
-use super::{Access, Action, Axis, Instruction, Space};
-use crate::compile::{Binary, Expression, Reducer, Step};
+use super::{Access, Action, Axis, Exact, Instruction, Space, width};
+use crate::compile::{Binary, Expression, Reducer, Step, ValueId};
+use crate::graph::DataType;
+use crate::{Result, fail};
 
 /// The part of a program a step stands in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,14 +44,57 @@ pub fn schedule(step: &Step, section: Section, result: Access, operands: Vec<Acc
         };
         if let Some((outer, reduced, order, action)) = contraction {
             let operands = order.map(|position| operands[position]).to_vec();
-            return Instruction { result: result.offset, operands, outer, reduced, action };
+            return Instruction { result: result.offset, operands, outer, reduced, action, condition: None };
         }
     }
     let combines = !loops.reduced.is_empty() && section != Section::Accumulate;
     let (outer, reduced, inner) = loops.innermost(step.operands.len());
     let reducer = combines.then_some(step.reducer);
     let action = Action::Evaluate { inner, reducer, expression: flatten(&step.expression) };
-    Instruction { result: result.offset, operands, outer, reduced, action }
+    Instruction { result: result.offset, operands, outer, reduced, action, condition: None }
+}
+
+/// Whether integers have a part in a step.
+pub fn is_exact(step: &Step, data_type: &impl Fn(ValueId) -> DataType) -> bool {
+    fn casts(expression: &Expression) -> bool {
+        matches!(expression, Expression::Cast(to, _) if to.is_integer()) || expression.parts().any(casts)
+    }
+    step.reads().chain([step.result]).any(|value| data_type(value).is_integer()) || casts(&step.expression)
+}
+
+/// The instruction of a step with integers. Their elements lie further apart, so the strides are longer.
+pub fn exact(
+    step: &Step,
+    section: Section,
+    result: Access,
+    operands: Vec<Access>,
+    data_type: &impl Fn(ValueId) -> DataType,
+) -> Result<Instruction> {
+    if section == Section::Accumulate {
+        fail!(CompileFailed, "integers have a part in a sum over rows; make that a step of its own");
+    }
+    let types: Vec<_> = step.operands.iter().map(|operand| data_type(operand.value)).collect();
+    let own = data_type(step.result);
+    let axis = |position: usize, extent: usize, result: usize| Axis {
+        extent,
+        result: result * width(own),
+        operands: step.operands.iter().zip(&types).map(|(one, of)| one.strides[position] * width(*of)).collect(),
+    };
+    let strides = step.shape.strides();
+    let kept = step.shape.0.iter().enumerate().map(|(position, extent)| axis(position, *extent, strides[position]));
+    let rank = step.shape.rank();
+    let reduced = step.reduced.0.iter().enumerate().map(|(position, extent)| axis(rank + position, *extent, 0));
+    let reducer = (step.reduced.rank() > 0).then_some(step.reducer);
+    let outer = kept.chain(reduced).collect();
+    let exact = Exact { expression: step.expression.clone(), operands: types, result: own, reducer };
+    Ok(Instruction {
+        result: result.offset,
+        operands,
+        outer,
+        reduced: step.reduced.rank(),
+        action: Action::Exact(exact),
+        condition: None,
+    })
 }
 
 /// The loops of a step, those of one element left out and those that run on into each other made one.

@@ -1,7 +1,7 @@
 //! Where each value of a program lies: row values share memory as their lives allow, the others get their own.
 
-use super::{Access, Space, Span};
-use crate::compile::{Destination, Program, Source, ValueId};
+use super::{Access, Space, Span, width};
+use crate::compile::{Destination, Program, Source, Value, ValueId};
 use crate::graph::{RowInput, Scalar};
 
 /// The places of a program's values.
@@ -14,6 +14,8 @@ pub struct Storage {
     pub accumulators: Span,
     pub rows: Vec<(RowInput, usize)>,
     pub scalars: Vec<(Scalar, usize)>,
+    pub indices: Vec<Span>,
+    pub random: Vec<(u16, Span)>,
 }
 
 /// Places every value that is used. Every index in the program is in range.
@@ -26,6 +28,8 @@ pub fn place(program: &Program) -> Storage {
         accumulators: Span::default(),
         rows: Vec::new(),
         scalars: Vec::new(),
+        indices: Vec::new(),
+        random: Vec::new(),
     };
     storage.place_uniform(program);
     storage.place_rows(program);
@@ -50,10 +54,14 @@ impl Storage {
                     let offset = self.uniform(program, id);
                     self.scalars.push((scalar, offset));
                 }
+                Source::Index => {
+                    let offset = self.uniform(program, id);
+                    self.indices.push(Span { offset, elements: value.elements });
+                }
                 Source::Step if !value.per_row => {
                     self.uniform(program, id);
                 }
-                Source::Step | Source::Row(_) => {}
+                Source::Step | Source::Row(_) | Source::Random(_) => {}
             }
         }
     }
@@ -64,7 +72,7 @@ impl Storage {
             return access.offset;
         }
         let offset = self.uniform_elements;
-        self.uniform_elements += program.values[value.index()].elements;
+        self.uniform_elements += room(&program.values[value.index()]);
         self.places[value.index()] = Some(Access { space: Space::Uniform, offset });
         offset
     }
@@ -75,7 +83,7 @@ impl Storage {
         let mut give = |storage: &mut Storage, position: usize, step: usize| {
             live.retain(|(_, last)| *last >= step);
             live.sort_by_key(|(span, _)| span.offset);
-            let elements = program.values[position].elements;
+            let elements = room(&program.values[position]);
             let mut offset = 0;
             for (span, _) in &live {
                 if offset + elements <= span.offset {
@@ -93,21 +101,31 @@ impl Storage {
                 let offset = give(self, position, 0);
                 self.rows.push((input, offset));
             }
+            if let (Source::Random(stream), Some(_)) = (value.source, last_use[position]) {
+                let offset = give(self, position, 0);
+                self.random.push((stream, Span { offset, elements: value.elements }));
+            }
         }
         for (step, body) in program.body.iter().enumerate() {
-            // A value whose last reader is this step keeps its place until the step is done.
-            give(self, body.result.index(), step);
+            // The first of the steps that write a value gives it its place; a value whose last reader is this step keeps
+            // its place until the step is done.
+            if self.places[body.result.index()].is_none() {
+                give(self, body.result.index(), step);
+            }
         }
     }
+}
+
+/// Elements of its space that a value takes.
+fn room(value: &Value) -> usize {
+    value.elements * width(value.data_type)
 }
 
 /// The step of the body that reads each per-row value last; what is read after the body lives for ever.
 fn last_uses(program: &Program) -> Vec<Option<usize>> {
     let mut last_use = vec![None; program.values.len()];
     for (step, body) in program.body.iter().enumerate() {
-        for operand in &body.operands {
-            last_use[operand.value.index()] = Some(step);
-        }
+        body.reads().chain([body.result]).for_each(|value| last_use[value.index()] = Some(step));
     }
     let accumulated = program.accumulate.iter().flat_map(|step| &step.operands).map(|operand| operand.value);
     let written = program.outputs.iter().filter(|output| output.target == Destination::Row).map(|output| output.value);

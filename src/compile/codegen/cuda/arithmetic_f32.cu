@@ -8,5 +8,9 @@ static __device__ number root(number v) { return sqrtf(v); }
 static __device__ number inverse_root(number v) { return rsqrtf(v); }
 static __device__ number hyperbolic_tangent(number v) { return tanhf(v); }
 static __device__ number error_function(number v) { return erff(v); }
+static __device__ number sine(number v) { return sinf(v); }
+static __device__ number cosine(number v) { return cosf(v); }
+static __device__ number rounded_down(number v) { return floorf(v); }
+static __device__ number power(number a, number b) { return powf(a, b); }
 // The largest f32 below 1e-6, so that this is |v| < 1e-6 exactly.
 static __device__ bool is_dead(number v) { return fabsf(v) <= 9.999999974752427e-07f; }

@@ -8,4 +8,8 @@ static __device__ number root(number v) { return sqrt(v); }
 static __device__ number inverse_root(number v) { return rsqrt(v); }
 static __device__ number hyperbolic_tangent(number v) { return tanh(v); }
 static __device__ number error_function(number v) { return erf(v); }
+static __device__ number sine(number v) { return sin(v); }
+static __device__ number cosine(number v) { return cos(v); }
+static __device__ number rounded_down(number v) { return floor(v); }
+static __device__ number power(number a, number b) { return pow(a, b); }
 static __device__ bool is_dead(number v) { return fabs(v) < 1e-6; }

@@ -50,7 +50,7 @@ fn split(values: &mut Vec<Value>, step: &Step, workers: usize) -> Vec<Step> {
     // First [parts, shape] from the parts of the axis, then the shape from the parts.
     let rank = step.shape.rank();
     let mut first = step.clone();
-    first.result = partial;
+    (first.result, first.offset) = (partial, 0);
     first.shape = Shape([&[parts], step.shape.0.as_slice()].concat());
     first.reduced.0[axis] = length / parts;
     for operand in &mut first.operands {
@@ -61,11 +61,13 @@ fn split(values: &mut Vec<Value>, step: &Step, workers: usize) -> Vec<Step> {
     strides.push(elements);
     let second = Step {
         result: step.result,
+        offset: step.offset,
         shape: step.shape.clone(),
         reduced: Shape(vec![parts]),
         reducer: step.reducer,
         operands: vec![Operand { value: partial, offset: 0, strides }],
         expression: Expression::Operand(0),
+        condition: step.condition,
     };
     vec![first, second]
 }

@@ -15,6 +15,12 @@ pub(super) enum Place {
     Alpha,
     /// The loss scale, in a register.
     LossScale,
+    /// Whether dropout is active, in a register.
+    Dropout,
+    /// Nowhere: an element is its own index.
+    Index,
+    /// Nowhere: an element is drawn from this stream whenever it is read.
+    Random(u16),
     /// Sums that are added to the gradient at once, from this element of the slot on: they lie nowhere.
     Gradient(usize),
 }
@@ -45,10 +51,11 @@ pub(super) fn pitch(tile: usize) -> usize {
     if tile == 1 { 1 } else { tile + 1 }
 }
 
-/// Numbers of shared memory that a value takes.
+/// Numbers of shared memory that a value takes; integers take two, whether they need them or not.
 pub(super) fn extent(program: &Program, value: ValueId, tile: usize) -> usize {
     let value = &program.values[value.index()];
-    if value.per_row { value.elements * pitch(tile) } else { value.elements }
+    let elements = if value.per_row { value.elements * pitch(tile) } else { value.elements };
+    if value.data_type.is_integer() { 2 * elements } else { elements }
 }
 
 /// Whether a sum over rows is one number that every thread keeps a share of in a register.
@@ -101,6 +108,9 @@ pub(super) fn lay_out(program: &Program, tile: usize, economy: Economy) -> Layou
         let place = match program.values[index].source {
             Source::Scalar(Scalar::Alpha) => Place::Alpha,
             Source::Scalar(Scalar::LossScale) => Place::LossScale,
+            Source::Scalar(Scalar::Dropout) => Place::Dropout,
+            Source::Index => Place::Index,
+            Source::Random(stream) => Place::Random(stream),
             Source::Parameter(offset) if economy >= Economy::Parameters => Place::Parameter(offset),
             _ => match direct(program, value).filter(|_| economy >= Economy::Sums) {
                 Some(offset) => Place::Gradient(offset),
@@ -130,7 +140,9 @@ fn lives(program: &Program, times: &Times) -> Vec<Option<Life>> {
     let starts = [(&program.prologue, 1), (&program.body, times.body), (&program.epilogue, times.epilogue)];
     for (steps, first) in starts {
         for (position, step) in steps.iter().enumerate() {
-            lives[step.result.index()] = Some(Life { start: first + position, end: first + position });
+            // The first of the steps that write it begins the life of a value.
+            let time = first + position;
+            lives[step.result.index()].get_or_insert(Life { start: time, end: time }).end = time;
         }
     }
     for step in &program.accumulate {
@@ -150,7 +162,7 @@ fn lives(program: &Program, times: &Times) -> Vec<Option<Life>> {
     ];
     for (steps, first) in parts {
         for (position, step) in steps.iter().enumerate() {
-            step.operands.iter().for_each(|operand| used(operand.value, first + position));
+            step.reads().for_each(|value| used(value, first + position));
         }
     }
     program.guards.iter().for_each(|&guard| used(guard, times.output));

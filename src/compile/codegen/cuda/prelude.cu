@@ -2,6 +2,56 @@ static __device__ number sigmoid(number v) { return 1 / (1 + exponential(-v)); }
 static __device__ bool is_finite(number v) { return v - v == 0; }
 // NaN if either is, as in PyTorch.
 static __device__ number maximum(number a, number b) { return a > b || a != a ? a : b; }
+static __device__ number minimum(number a, number b) { return a < b || a != a ? a : b; }
+// The nearest number of a narrower type, by way of f32.
+static __device__ number rounded_to_f16(number v) {
+  const float single = (float)v;
+  unsigned short bits;
+  float back;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(single));
+  asm("cvt.f32.f16 %0, %1;" : "=f"(back) : "h"(bits));
+  return back;
+}
+static __device__ number rounded_to_bf16(number v) {
+  const unsigned bits = __float_as_uint((float)v);
+  return v != v ? v : (number)__uint_as_float((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000);
+}
+
+// ---- Integers: 64 bits whatever their type; those of i32 are wrapped to 32 bits after each operation. ----
+
+typedef long long integer;
+typedef unsigned long long natural;
+
+static __device__ integer wrapped(integer v) { return (int)v; }
+static __device__ integer negated(integer v) { return (integer)(0 - (natural)v); }
+static __device__ integer magnitude(integer v) { return v < 0 ? negated(v) : v; }
+static __device__ integer maximum(integer a, integer b) { return a > b ? a : b; }
+static __device__ integer minimum(integer a, integer b) { return a < b ? a : b; }
+// Towards zero, to the nearest there is, and 0 for NaN.
+static __device__ integer to_i64(number v) {
+  if (v != v) return 0;
+  if (v >= (number)9223372036854775808.0) return 0x7fffffffffffffffll;
+  return v <= (number)-9223372036854775808.0 ? -0x7fffffffffffffffll - 1 : (integer)v;
+}
+static __device__ integer to_i32(number v) { return minimum(maximum(to_i64(v), -2147483648ll), 2147483647ll); }
+
+// ---- Random numbers by counting, ten rounds of Philox4x32: src/compile/random.rs says what for. ----
+
+static __device__ number random_number(natural key, long long row, unsigned element, unsigned seed, unsigned stream) {
+  unsigned low = (unsigned)key, high = (unsigned)(key >> 32);
+  unsigned a = (unsigned)row, b = element, c = seed, d = stream | (unsigned)(row >> 32) << 16;
+#pragma unroll
+  for (int round = 0; round < 10; ++round) {
+    const natural first = 0xd2511f53ull * a, second = 0xcd9e8d57ull * c;
+    a = (unsigned)(second >> 32) ^ b ^ low;
+    b = (unsigned)second;
+    c = (unsigned)(first >> 32) ^ d ^ high;
+    d = (unsigned)first;
+    low += 0x9e3779b9;
+    high += 0xbb67ae85;
+  }
+  return (number)(a >> 8) * (number)5.9604644775390625e-08;  // 2^-24
+}
 
 // ---- What a launch is given: one struct by value. src/device/cuda/parameters.rs has the same layout. ----
 
@@ -29,9 +79,11 @@ struct Launch {
   float* alpha_gradient;         // [seeds]; may be null
   double* loss;                  // [seeds, 2]; may be null
   double loss_scale;
+  const natural* random;         // the key of the random numbers, less random_offset; null where dropout is not active
+  natural random_offset;
   Bank banks[PROGRAMS > 0 ? PROGRAMS : 1];  // by branch
 };
-static_assert(sizeof(Launch) == 168 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/device/cuda/parameters.rs differs");
+static_assert(sizeof(Launch) == 184 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/device/cuda/parameters.rs differs");
 
 enum Pass { FORWARD, BACKWARD, TRAIN };
 enum Column { COUNT, SUM, SQUARES, MIN, MAX, DEAD, NEIGHBOURS, NON_FINITE, GRADIENT_SQUARES, FALLBACK_ROWS, COLUMNS };

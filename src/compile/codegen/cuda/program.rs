@@ -5,8 +5,8 @@ use super::loops::{Loops, over_rows};
 use super::memory::{Place, extent, is_single};
 use super::plan::{LaunchShape, Planned};
 use super::step::Printer;
-use crate::compile::{Destination, KernelClass, Pass, Source, Step, ValueId};
-use crate::graph::RowInput;
+use crate::compile::{Condition, Destination, KernelClass, Pass, Source, Step, ValueId};
+use crate::graph::{RowInput, Scalar};
 use std::fmt::Write;
 
 /// The function of one program.
@@ -45,6 +45,13 @@ impl Writer<'_> {
              const number loss_scale = (number)launch.loss_scale;\n\
              const int row = threadIdx.x % TILE, group = threadIdx.x / TILE;\n"
         );
+        let has = |wanted: fn(&Source) -> bool| self.planned.program.values.iter().any(|value| wanted(&value.source));
+        if has(|source| *source == Source::Scalar(Scalar::Dropout)) {
+            self.text += "const number dropout = launch.random ? 1 : 0;\n";
+        }
+        if has(|source| matches!(source, Source::Random(_))) {
+            self.text += "const natural key = launch.random ? *launch.random + launch.random_offset : 0;\n";
+        }
     }
 
     fn before_rows(&mut self) {
@@ -179,7 +186,9 @@ impl Writer<'_> {
         let loops = Loops::new(step, self.shape.threads);
         self.note(step, "");
         self.touch(self.accesses(step, &loops, false));
-        self.text += &Printer { planned: self.planned, step, loops }.print("threadIdx.x", "THREADS");
+        self.under_condition(step, |planned| {
+            Printer { planned, step, loops }.print("threadIdx.x", "THREADS")
+        });
     }
 
     /// A step of the body: groups share its results, the threads of a group have a row each.
@@ -187,7 +196,22 @@ impl Writer<'_> {
         let loops = Loops::new(step, self.shape.threads / self.shape.tile);
         self.note(step, " per row");
         self.touch(self.accesses(step, &loops, true));
-        self.text += &Printer { planned: self.planned, step, loops }.print("group", "GROUPS");
+        self.under_condition(step, |planned| Printer { planned, step, loops }.print("group", "GROUPS"));
+    }
+
+    /// Prints a step so that the block skips it if none of its rows wants it.
+    fn under_condition(&mut self, step: &Step, print: impl FnOnce(&Planned) -> String) {
+        let Some(Condition { value, holds }) = step.condition else {
+            self.text += &print(self.planned);
+            return;
+        };
+        let wants = format!("({} != 0) == {holds}", Printer::element(self.planned, value, "0"));
+        let any = if self.planned.program.values[value.index()].per_row {
+            format!("__syncthreads_or(row < valid && {wants})")
+        } else {
+            wants
+        };
+        let _ = write!(self.text, "if ({any}) {{\n{}}}\n", print(self.planned));
     }
 
     fn sum_step(&mut self, position: usize, step: &Step) {
@@ -217,12 +241,23 @@ impl Writer<'_> {
     /// What a step touches. In a step of the body that blocks nothing, the groups share elements in the usual way.
     fn accesses(&self, step: &Step, loops: &Loops, in_rows: bool) -> Vec<Access> {
         let usual = in_rows && loops.blocks.is_empty();
-        let mut accesses = vec![self.access(step.result, true, usual)];
+        let mut accesses = vec![self.written(step, usual && step.offset == 0)];
+        accesses.extend(step.condition.map(|condition| self.access(condition.value, false, false)));
         for (position, operand) in step.operands.iter().enumerate() {
             let own = usual && loops.reads_in_place(position);
             accesses.push(self.access(operand.value, false, own));
         }
         accesses
+    }
+
+    /// The part of its result that a step writes.
+    fn written(&self, step: &Step, own: bool) -> Access {
+        let mut access = self.access(step.result, true, own);
+        let elements = self.planned.program.values[step.result.index()].elements;
+        let numbers_of_element = access.range.len() / elements;
+        access.range.start += step.offset * numbers_of_element;
+        access.range.end = access.range.start + step.shape.elements() * numbers_of_element;
+        access
     }
 
     fn access(&self, value: ValueId, writes: bool, own: bool) -> Access {

@@ -5,6 +5,7 @@ use super::loops::{Axis, Loops};
 use super::memory::Place;
 use super::plan::Planned;
 use crate::compile::{Reducer, Step, ValueId};
+use crate::graph::DataType;
 use std::fmt::Write;
 
 /// A step about to be printed.
@@ -34,15 +35,8 @@ impl Printer<'_> {
             text += &self.reads();
             text += &self.in_blocks(&format!("{} = {};\n", self.result(), self.term()));
         } else {
-            let start = if self.step.reducer == Reducer::Sum { "0" } else { "lowest()" };
-            text += &self.declare("total", start);
-            let combine = match self.step.reducer {
-                Reducer::Sum => format!("{} += {};\n", self.of_block("total"), self.term()),
-                Reducer::Max => {
-                    let total = self.of_block("total");
-                    format!("{total} = maximum({total}, {});\n", self.term())
-                }
-            };
+            text += &self.declare("total", self.start());
+            let combine = self.combine("total");
             text += &self.over_reduced(&(self.reads() + &self.in_blocks(&combine)));
             text += &self.in_blocks(&format!("{} = {};\n", self.result(), self.of_block("total")));
         }
@@ -60,13 +54,12 @@ impl Printer<'_> {
         let mut sum = self.declare("total", "0");
         sum += "#pragma unroll 4\n";
         let _ = writeln!(sum, "for (int row = threadIdx.x % {sharing}; row < TILE; row += {sharing}) {{");
-        if self.step.reducer == Reducer::Max && !self.loops.reduced.is_empty() {
-            sum += &self.declare("largest", "lowest()");
-            let largest = self.of_block("largest");
-            let combine = self.in_blocks(&format!("{largest} = maximum({largest}, {});\n", self.term()));
+        if self.step.reducer != Reducer::Sum && !self.loops.reduced.is_empty() {
+            sum += &self.declare("extreme", self.start());
+            let combine = self.in_blocks(&self.combine("extreme"));
             sum += &self.over_reduced(&(self.reads() + &combine));
             sum += "if (alive >> row & 1) {\n";
-            sum += &self.in_blocks(&format!("{} += {largest};\n", self.of_block("total")));
+            sum += &self.in_blocks(&format!("{} += {};\n", self.of_block("total"), self.of_block("extreme")));
             sum += "}\n";
         } else {
             let add = self.in_blocks(&format!("{} += {};\n", self.of_block("total"), self.term()));
@@ -75,7 +68,7 @@ impl Printer<'_> {
         sum += "}\n";
         let keep = match self.planned.layout.places[self.step.result.index()] {
             Some(Place::Gradient(offset)) => {
-                let index = self.result_index(offset);
+                let index = self.result_index(offset + self.step.offset);
                 format!("if (gradient) atomicAdd(gradient + {index}, {});\n", self.of_block("total"))
             }
             _ => format!("{} += {};\n", self.result(), self.of_block("total")),
@@ -112,18 +105,56 @@ impl Printer<'_> {
         text + "}\n}\n"
     }
 
+    /// What a combination begins with.
+    fn start(&self) -> &'static str {
+        match (self.step.reducer, self.result_type().is_integer()) {
+            (Reducer::Sum, _) => "0",
+            (Reducer::Max, false) => "lowest()",
+            (Reducer::Min, false) => "(-lowest())",
+            (Reducer::Max, true) => "(-0x7fffffffffffffffll - 1)",
+            (Reducer::Min, true) => "0x7fffffffffffffffll",
+        }
+    }
+
+    /// One more term combined into a register.
+    fn combine(&self, register: &str) -> String {
+        let (register, term) = (self.of_block(register), self.term());
+        match (self.step.reducer, self.result_type()) {
+            (Reducer::Sum, DataType::I32) => format!("{register} = wrapped({register} + {term});\n"),
+            (Reducer::Sum, DataType::I64) => {
+                format!("{register} = (integer)((natural){register} + (natural){term});\n")
+            }
+            (Reducer::Sum, _) => format!("{register} += {term};\n"),
+            (Reducer::Max, _) => format!("{register} = maximum({register}, {term});\n"),
+            (Reducer::Min, _) => format!("{register} = minimum({register}, {term});\n"),
+        }
+    }
+
+    fn result_type(&self) -> DataType {
+        self.planned.program.values[self.step.result.index()].data_type
+    }
+
     /// The element of a value that an index names.
     pub(super) fn element(planned: &Planned, value: ValueId, index: &str) -> String {
-        match planned.layout.places[value.index()] {
-            Some(Place::Shared(start)) if planned.program.values[value.index()].per_row => {
-                format!("shared[{start} + ({index}) * PITCH + row]")
+        let Some(place) = planned.layout.places[value.index()] else { return "not_a_number()".into() };
+        let of = &planned.program.values[value.index()];
+        match place {
+            Place::Shared(start) => {
+                let index = if of.per_row { format!("({index}) * PITCH + row") } else { index.into() };
+                if of.data_type.is_integer() {
+                    format!("reinterpret_cast<integer*>(shared + {start})[{index}]")
+                } else {
+                    format!("shared[{start} + {index}]")
+                }
             }
-            Some(Place::Shared(start)) => format!("shared[{start} + {index}]"),
-            Some(Place::Parameter(start)) => format!("parameters[{start} + {index}]"),
-            Some(Place::Alpha) => "alpha".into(),
-            Some(Place::LossScale) => "loss_scale".into(),
-            // Sums that lie nowhere are never read, and what is read has a place.
-            Some(Place::Gradient(_)) | None => "not_a_number()".into(),
+            Place::Parameter(start) => format!("parameters[{start} + {index}]"),
+            Place::Alpha => "alpha".into(),
+            Place::LossScale => "loss_scale".into(),
+            Place::Dropout => "dropout".into(),
+            Place::Index => format!("(number)({index})"),
+            Place::Random(stream) => format!("random_number(key, first + row, {index}, seed, {stream})"),
+            // Sums that lie nowhere are never read.
+            Place::Gradient(_) => "not_a_number()".into(),
         }
     }
 
@@ -143,18 +174,19 @@ impl Printer<'_> {
     }
 
     fn result(&self) -> String {
-        Self::element(self.planned, self.step.result, &self.result_index(0))
+        Self::element(self.planned, self.step.result, &self.result_index(self.step.offset))
     }
 
     /// The names of the operands in the expression.
     fn term(&self) -> String {
-        let names: Vec<String> = (0..self.loops.operands.len())
-            .map(|operand| {
-                let moving = self.moving(operand);
-                format!("a{operand}{}", subscript(&moving))
-            })
+        let names: Vec<expression::Name> = (0..self.loops.operands.len())
+            .map(|operand| (format!("a{operand}{}", subscript(&self.moving(operand))), self.operand_type(operand)))
             .collect();
-        expression::number(&self.step.expression, &names)
+        expression::print(&self.step.expression, &names)
+    }
+
+    fn operand_type(&self, operand: usize) -> DataType {
+        self.planned.program.values[self.loops.operands[operand].0.index()].data_type
     }
 
     /// The blocks along which an operand moves: name, size and stride.
@@ -180,11 +212,12 @@ impl Printer<'_> {
             let moving = self.moving(operand);
             terms.extend(moving.iter().map(|&(name, _, stride)| (name.to_string(), stride)));
             let element = Self::element(self.planned, value, &index(offset, &terms));
+            let kind = expression::type_name(self.operand_type(operand));
             if moving.is_empty() {
-                let _ = writeln!(text, "const number a{operand} = {element};");
+                let _ = writeln!(text, "const {kind} a{operand} = {element};");
             } else {
                 let size: usize = moving.iter().map(|(_, size, _)| size).product();
-                let _ = writeln!(text, "number a{operand}[{size}];");
+                let _ = writeln!(text, "{kind} a{operand}[{size}];");
                 let inner = format!("a{operand}{} = {element};\n", subscript(&moving));
                 text += &moving.iter().rev().fold(inner, |inner, &(name, size, _)| unrolled(name, size, &inner));
             }
@@ -193,10 +226,11 @@ impl Printer<'_> {
     }
 
     fn declare(&self, name: &str, start: &str) -> String {
+        let kind = expression::type_name(self.result_type());
         if self.loops.blocks.is_empty() {
-            return format!("number {name} = {start};\n");
+            return format!("{kind} {name} = {start};\n");
         }
-        let declared = format!("number {name}[{}];\n", self.loops.block_elements());
+        let declared = format!("{kind} {name}[{}];\n", self.loops.block_elements());
         declared + &self.in_blocks(&format!("{} = {start};\n", self.of_block(name)))
     }
 

@@ -27,6 +27,8 @@ pub trait Real:
 
     /// The nearest number of this type.
     fn from_f64(number: f64) -> Self;
+    /// The nearest number of this type.
+    fn from_i64(number: i64) -> Self;
     /// The same number.
     fn to_f64(self) -> f64;
     /// Whether this is neither infinite nor NaN.
@@ -37,6 +39,8 @@ pub trait Real:
     fn apply<const FUSED: bool>(function: Unary, number: Self) -> Self;
     /// Square root.
     fn root(self) -> Self;
+    /// This to a power.
+    fn power(self, exponent: Self) -> Self;
 }
 
 /// The coefficients of a polynomial, highest power first, at `x`.
@@ -56,6 +60,11 @@ macro_rules! real {
 
             #[inline(always)]
             fn from_f64(number: f64) -> Self {
+                number as $type
+            }
+
+            #[inline(always)]
+            fn from_i64(number: i64) -> Self {
                 number as $type
             }
 
@@ -86,6 +95,12 @@ macro_rules! real {
                     Unary::Tanh => $functions::tanh::<FUSED>(number),
                     Unary::Sigmoid => $functions::sigmoid::<FUSED>(number),
                     Unary::Erf => $functions::erf::<FUSED>(number),
+                    Unary::Sin => number.sin(),
+                    Unary::Cos => number.cos(),
+                    Unary::Floor => number.floor(),
+                    Unary::RoundF16 => rounded_to_f16(number as f32) as $type,
+                    Unary::RoundBF16 => rounded_to_bf16(number as f32) as $type,
+                    Unary::Not => if number == 0.0 { 1.0 } else { 0.0 },
                 }
             }
 
@@ -93,12 +108,40 @@ macro_rules! real {
             fn root(self) -> Self {
                 self.sqrt()
             }
+
+            #[inline(always)]
+            fn power(self, exponent: Self) -> Self {
+                self.powf(exponent)
+            }
         }
     };
 }
 
 real!(f32, single);
 real!(f64, double);
+
+/// The nearest number that f16 has, ties to even.
+#[inline(always)]
+fn rounded_to_f16(number: f32) -> f32 {
+    let bits = number.to_bits();
+    // Ten of the 23 digits stay; adding just less than half of the last one that stays, or just half if it is odd,
+    // carries where it has to.
+    let normal = f32::from_bits(bits.wrapping_add(0xfff + (bits >> 13 & 1)) & 0xffff_e000);
+    let magnitude = number.abs();
+    // The last digit of 0.5 to 1 is 2^-24, as that of the smallest f16 numbers.
+    let small = ((magnitude + 0.5) - 0.5).copysign(number);
+    let rounded = if magnitude < 6.103_515_6e-5 { small } else { normal };
+    let rounded = if magnitude >= 65_520.0 { f32::INFINITY.copysign(number) } else { rounded };
+    if number.is_nan() { number } else { rounded }
+}
+
+/// The nearest number that bf16 has, ties to even.
+#[inline(always)]
+fn rounded_to_bf16(number: f32) -> f32 {
+    let bits = number.to_bits();
+    let rounded = f32::from_bits(bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000);
+    if number.is_nan() { number } else { rounded }
+}
 
 /// `low` to `high`; NaN stays NaN.
 macro_rules! clamp {

@@ -30,6 +30,12 @@ pub fn unary<T: Real, const FUSED: bool>(function: Unary, from: &[T], to: &mut [
         Unary::Tanh => map(from, to, |v| T::apply::<FUSED>(Unary::Tanh, v)),
         Unary::Sigmoid => map(from, to, |v| T::apply::<FUSED>(Unary::Sigmoid, v)),
         Unary::Erf => map(from, to, |v| T::apply::<FUSED>(Unary::Erf, v)),
+        Unary::Sin => map(from, to, |v| T::apply::<FUSED>(Unary::Sin, v)),
+        Unary::Cos => map(from, to, |v| T::apply::<FUSED>(Unary::Cos, v)),
+        Unary::Floor => map(from, to, |v| T::apply::<FUSED>(Unary::Floor, v)),
+        Unary::RoundF16 => map(from, to, |v| T::apply::<FUSED>(Unary::RoundF16, v)),
+        Unary::RoundBF16 => map(from, to, |v| T::apply::<FUSED>(Unary::RoundBF16, v)),
+        Unary::Not => map(from, to, |v| T::apply::<FUSED>(Unary::Not, v)),
     }
 }
 
@@ -65,6 +71,11 @@ pub fn binary<T: Real>(function: Binary, a: Source<'_, T>, b: Source<'_, T>, to:
         Binary::Max => map(a, b, to, larger),
         Binary::Greater => map(a, b, to, |a, b| truth(a > b)),
         Binary::Equal => map(a, b, to, |a, b| truth(a == b)),
+        Binary::Min => map(a, b, to, smaller),
+        Binary::Pow => map(a, b, to, T::power),
+        Binary::GreaterEqual => map(a, b, to, |a, b| truth(a >= b)),
+        Binary::And => map(a, b, to, |a, b| truth((a != T::ZERO) & (b != T::ZERO))),
+        Binary::Or => map(a, b, to, |a, b| truth((a != T::ZERO) | (b != T::ZERO))),
     }
 }
 
@@ -74,6 +85,13 @@ pub fn binary<T: Real>(function: Binary, a: Source<'_, T>, b: Source<'_, T>, to:
 fn larger<T: Real>(a: T, b: T) -> T {
     // A NaN in `b` fails the comparison and is chosen; one in `a` is caught by not being equal to itself.
     if a > b || a != a { a } else { b }
+}
+
+/// The smaller; NaN if either is.
+#[inline(always)]
+#[allow(clippy::eq_op)]
+fn smaller<T: Real>(a: T, b: T) -> T {
+    if a < b || a != a { a } else { b }
 }
 
 /// `condition[i] ? yes[i] : no[i]`.
@@ -91,6 +109,7 @@ pub fn combine<T: Real>(reducer: Reducer, values: &[T], result: &mut [T]) {
         match reducer {
             Reducer::Sum => result.iter_mut().zip(group).for_each(|(result, value)| *result += *value),
             Reducer::Max => result.iter_mut().zip(group).for_each(|(result, value)| *result = larger(*result, *value)),
+            Reducer::Min => result.iter_mut().zip(group).for_each(|(result, value)| *result = smaller(*result, *value)),
         }
     }
 }
