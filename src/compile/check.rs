@@ -114,10 +114,7 @@ fn check_step(program: &Program, step: &Step, phase: Phase, written: &mut Writte
     let count = elements(&step.shape.0).filter(|&count| count > 0).ok_or("a step writes nothing or too much")?;
     let end = step.offset.checked_add(count).filter(|&end| end <= value.elements);
     let end = end.ok_or("a step writes past the end of its result")?;
-    require(
-        written.add(step.result.index(), step.offset, end, value.elements),
-        "an element is written twice",
-    )?;
+    require(written.add(step.result.index(), step.offset, end, value.elements), "an element is written twice")?;
     require(elements(&step.reduced.0).is_some_and(|count| count > 0), "a step reduces nothing or too much")?;
     let found = check_expression(&step.expression, program, step)?;
     let same = if value.data_type.is_integer() { found == value.data_type } else { !found.is_integer() };

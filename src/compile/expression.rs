@@ -68,7 +68,13 @@ impl Expression {
             Expression::Constant(_) => DataType::F32,
             Expression::Unary(Unary::Not, _) => DataType::Bool,
             Expression::Unary(_, of) => of.data_type(operand),
-            Expression::Binary(function, a, _) => if function.is_truth() { DataType::Bool } else { a.data_type(operand) },
+            Expression::Binary(function, a, _) => {
+                if function.is_truth() {
+                    DataType::Bool
+                } else {
+                    a.data_type(operand)
+                }
+            }
             Expression::Select(_, a, _) => a.data_type(operand),
             Expression::Cast(to, _) => *to,
         }

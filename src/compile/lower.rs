@@ -160,7 +160,8 @@ impl Lowering {
             });
             offset += part.shape.elements();
         }
-        let back: Vec<_> = (0..rank).map(|axis| order.iter().position(|&other| other == axis).unwrap_or(axis)).collect();
+        let back: Vec<_> =
+            (0..rank).map(|axis| order.iter().position(|&other| other == axis).unwrap_or(axis)).collect();
         View::dense(result, shape).permute(&back)
     }
 

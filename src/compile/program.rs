@@ -49,8 +49,8 @@ pub enum Source {
     Scalar(Scalar),
     /// Element `e` is the number `e`. Uniform, and takes no memory where a backend can help it.
     Index,
-    /// Random numbers of [`super::random`], per row, from the stream of this number. Takes no memory where a backend can
-    /// help it.
+    /// Random numbers of [`super::random`], per row, from the stream of this number; 0 where dropout is not active. Takes
+    /// no memory where a backend can help it.
     Random(u16),
     /// Steps of this program, which together write every element once.
     Step,

@@ -30,12 +30,8 @@ pub fn philox(key: u64, counter: [u32; 4]) -> [u32; 4] {
     for _ in 0..10 {
         let first = 0xd251_1f53 * u64::from(a);
         let second = 0xcd9e_8d57 * u64::from(c);
-        [a, b, c, d] = [
-            (second >> 32) as u32 ^ b ^ keys[0],
-            second as u32,
-            (first >> 32) as u32 ^ d ^ keys[1],
-            first as u32,
-        ];
+        [a, b, c, d] =
+            [(second >> 32) as u32 ^ b ^ keys[0], second as u32, (first >> 32) as u32 ^ d ^ keys[1], first as u32];
         keys = [keys[0].wrapping_add(0x9e37_79b9), keys[1].wrapping_add(0xbb67_ae85)];
     }
     [a, b, c, d]

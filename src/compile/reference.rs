@@ -28,6 +28,8 @@ pub struct Inputs<'a> {
     pub random: Option<u64>,
     /// The number of the seed, which random numbers depend on.
     pub seed: u32,
+    /// The number in its launch of the first row, likewise.
+    pub first_row: u64,
 }
 
 /// What a program writes. What it does not write is zero.
@@ -88,9 +90,9 @@ pub fn run(program: &Program, inputs: &Inputs<'_>) -> Result<Outputs> {
                 Value { source: Source::Row(input), .. } => read(elements, inputs.row(*input), first, "a row tensor")?,
                 Value { source: Source::Random(stream), .. } => {
                     for (element, number) in elements.iter_mut().enumerate() {
-                        let (row, element) = (row as u64, element as u32);
+                        let (row, element) = (inputs.first_row + row as u64, element as u32);
                         let draw = Draw { row, element, seed: inputs.seed, stream: *stream };
-                        *number = Number::Real(f64::from(random::number(inputs.random.unwrap_or(0), draw)));
+                        *number = Number::Real(inputs.random.map_or(0.0, |key| random::number(key, draw).into()));
                     }
                 }
                 _ => {}

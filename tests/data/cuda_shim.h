@@ -61,6 +61,16 @@ template <class T> static T exchange(T value, unsigned from) {
 alignas(16) unsigned char shared_memory[emulation::SHARED];
 
 static void __syncthreads() { emulation::wait_for(emulation::BLOCK); }
+static int __syncthreads_or(int predicate) {
+  static int any;
+  if (predicate) any = 1;
+  emulation::wait_for(emulation::BLOCK);
+  const int result = any;
+  emulation::wait_for(emulation::BLOCK);
+  any = 0;
+  emulation::wait_for(emulation::BLOCK);
+  return result;
+}
 template <class T> static T __shfl_xor_sync(unsigned, T value, int mask) {
   return emulation::exchange(value, emulation::current ^ mask);
 }

@@ -30,6 +30,7 @@ pub fn check(kernel: &Loaded, launch: &Launch<'_>) -> Result<()> {
         ("telemetry", launch.telemetry, 8, seeds, true),
         ("alpha gradient", launch.alpha_gradient, 4, seeds, true),
         ("loss", launch.loss, 8, seeds, kernel.pass != Pass::Train),
+        ("random", launch.random, 8, 1, true),
     ];
     for (name, address, alignment, elements, optional) in arrays {
         if elements > 0 && !optional && address.is_null() {

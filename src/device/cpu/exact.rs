@@ -35,9 +35,7 @@ impl<T: Real> Number<T> {
     fn cast(self, to: DataType) -> Self {
         match (self, to) {
             (number, DataType::Bool) => Number::truth(number.holds()),
-            (Number::Real(number), to) if to.is_integer() => {
-                Number::Integer(integer::from_real(to, number.to_f64()))
-            }
+            (Number::Real(number), to) if to.is_integer() => Number::Integer(integer::from_real(to, number.to_f64())),
             (Number::Integer(number), to) if to.is_integer() => Number::Integer(integer::wrap(to, number)),
             (number, _) => Number::Real(number.real()),
         }
@@ -130,9 +128,7 @@ impl<T: Real> Machine<'_, T> {
                     None => Number::Real(T::from_f64(f64::NAN)),
                 },
             },
-            Expression::Binary(function, a, b) => {
-                self.binary(*function, a.data_type(data_type), value(a), value(b))
-            }
+            Expression::Binary(function, a, b) => self.binary(*function, a.data_type(data_type), value(a), value(b)),
             Expression::Select(condition, a, b) => value(if value(condition).holds() { a } else { b }),
             Expression::Cast(to, of) => value(of).cast(*to),
         }
@@ -148,7 +144,9 @@ impl<T: Real> Machine<'_, T> {
             (a, b) => {
                 let mut result = [T::ZERO];
                 // SAFETY: the vectors were detected on this CPU.
-                unsafe { (self.vectors.binary)(function, Source::Splat(a.real()), Source::Splat(b.real()), &mut result) };
+                unsafe {
+                    (self.vectors.binary)(function, Source::Splat(a.real()), Source::Splat(b.real()), &mut result)
+                };
                 Number::Real(result[0])
             }
         }

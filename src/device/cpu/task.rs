@@ -5,8 +5,8 @@ use super::rows::{Element, Tensor, Tile};
 use super::scratch::Scratch;
 use super::vector::{Numbers, Real, Statistics, Vectors};
 use crate::compile::Pass;
-use crate::compile::random::{self, Draw};
 use crate::compile::codegen::cpu::{Procedure, Span};
+use crate::compile::random::{self, Draw};
 use crate::graph::{RowInput, Scalar};
 
 /// The row tensors of a launch.
@@ -144,7 +144,8 @@ impl<E: Element> Surroundings<'_, E> {
                 });
             }
             for span in &procedure.indices {
-                (0..span.elements).for_each(|index| *uniform.add(span.offset + index) = E::Real::from_i64(index as i64));
+                (0..span.elements)
+                    .for_each(|index| *uniform.add(span.offset + index) = E::Real::from_i64(index as i64));
             }
             accumulators(&machine, procedure.accumulators).fill(E::Real::ZERO);
             machine.run(&procedure.prologue, Section::Uniform);
@@ -152,7 +153,7 @@ impl<E: Element> Surroundings<'_, E> {
         Memory { machine, staging, _scratch: scratch }
     }
 
-    /// Draws the random numbers of a tile. Without a key nobody looks at them, and any will do.
+    /// Draws the random numbers of a tile; without a key they are 0.
     ///
     /// # Safety
     /// As `tile`.

@@ -46,7 +46,7 @@ pub(super) fn evaluate(graph: &Graph, given: &Inputs) -> Values {
             Source::Row(RowInput::Target) => unreachable!("no test has a target"),
             Source::Parameter(position) => vec![dense(&given.parameters[*position])],
             Source::Scalar(Scalar::Alpha) => vec![dense(&vec![given.alpha])],
-            Source::Scalar(Scalar::LossScale) => unreachable!("no test has a loss scale"),
+            Source::Scalar(Scalar::LossScale | Scalar::Dropout) => unreachable!("no test has one"),
             Source::Operator { operator, inputs, .. } if operator.name() == "row_sum" => {
                 let input = &values[inputs[0].index()];
                 let element = |at: usize| (0..rows).map(|row| of_row(input, row).data[at]).sum();

@@ -278,6 +278,7 @@ pub fn run(device: &Arc<dyn Device>, case: &Case, machine_code: &[u8]) -> Outcom
         loss: if case.pass == Pass::Train { loss.address() } else { Address::NULL },
         loss_scale: 1.0 / (case.rows.max(1) * case.chunk) as f64,
         deterministic: case.deterministic,
+        ..Launch::default()
     };
     device.launch(&kernel, &launch, Stream(0)).unwrap();
     device.synchronize(Stream(0)).unwrap();

@@ -62,6 +62,7 @@ impl Data {
             parameters: &self.parameters,
             alpha,
             loss_scale: 0.25,
+            ..Inputs::default()
         }
     }
 }

@@ -5,8 +5,12 @@ use half::{bf16, f16};
 use kasmina::compile::{Architecture, KernelClass, Pass, Program, codegen};
 use kasmina::device::{self, Address, Buffer, Device, Launch, Rows, Stream};
 use kasmina::graph::DataType;
+use std::sync::Arc;
 
 const STREAM: Stream = Stream(0);
+
+/// The part of the key that is given by value.
+const KEY_OFFSET: u64 = 0x1_0000_0001;
 
 /// A row tensor: numbers that the type can hold, gaps between the rows included, and how far from the allocation's
 /// beginning the first one lies.
@@ -54,6 +58,8 @@ pub struct Case {
     pub alpha_gradient: Option<Vec<f32>>,
     pub loss: Vec<f64>,
     pub loss_scale: f64,
+    /// The key of random numbers, of which the launch is given two parts.
+    pub random: Option<u64>,
 }
 
 /// What a launch left behind.
@@ -138,20 +144,20 @@ impl Case {
             alpha_gradient,
             loss: [0.25, 2.0].repeat(seeds),
             loss_scale: 0.125,
+            random: (!random.once_in(4)).then(|| random.next()),
         }
     }
 
     /// Compiles, loads and launches.
-    pub fn run(&self, device: &dyn Device) -> Found {
+    pub fn run(&self, device: &Arc<dyn Device>) -> Found {
         let data_type = self.class.data_type;
         let machine_code = match device.architecture() {
             Architecture::Cpu => codegen::cpu::compile(&self.class),
             architecture => codegen::cuda::compile(&self.class, architecture),
         };
         let kernel = device.load(&self.class, &machine_code.unwrap()).unwrap();
-        let device = device::open(device.kind()).unwrap();
         let buffer = |bytes: &[u8]| {
-            let buffer = Buffer::new(&device, bytes.len().max(1)).unwrap();
+            let buffer = Buffer::new(device, bytes.len().max(1)).unwrap();
             device.upload(buffer.address(), bytes, STREAM).unwrap();
             buffer
         };
@@ -192,6 +198,7 @@ impl Case {
         let telemetry = optional(self.telemetry.as_deref().map(bytemuck::cast_slice));
         let alpha_gradient = optional(self.alpha_gradient.as_deref().map(bytemuck::cast_slice));
         let loss = buffer(bytemuck::cast_slice(&self.loss));
+        let random = self.random.map(|key| buffer(&key.wrapping_sub(KEY_OFFSET).to_ne_bytes()));
         let address = |buffer: &Option<Buffer>| buffer.as_ref().map_or(Address::NULL, Buffer::address);
         let train = self.class.pass == Pass::Train;
         let launch = Launch {
@@ -213,6 +220,8 @@ impl Case {
             alpha_gradient: address(&alpha_gradient),
             loss: if train { loss.address() } else { Address::NULL },
             loss_scale: self.loss_scale,
+            random: address(&random),
+            random_offset: KEY_OFFSET,
             deterministic: true,
         };
         device.launch(&kernel, &launch, STREAM).unwrap();

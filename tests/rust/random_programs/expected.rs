@@ -47,6 +47,9 @@ impl Case {
                         parameters: &bank.parameters[first..first + bank.size],
                         alpha: f64::from(self.alpha[seed].clamp(0.0, 1.0)),
                         loss_scale: self.loss_scale,
+                        random: self.random,
+                        seed: seed as u32,
+                        first_row: row as u64,
                     },
                 )
                 .unwrap();

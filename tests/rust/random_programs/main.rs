@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod case;
+#[path = "../launches/emulator.rs"]
+mod emulator;
 mod expected;
 mod random;
 
@@ -30,12 +32,33 @@ fn compare(pass: Pass, data_type: DataType) {
     for number in 0..launches() {
         let random = &mut Random::new(number * 31 + pass as u64 * 7 + data_type as u64);
         let case = Case::new(random, pass, data_type);
-        let found = case.run(&*device);
+        let found = case.run(&device);
         if let Err(difference) = case.compare(&found) {
-            panic!("{case:#?}\nlaunch {number} of {pass:?} {}: {difference}", data_type.name());
+            let programs = case.class.programs.iter().chain(&case.class.frozen).map(ToString::to_string);
+            let programs = programs.collect::<Vec<_>>().join("\n");
+            panic!("{case:?}\n{programs}\nlaunch {number} of {pass:?} {}: {difference}", data_type.name());
         }
         if device.kind() == DeviceKind::Cpu {
-            assert!(case.run(&*device).same(&found), "launch {number}: other bits the second time");
+            assert!(case.run(&device).same(&found), "launch {number}: other bits the second time");
+        }
+    }
+}
+
+/// The same for generated CUDA, run on the CPU: for each pass and type as many launches as there is patience for.
+#[test]
+fn generated_cuda_on_the_cpu_is_that_of_the_reference() {
+    let device = emulator::Emulator::device(1);
+    for pass in [Pass::Forward, Pass::Backward, Pass::Train] {
+        for data_type in [DataType::F32, DataType::F16, DataType::BF16, DataType::F64] {
+            for number in 0..launches() / 60 {
+                let case =
+                    Case::new(&mut Random::new(number * 37 + pass as u64 * 5 + data_type as u64), pass, data_type);
+                if let Err(difference) = case.compare(&case.run(&device)) {
+                    let programs = case.class.programs.iter().chain(&case.class.frozen).map(ToString::to_string);
+                    let programs = programs.collect::<Vec<_>>().join("\n");
+                    panic!("{programs}\nlaunch {number} of {pass:?} {}: {difference}", data_type.name());
+                }
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Random programs. Those for f64 use every function; the others only bounded ones, so that rounding stays rounding.
 
 use kasmina::compile::{
-    Binary, Destination, Expression, Operand, Output, Pass, Program, Reducer, Source, Step, Unary, Value, ValueId,
+    Binary, Condition, Destination, Expression, Operand, Output, Pass, Program, Reducer, Source, Step, Unary, Value,
+    ValueId,
 };
 use kasmina::graph::{DataType, RowInput, Scalar, Shape};
 
@@ -13,7 +14,7 @@ impl Random {
         Random(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -51,6 +52,8 @@ struct Writer<'a> {
     program: Program,
     /// Any function, or only bounded ones.
     wild: bool,
+    /// Values that nothing more may read.
+    hidden: Vec<ValueId>,
 }
 
 /// Which values a step may read.
@@ -74,20 +77,22 @@ pub fn program(random: &mut Random, pass: Pass, chunk: usize, size: usize, train
         guards: vec![],
         fallback,
     };
-    let mut writer = Writer { random, program, wild };
+    let mut writer = Writer { random, program, wild, hidden: vec![] };
     writer.inputs(pass, size);
     for _ in 0..writer.random.below(4) {
         let step = writer.step(Reads::Uniform, false);
         writer.program.prologue.push(step);
     }
     for _ in 0..writer.random.between(1, 6) {
-        let step = match writer.random.below(4) {
-            0 => writer.product(),
-            1 => writer.choice(),
-            _ => None,
+        let steps = match writer.random.below(8) {
+            0 => vec![writer.product()],
+            1 => vec![writer.choice()],
+            2 => writer.parts(),
+            3 => writer.integers(),
+            4 => writer.branch(),
+            _ => vec![writer.step(Reads::All, true)],
         };
-        let step = step.unwrap_or_else(|| writer.step(Reads::All, true));
-        writer.program.body.push(step);
+        writer.program.body.extend(steps);
     }
     if pass != Pass::Train {
         let output = if writer.random.once_in(8) {
@@ -126,7 +131,9 @@ impl Writer<'_> {
 
     fn values(&self, wanted: impl Fn(&Value) -> bool) -> Vec<ValueId> {
         let ids = (0..).map(ValueId).zip(&self.program.values);
-        ids.filter(|(_, value)| value.data_type != DataType::Bool && wanted(value)).map(|(id, _)| id).collect()
+        ids.filter(|(id, value)| value.data_type == DataType::F32 && !self.hidden.contains(id) && wanted(value))
+            .map(|(id, _)| id)
+            .collect()
     }
 
     fn inputs(&mut self, pass: Pass, size: usize) {
@@ -142,6 +149,11 @@ impl Writer<'_> {
             }
         }
         self.value(1, false, Source::Scalar(Scalar::Alpha));
+        self.value(1, false, Source::Scalar(Scalar::Dropout));
+        if self.random.once_in(3) {
+            let stream = self.random.below(3) as u16;
+            self.value(chunk, true, Source::Random(stream));
+        }
         if pass == Pass::Train {
             self.value(1, false, Source::Scalar(Scalar::LossScale));
         }
@@ -183,9 +195,9 @@ impl Writer<'_> {
             .collect();
         let expression = self.expression(operands.len(), 3);
         let expression = if self.wild { expression } else { unary(Unary::Tanh, expression) };
-        let reducer = self.random.pick(&[Reducer::Sum, Reducer::Max]);
+        let reducer = self.random.pick(&[Reducer::Sum, Reducer::Max, Reducer::Min]);
         let result = self.value(shape.elements(), per_row, Source::Step);
-        Step { result, shape, reduced, reducer, operands, expression }
+        Step { result, offset: 0, shape, reduced, reducer, operands, expression, condition: None }
     }
 
     /// Reads a value somehow: repeated, permuted, cut.
@@ -215,7 +227,7 @@ impl Writer<'_> {
             };
         }
         let of = |writer: &mut Self| writer.expression(operands, depth - 1);
-        match self.random.below(if self.wild { 15 } else { 9 }) {
+        match self.random.below(if self.wild { 19 } else { 13 }) {
             0 => unary(Unary::Neg, of(self)),
             1 => unary(Unary::Abs, of(self)),
             2 => unary(Unary::Tanh, of(self)),
@@ -225,12 +237,16 @@ impl Writer<'_> {
             6 => binary(Binary::Sub, of(self), of(self)),
             7 => binary(Binary::Mul, of(self), of(self)),
             8 => binary(Binary::Max, of(self), of(self)),
-            9 => unary(Unary::Exp, of(self)),
-            10 => unary(Unary::Log, of(self)),
-            11 => unary(Unary::Sqrt, of(self)),
+            9 => binary(Binary::Min, of(self), of(self)),
+            10 => unary(Unary::Sin, of(self)),
+            11 => unary(Unary::Cos, of(self)),
+            12 => binary(Binary::Pow, unary(Unary::Sigmoid, of(self)), unary(Unary::Sigmoid, of(self))),
+            13 => unary(Unary::Exp, of(self)),
+            14 => unary(Unary::Log, of(self)),
+            15 => unary(Unary::Sqrt, of(self)),
             // The sign of a zero may be either; nothing here may hang on it.
-            12 => unary(Unary::Rsqrt, unary(Unary::Abs, of(self))),
-            13 => binary(Binary::Div, of(self), unary(Unary::Abs, of(self))),
+            16 => unary(Unary::Rsqrt, unary(Unary::Abs, of(self))),
+            17 => binary(Binary::Div, of(self), unary(Unary::Abs, of(self))),
             _ => {
                 let pair = [of(self), of(self)];
                 let [a, b] = pair.map(Box::new);
@@ -241,7 +257,7 @@ impl Writer<'_> {
     }
 
     /// A contraction of parameters with a row value.
-    fn product(&mut self) -> Option<Step> {
+    fn product(&mut self) -> Step {
         let (parameters, rows) = (self.values(|value| !value.per_row), self.values(|value| value.per_row));
         let (weight, row) = (self.random.pick(&parameters), self.random.pick(&rows));
         let elements = |value: ValueId| self.program.values[value.index()].elements;
@@ -255,54 +271,147 @@ impl Writer<'_> {
         let product = binary(Binary::Mul, Expression::Operand(flipped), Expression::Operand(1 - flipped));
         let shape = Shape::new([outputs]);
         let result = self.value(outputs, true, Source::Step);
-        Some(Step {
+        Step {
             result,
+            offset: 0,
+            condition: None,
             shape,
             reduced: Shape::new([depth]),
             reducer: Reducer::Sum,
             operands: operands.into(),
             expression: product,
-        })
+        }
+    }
+
+    /// Two or three steps that write parts of one value.
+    fn parts(&mut self) -> Vec<Step> {
+        let mut steps = vec![];
+        for _ in 0..self.random.between(2, 3) {
+            let shape = self.shape(24, 3);
+            steps.push(self.step_of(Reads::All, true, shape, Shape::default()));
+            // The parts have no values of their own.
+            self.program.values.pop();
+        }
+        let result = self.value(steps.iter().map(|step| step.shape.elements()).sum(), true, Source::Step);
+        let mut offset = 0;
+        let part = |step: Step| {
+            let part = Step { result, offset, ..step };
+            offset += part.shape.elements();
+            part
+        };
+        steps.into_iter().map(part).collect()
+    }
+
+    /// Integers from a row, something done with them, and numbers again. Rows are exact, so that the reference rounds
+    /// to the same integers.
+    fn integers(&mut self) -> Vec<Step> {
+        let of = self.random.pick(&[DataType::I32, DataType::I64]);
+        let shape = Shape::new([self.program.chunk]);
+        let step = |writer: &mut Self, from: ValueId, data_type, reduced: Shape, expression| {
+            let operands = vec![writer.operand(from, &shape, &reduced), writer.operand(from, &shape, &reduced)];
+            let result = writer.value(shape.elements(), true, Source::Step);
+            writer.program.values[result.index()].data_type = data_type;
+            let reducer = writer.random.pick(&[Reducer::Sum, Reducer::Max, Reducer::Min]);
+            let (offset, condition) = (0, None);
+            Step { result, offset, shape: shape.clone(), reduced, reducer, operands, expression, condition }
+        };
+        let [a, b] = [0, 1].map(Expression::Operand);
+        // Large enough that 32 bits overflow, and so much larger than the rows that all digits are whole.
+        let large = binary(Binary::Mul, a.clone(), Expression::Constant(f64::from(1 << 24)));
+        let first = step(self, ValueId(0), of, Shape::default(), Expression::cast(of, large));
+        let functions = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Max, Binary::Min];
+        let function = self.random.pick(&functions);
+        let reduced = if self.random.once_in(2) { Shape::new([3]) } else { Shape::default() };
+        let second = step(self, first.result, of, reduced, binary(function, a.clone(), unary(Unary::Neg, b.clone())));
+        let other = if of == DataType::I32 { DataType::I64 } else { DataType::I32 };
+        let third =
+            step(self, second.result, other, Shape::default(), Expression::cast(other, unary(Unary::Abs, a.clone())));
+        let number = Expression::cast(DataType::F32, a.clone());
+        let scaled = binary(Binary::Mul, number, Expression::Constant(2f64.powi(-64)));
+        let compared = binary(self.random.pick(&[Binary::Greater, Binary::GreaterEqual, Binary::Equal]), a, b);
+        let chosen = Expression::select(compared, scaled.clone(), Expression::Constant(0.5));
+        let fourth = step(self, third.result, DataType::F32, Shape::default(), chosen);
+        vec![first, second, third, fourth]
+    }
+
+    /// A step that only some rows want, and a choice that reads it.
+    fn branch(&mut self) -> Vec<Step> {
+        let condition = self.comparison(Shape::default());
+        let wanted = Condition { value: condition.result, holds: self.random.once_in(2) };
+        let mut step = self.step(Reads::All, true);
+        step.condition = Some(wanted);
+        let shape = step.shape.clone();
+        let none = vec![0; shape.rank()];
+        let operands = vec![
+            Operand { value: condition.result, offset: 0, strides: none },
+            Operand { value: step.result, offset: 0, strides: shape.strides() },
+        ];
+        let mut arms = [Expression::Operand(1), Expression::Constant(0.25)];
+        if !wanted.holds {
+            arms.reverse();
+        }
+        let [a, b] = arms;
+        // What may be left undone is for this choice alone.
+        self.hidden.push(step.result);
+        let result = self.value(shape.elements(), true, Source::Step);
+        let choice = Step {
+            result,
+            offset: 0,
+            shape,
+            reduced: Shape::default(),
+            reducer: Reducer::Sum,
+            operands,
+            expression: Expression::select(Expression::Operand(0), a, b),
+            condition: None,
+        };
+        vec![condition, step, choice]
     }
 
     /// A truth value, or something chosen by one.
-    fn choice(&mut self) -> Option<Step> {
+    fn choice(&mut self) -> Step {
         let truths: Vec<ValueId> = (0..)
             .map(ValueId)
             .zip(&self.program.values)
-            .filter(|(_, value)| value.data_type == DataType::Bool)
+            .filter(|(id, value)| value.data_type == DataType::Bool && !self.hidden.contains(id))
             .map(|(id, _)| id)
             .collect();
         let shape = Shape::new([self.program.chunk]);
         if truths.is_empty() || self.random.once_in(3) {
-            // Compared are inputs, which are exact: the reference must not round to the other side.
-            let compared = self.operand(ValueId(0), &shape, &Shape::default());
-            let function = self.random.pick(&[Binary::Greater, Binary::Equal]);
-            let constant = self.random.pick(&[0.0, 0.25, -0.5]);
-            let result = self.value(shape.elements(), true, Source::Step);
-            self.program.values[result.index()].data_type = DataType::Bool;
-            return Some(Step {
-                result,
-                shape,
-                reduced: Shape::default(),
-                reducer: Reducer::Sum,
-                operands: vec![compared],
-                expression: binary(function, Expression::Operand(0), Expression::Constant(constant)),
-            });
+            return self.comparison(shape);
         }
         let candidates = self.values(|_| true);
         let chosen = [self.random.pick(&truths), self.random.pick(&candidates), self.random.pick(&candidates)];
         let operands = chosen.map(|value| self.operand(value, &shape, &Shape::default())).into();
         let [condition, a, b] = [0, 1, 2].map(|operand| Box::new(Expression::Operand(operand)));
         let result = self.value(shape.elements(), true, Source::Step);
-        Some(Step {
+        Step {
             result,
+            offset: 0,
+            condition: None,
             shape,
             reduced: Shape::default(),
             reducer: Reducer::Sum,
             operands,
             expression: Expression::Select(condition, a, b),
-        })
+        }
+    }
+
+    /// Truth values. Compared are inputs, which are exact: the reference must not round to the other side.
+    fn comparison(&mut self, shape: Shape) -> Step {
+        let operands = vec![self.operand(ValueId(0), &shape, &Shape::default())];
+        let function = self.random.pick(&[Binary::Greater, Binary::GreaterEqual, Binary::Equal]);
+        let constant = Expression::Constant(self.random.pick(&[0.0, 0.25, -0.5]));
+        let compared = binary(function, Expression::Operand(0), constant.clone());
+        let expression = match self.random.below(6) {
+            0 => unary(Unary::Not, compared),
+            1 => binary(Binary::And, compared, Expression::cast(DataType::Bool, Expression::Operand(0))),
+            2 => binary(Binary::Or, compared, binary(Binary::Equal, Expression::Operand(0), Expression::Constant(0.0))),
+            _ => compared,
+        };
+        let result = self.value(shape.elements(), true, Source::Step);
+        self.program.values[result.index()].data_type = DataType::Bool;
+        let (reduced, reducer) = (Shape::default(), Reducer::Sum);
+        Step { result, offset: 0, shape, reduced, reducer, operands, expression, condition: None }
     }
 
     /// Accumulated values, what is made of them, and where they go.
@@ -321,11 +430,8 @@ impl Writer<'_> {
             };
             // What is accumulated must not be read by another accumulate step.
             sums.push(step.clone());
-            self.program.values[step.result.index()].data_type = DataType::Bool;
+            self.hidden.push(step.result);
             self.program.accumulate.push(step);
-        }
-        for sum in &sums {
-            self.program.values[sum.result.index()].data_type = DataType::F32;
         }
         let mut results: Vec<ValueId> = sums.iter().map(|step| step.result).collect();
         for _ in 0..self.random.below(3) {
@@ -336,7 +442,16 @@ impl Writer<'_> {
             let operands = vec![self.operand(of, &shape, &reduced), self.operand(factor, &shape, &reduced)];
             let expression = binary(Binary::Mul, Expression::Operand(0), Expression::Operand(1));
             let result = self.value(shape.elements(), false, Source::Step);
-            self.program.epilogue.push(Step { result, shape, reduced, reducer: Reducer::Sum, operands, expression });
+            self.program.epilogue.push(Step {
+                result,
+                offset: 0,
+                shape,
+                reduced,
+                reducer: Reducer::Sum,
+                operands,
+                expression,
+                condition: None,
+            });
             results.push(result);
         }
         let mut free = 0;
@@ -370,7 +485,7 @@ impl Writer<'_> {
         let result = self.value(a * b, false, Source::Step);
         let expression = binary(Binary::Mul, Expression::Operand(0), Expression::Operand(1));
         let (shape, reduced) = (Shape::new([a, b]), Shape::default());
-        Step { result, shape, reduced, reducer: Reducer::Sum, operands, expression }
+        Step { result, offset: 0, shape, reduced, reducer: Reducer::Sum, operands, expression, condition: None }
     }
 }
 

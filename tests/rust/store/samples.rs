@@ -15,6 +15,8 @@ pub fn program(chunk: usize) -> Program {
         values: vec![value(Source::Row(RowInput::X)), value(Source::Step)],
         prologue: vec![],
         body: vec![Step {
+            offset: 0,
+            condition: None,
             result: ValueId(1),
             shape: Shape::new([chunk]),
             reduced: Shape::default(),

@@ -47,9 +47,8 @@ pub(super) fn print(expression: &Expression, operands: &[Name]) -> String {
 
 /// A truth value; numbers stand for "not 0".
 fn truth(expression: &Expression, operands: &[Name]) -> String {
-    let compare = |sign: &str, a: &Expression, b: &Expression| {
-        format!("{} {sign} {}", print(a, operands), print(b, operands))
-    };
+    let compare =
+        |sign: &str, a: &Expression, b: &Expression| format!("{} {sign} {}", print(a, operands), print(b, operands));
     match expression {
         Expression::Binary(Binary::Greater, a, b) => compare(">", a, b),
         Expression::Binary(Binary::GreaterEqual, a, b) => compare(">=", a, b),

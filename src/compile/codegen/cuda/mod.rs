@@ -104,6 +104,7 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         runs = states(|state| class.pass.runs(state)),
         frozen = states(|state| class.pass.runs(state) && class.pass.is_frozen(state)),
     );
+    text += include_str!("half.cu");
     text += match class.data_type {
         DataType::F16 => include_str!("elements_f16.cu"),
         DataType::BF16 => include_str!("elements_bf16.cu"),

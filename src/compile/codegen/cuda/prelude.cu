@@ -4,14 +4,7 @@ static __device__ bool is_finite(number v) { return v - v == 0; }
 static __device__ number maximum(number a, number b) { return a > b || a != a ? a : b; }
 static __device__ number minimum(number a, number b) { return a < b || a != a ? a : b; }
 // The nearest number of a narrower type, by way of f32.
-static __device__ number rounded_to_f16(number v) {
-  const float single = (float)v;
-  unsigned short bits;
-  float back;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(single));
-  asm("cvt.f32.f16 %0, %1;" : "=f"(back) : "h"(bits));
-  return back;
-}
+static __device__ number rounded_to_f16(number v) { return half_to_single(single_to_half((float)v)); }
 static __device__ number rounded_to_bf16(number v) {
   const unsigned bits = __float_as_uint((float)v);
   return v != v ? v : (number)__uint_as_float((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000);

@@ -186,9 +186,7 @@ impl Writer<'_> {
         let loops = Loops::new(step, self.shape.threads);
         self.note(step, "");
         self.touch(self.accesses(step, &loops, false));
-        self.under_condition(step, |planned| {
-            Printer { planned, step, loops }.print("threadIdx.x", "THREADS")
-        });
+        self.under_condition(step, |planned| Printer { planned, step, loops }.print("threadIdx.x", "THREADS"));
     }
 
     /// A step of the body: groups share its results, the threads of a group have a row each.

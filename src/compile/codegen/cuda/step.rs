@@ -152,7 +152,9 @@ impl Printer<'_> {
             Place::LossScale => "loss_scale".into(),
             Place::Dropout => "dropout".into(),
             Place::Index => format!("(number)({index})"),
-            Place::Random(stream) => format!("random_number(key, first + row, {index}, seed, {stream})"),
+            Place::Random(stream) => {
+                format!("(launch.random ? random_number(key, first + row, {index}, seed, {stream}) : 0)")
+            }
             // Sums that lie nowhere are never read.
             Place::Gradient(_) => "not_a_number()".into(),
         }

@@ -56,6 +56,8 @@ impl Draft {
         let operands = operands.iter().map(|&(value, strides)| Operand { value, offset: 0, strides: strides.to_vec() });
         Step {
             result,
+            offset: 0,
+            condition: None,
             shape: Shape::new(shape),
             reduced: Shape::new(reduced),
             reducer,

@@ -82,7 +82,16 @@ impl Maker {
             offset: *offset,
             strides: strides.clone(),
         });
-        let step = Step { result, shape, reduced, reducer, operands: operands.collect(), expression };
+        let step = Step {
+            result,
+            offset: 0,
+            shape,
+            reduced,
+            reducer,
+            operands: operands.collect(),
+            expression,
+            condition: None,
+        };
         match part {
             Part::Prologue => self.0.prologue.push(step),
             Part::Body => self.0.body.push(step),

@@ -271,6 +271,8 @@ pub fn run_with(
         alpha_gradient: alpha_gradient.address(),
         loss: if scene.class.pass == Pass::Train { loss.address() } else { Address::NULL },
         loss_scale: scene.loss_scale,
+        random: Address::NULL,
+        random_offset: 0,
         deterministic: true,
     };
     act(kernel, &launch)?;

@@ -100,7 +100,13 @@ macro_rules! real {
                     Unary::Floor => number.floor(),
                     Unary::RoundF16 => rounded_to_f16(number as f32) as $type,
                     Unary::RoundBF16 => rounded_to_bf16(number as f32) as $type,
-                    Unary::Not => if number == 0.0 { 1.0 } else { 0.0 },
+                    Unary::Not => {
+                        if number == 0.0 {
+                            1.0
+                        } else {
+                            0.0
+                        }
+                    }
                 }
             }
 
