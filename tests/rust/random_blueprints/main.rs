@@ -4,6 +4,7 @@
 
 mod generator;
 mod generators;
+mod identity;
 
 use generator::{Choices, blueprint};
 use kasmina::graph::Blueprint;
