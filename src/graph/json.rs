@@ -5,7 +5,9 @@ use super::limits::Limits;
 use super::{Attributes, Blueprint, Graph, Initializer, Shape, Source, ValueId};
 use crate::error::Result;
 use crate::{error, fail};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fmt;
 
 /// The version of the notation that this library reads and writes.
 pub const IR_VERSION: u64 = 1;
@@ -44,8 +46,33 @@ pub(super) struct NodeEntry {
     pub(super) op: String,
     #[serde(default)]
     pub(super) inputs: Vec<String>,
-    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    #[serde(default, skip_serializing_if = "Attributes::is_empty", deserialize_with = "each_once")]
     pub(super) attributes: Attributes,
+}
+
+/// Attributes of which none stands there twice: readers of JSON do not agree on which of the two counts.
+fn each_once<'de, D: Deserializer<'de>>(from: D) -> Result<Attributes, D::Error> {
+    struct EachOnce;
+
+    impl<'de> Visitor<'de> for EachOnce {
+        type Value = Attributes;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("an object of attributes")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Attributes, A::Error> {
+            let mut attributes = Attributes::new();
+            while let Some((name, value)) = map.next_entry::<String, _>()? {
+                if attributes.insert(name.clone(), value).is_some() {
+                    return Err(A::Error::custom(format!("the attribute `{name:.64}` stands there twice")));
+                }
+            }
+            Ok(attributes)
+        }
+    }
+
+    from.deserialize_map(EachOnce)
 }
 
 impl Document {

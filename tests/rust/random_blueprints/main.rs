@@ -4,6 +4,7 @@
 
 mod generator;
 mod generators;
+mod hostile;
 mod identity;
 
 use generator::{Choices, blueprint};
