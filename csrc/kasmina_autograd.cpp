@@ -34,11 +34,12 @@ using torch::autograd::variable_list;
 using OptionalTensor = std::optional<Tensor>;
 
 using ForwardSignature = Tensor(const Tensor& x, const Tensor& alpha, TensorList banks, const OptionalTensor& telemetry,
-                                int64_t layer, bool deterministic);
+                                int64_t layer, bool deterministic, const OptionalTensor& random);
 using BackwardSignature = std::tuple<Tensor, Tensor>(const Tensor& output_gradient, const Tensor& x,
                                                      const Tensor& alpha, TensorList banks, TensorList bank_gradients,
                                                      const OptionalTensor& telemetry, int64_t layer,
-                                                     bool alpha_gradient, bool deterministic);
+                                                     bool alpha_gradient, bool deterministic,
+                                                     const OptionalTensor& random);
 using TrainSignature = void(const Tensor& x, const OptionalTensor& target, TensorList banks, int64_t layer);
 using AdamwSignature = void(const Tensor& bank, const Tensor& gradient, int64_t layer, int64_t blueprint,
                             double learning_rate, double beta1, double beta2, double epsilon, double weight_decay);
@@ -60,6 +61,7 @@ struct LayerBackward final : torch::autograd::Node {
     std::vector<SavedVariable> banks;
     // Not a SavedVariable: telemetry is written by every pass and read by none, so its version means nothing here.
     OptionalTensor telemetry;
+    SavedVariable random;
     int64_t layer = 0;
     bool deterministic = false;
 
@@ -73,6 +75,7 @@ struct LayerBackward final : torch::autograd::Node {
             bank.reset_data();
         }
         telemetry.reset();
+        random.reset_data();
     }
 
     variable_list apply(variable_list&& gradients) override {
@@ -90,10 +93,12 @@ struct LayerBackward final : torch::autograd::Node {
             unpacked_banks.push_back(banks[i].unpack());
             bank_gradients.push_back(at::zeros_like(unpacked_banks[i]));
         }
+        const auto unpacked_random = random.unpack();
+        const auto drawn = unpacked_random.defined() ? OptionalTensor(unpacked_random) : OptionalTensor();
         const bool alpha_gradient = task_should_compute_output(1);
         const auto [x_gradient, computed_alpha_gradient] =
             backward.call(gradients[0], unpacked_x, unpacked_alpha, unpacked_banks, bank_gradients, telemetry, layer,
-                          alpha_gradient, deterministic);
+                          alpha_gradient, deterministic, drawn);
         if (task_should_compute_output(0)) {
             result[0] = x_gradient;
         }
@@ -110,7 +115,7 @@ struct LayerBackward final : torch::autograd::Node {
 };
 
 Tensor forward(const Tensor& x, const Tensor& alpha, TensorList banks, const OptionalTensor& telemetry, int64_t layer,
-               bool deterministic) {
+               bool deterministic, const OptionalTensor& random) {
     static const auto operation = find<ForwardSignature>("kasmina::forward");
     TORCH_CHECK_NOT_IMPLEMENTED(!torch::autograd::isFwGradDefined(x) &&
                                     !torch::autograd::isFwGradDefinedTensorList(banks),
@@ -126,12 +131,13 @@ Tensor forward(const Tensor& x, const Tensor& alpha, TensorList banks, const Opt
             node->banks.emplace_back(bank, false);
         }
         node->telemetry = telemetry;
+        node->random = SavedVariable(random.value_or(Tensor()), false);
         node->layer = layer;
         node->deterministic = deterministic;
     }
     auto y = [&] {
         at::AutoDispatchBelowAutograd below;
-        return operation.call(x, alpha, banks, observed, layer, deterministic);
+        return operation.call(x, alpha, banks, observed, layer, deterministic, random);
     }();
     if (node) {
         torch::autograd::set_history(y, node);
@@ -141,13 +147,14 @@ Tensor forward(const Tensor& x, const Tensor& alpha, TensorList banks, const Opt
 
 std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
                                     TensorList banks, TensorList bank_gradients, const OptionalTensor& telemetry,
-                                    int64_t layer, bool alpha_gradient, bool deterministic) {
+                                    int64_t layer, bool alpha_gradient, bool deterministic,
+                                    const OptionalTensor& random) {
     static const auto operation = find<BackwardSignature>("kasmina::backward");
     const bool differentiable = torch::autograd::compute_requires_grad(output_gradient, x, alpha, banks);
     auto gradients = [&] {
         at::AutoDispatchBelowAutograd below;
         return operation.call(output_gradient, x, alpha, banks, bank_gradients, telemetry, layer, alpha_gradient,
-                              deterministic);
+                              deterministic, random);
     }();
     if (differentiable) {
         auto refuse = std::make_shared<torch::autograd::Error>(

@@ -9,6 +9,8 @@
 // - Telemetry is written, so it is an argument; without it nothing is observed.
 // - `backward` adds the parameters' gradients to tensors it is given. It would be natural to return a list of new ones,
 //   but torch cannot functionalise an operator that both writes to an argument and returns a list.
+// - `random` is the key of what blueprints draw; without it dropout is not active. It is a tensor, so that torch's own
+//   generator makes it, a captured graph draws anew, and nothing waits.
 // - `deterministic` is an argument because the stable ABI cannot ask torch for its global setting.
 
 #include "tensors.hpp"
@@ -66,12 +68,13 @@ uint32_t flags(bool deterministic, bool observes) {
 }
 
 Tensor forward(const Tensor& x, const Tensor& alpha, const std::vector<Tensor>& banks,
-               const std::optional<Tensor>& telemetry, int64_t layer, bool deterministic) {
+               const std::optional<Tensor>& telemetry, int64_t layer, bool deterministic,
+               const std::optional<Tensor>& random) {
     const Launch launch(x);
     const Tensor input = evenly_spaced(x);
     const Tensor y = contiguous_like(x);
     const Descriptor x_view(input), y_view(y), alpha_view(alpha);
-    const OptionalDescriptor telemetry_view(telemetry);
+    const OptionalDescriptor telemetry_view(telemetry), random_view(random);
     const Descriptors bank_views(banks);
     kasmina_forward call{};
     call.struct_size = sizeof(call);
@@ -81,20 +84,21 @@ Tensor forward(const Tensor& x, const Tensor& alpha, const std::vector<Tensor>& 
     call.banks = bank_views.data();
     call.bank_count = bank_views.size();
     call.telemetry = telemetry_view.get();
+    call.random = random_view.get();
     call.flags = flags(deterministic, telemetry.has_value());
     checked([&](kasmina_error** error) { return kasmina_layer_forward(handle(layer), &call, launch.stream(), error); });
     return y;
 }
 
 Tensor forward_meta(const Tensor& x, const Tensor&, const std::vector<Tensor>&, const std::optional<Tensor>&, int64_t,
-                    bool) {
+                    bool, const std::optional<Tensor>&) {
     return contiguous_like(x);
 }
 
 std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
                                     const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
                                     const std::optional<Tensor>& telemetry, int64_t layer, bool alpha_gradient,
-                                    bool deterministic) {
+                                    bool deterministic, const std::optional<Tensor>& random) {
     const Launch launch(x);
     const Tensor input = evenly_spaced(x);
     const Tensor gradient = evenly_spaced(output_gradient);
@@ -102,7 +106,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
     const Tensor computed_alpha_gradient = torch::stable::new_zeros(alpha, {alpha_gradient ? alpha.numel() : 0});
     const Descriptor x_view(input), gradient_view(gradient), input_gradient_view(input_gradient), alpha_view(alpha),
         alpha_gradient_view(computed_alpha_gradient);
-    const OptionalDescriptor telemetry_view(telemetry);
+    const OptionalDescriptor telemetry_view(telemetry), random_view(random);
     const Descriptors bank_views(banks), bank_gradient_views(bank_gradients);
     kasmina_backward call{};
     call.struct_size = sizeof(call);
@@ -116,6 +120,7 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
     call.bank_gradient_count = bank_gradient_views.size();
     call.alpha_gradient = alpha_gradient ? alpha_gradient_view.get() : nullptr;
     call.telemetry = telemetry_view.get();
+    call.random = random_view.get();
     call.flags = flags(deterministic, telemetry.has_value());
     checked(
         [&](kasmina_error** error) { return kasmina_layer_backward(handle(layer), &call, launch.stream(), error); });
@@ -124,7 +129,8 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
 
 std::tuple<Tensor, Tensor> backward_meta(const Tensor&, const Tensor& x, const Tensor& alpha,
                                          const std::vector<Tensor>&, const std::vector<Tensor>&,
-                                         const std::optional<Tensor>&, int64_t, bool alpha_gradient, bool) {
+                                         const std::optional<Tensor>&, int64_t, bool alpha_gradient, bool,
+                                         const std::optional<Tensor>&) {
     return {contiguous_like(x), alpha_gradient ? contiguous_like(alpha) : torch::stable::new_zeros(alpha, {0})};
 }
 
@@ -216,10 +222,10 @@ void adamw_meta(const Tensor&, const Tensor&, int64_t, int64_t, double, double, 
 
 STABLE_TORCH_LIBRARY(kasmina, library) {
     library.def("forward(Tensor x, Tensor alpha, Tensor[] banks, Tensor(a!)? telemetry, int layer, "
-                "bool deterministic=False) -> Tensor");
+                "bool deterministic=False, Tensor? random=None) -> Tensor");
     library.def("backward(Tensor output_gradient, Tensor x, Tensor alpha, Tensor[] banks, "
                 "Tensor(a!)[] bank_gradients, Tensor(b!)? telemetry, int layer, bool alpha_gradient, "
-                "bool deterministic=False) -> (Tensor, Tensor)");
+                "bool deterministic=False, Tensor? random=None) -> (Tensor, Tensor)");
     library.def("train_(Tensor x, Tensor? target, Tensor(a!)[] banks, int layer) -> ()");
     library.def("adamw_(Tensor(a!) bank, Tensor gradient, int layer, int blueprint, float learning_rate, "
                 "float beta1, float beta2, float epsilon, float weight_decay) -> ()");

@@ -414,6 +414,10 @@ typedef struct {
     uint32_t blueprint_count;
     // Epochs that have ended.
     uint64_t epoch;
+    // 1 if a blueprint draws at random, so that a training pass wants a `random` tensor; else 0.
+    uint32_t draws;
+    // 0
+    uint32_t reserved;
 } kasmina_layer_info;
 
 // A command to one seed.
@@ -487,6 +491,10 @@ typedef struct {
     uint32_t flags;
     // Must be 0.
     uint32_t reserved;
+    // `[1]` i64: what blueprints draw at random follows from it alone; give a training forward pass and its backward pass the
+    // same one. It is read when the work runs, so a captured graph draws anew when it changes. NULL in evaluation: then
+    // dropout is not active.
+    const kasmina_tensor *random;
 } kasmina_forward;
 
 // Arguments of kasmina_layer_backward.
@@ -518,6 +526,8 @@ typedef struct {
     uint32_t flags;
     // Must be 0.
     uint32_t reserved;
+    // As in kasmina_forward.
+    const kasmina_tensor *random;
 } kasmina_backward;
 
 // Arguments of kasmina_layer_train.

@@ -63,6 +63,8 @@ class LayerInfo(ctypes.Structure):
         ("parameter_type", ctypes.c_int32),
         ("blueprint_count", ctypes.c_uint32),
         ("epoch", ctypes.c_uint64),
+        ("draws", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
     ]
 
 

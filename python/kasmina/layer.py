@@ -147,7 +147,10 @@ class Layer(torch.nn.Module):
                 _ops.train_(x.detach(), target, banks, self._id)
         telemetry = self.telemetry if self.training else None
         deterministic = torch.are_deterministic_algorithms_enabled()
-        return _ops.forward(x, self.alpha, banks, telemetry, self._id, deterministic)
+        # One number from torch's generator, so that torch.manual_seed, activation checkpointing and captured graphs all do
+        # what they do for torch's own dropout.
+        random = torch.randint(2**63 - 1, (1,), device=self.device) if self.training and self._draws else None
+        return _ops.forward(x, self.alpha, banks, telemetry, self._id, deterministic, random)
 
     def banks(self):
         """The parameters: one tensor `[capacity, parameters of a seed]` for each blueprint."""
@@ -330,7 +333,8 @@ class Layer(torch.nn.Module):
 
     def _share_banks(self):
         """Points the parameters at the library's banks; they stay the same objects, because optimisers know them."""
-        self._bank_count = _info(self._handle).blueprint_count
+        info = _info(self._handle)
+        self._bank_count, self._draws = info.blueprint_count, bool(info.draws)
         for index in range(self._bank_count):
             name, memory = f"bank_{index}", self.bank_array(index, "parameters")
             if name in self._parameters:

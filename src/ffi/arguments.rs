@@ -115,6 +115,14 @@ pub fn per_seed(
     required(layer, pointer, name)?.of(data_type)?.dense(&shape[..1 + columns.len()]).map(Some)
 }
 
+/// The key of random numbers: one i64, or null.
+pub fn random(layer: &Layer, pointer: *const kasmina_tensor) -> Result<Option<Address>> {
+    if pointer.is_null() {
+        return Ok(None);
+    }
+    required(layer, pointer, "random")?.of(DataType::I64)?.dense(&[1]).map(Some)
+}
+
 /// Where telemetry goes: null observes nothing, none is the layer's own.
 pub fn telemetry(layer: &Layer, pointer: *const kasmina_tensor, flags: u32) -> Result<Option<Address>> {
     if flags & KASMINA_NO_TELEMETRY == 0 {

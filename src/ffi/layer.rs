@@ -68,6 +68,10 @@ pub struct kasmina_layer_info {
     pub blueprint_count: u32,
     /// Epochs that have ended.
     pub epoch: u64,
+    /// 1 if a blueprint draws at random, so that a training pass wants a `random` tensor; else 0.
+    pub draws: u32,
+    /// 0
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), starts with struct_size, and has only integers.
@@ -124,6 +128,8 @@ pub unsafe extern "C" fn kasmina_layer_get_info(
                 parameter_type: config.parameter_type as i32,
                 blueprint_count: layer.blueprint_count(),
                 epoch: layer.epoch().into(),
+                draws: layer.draws().into(),
+                reserved: 0,
             })
         })?;
         // SAFETY: the caller promises that it can be written and that its struct_size is set.

@@ -1,6 +1,6 @@
 //! The hot path: forward, backward, isolated training and the masked AdamW step.
 
-use super::arguments::{Addresses, RowTensor, bank, per_seed, telemetry};
+use super::arguments::{Addresses, RowTensor, bank, per_seed, random, telemetry};
 use super::boundary::call;
 use super::convert::{self, Growing};
 use super::error::kasmina_error;
@@ -40,6 +40,10 @@ pub struct kasmina_forward {
     pub flags: u32,
     /// Must be 0.
     pub reserved: u32,
+    /// `[1]` i64: what blueprints draw at random follows from it alone; give a training forward pass and its backward pass the
+    /// same one. It is read when the work runs, so a captured graph draws anew when it changes. NULL in evaluation: then
+    /// dropout is not active.
+    pub random: *const kasmina_tensor,
 }
 
 // SAFETY: repr(C), starts with struct_size, and has only integers and raw pointers.
@@ -79,6 +83,8 @@ pub struct kasmina_backward {
     pub flags: u32,
     /// Must be 0.
     pub reserved: u32,
+    /// As in kasmina_forward.
+    pub random: *const kasmina_tensor,
 }
 
 // SAFETY: repr(C), starts with struct_size, and has only integers and raw pointers.
@@ -167,6 +173,7 @@ pub unsafe extern "C" fn kasmina_layer_forward(
                 alpha: per_seed(layer, given.alpha, "alpha", DataType::F32, &[])?,
                 banks: banks.as_ref().map(Addresses::as_slice),
                 telemetry: telemetry(layer, given.telemetry, flags)?,
+                random: random(layer, given.random)?,
                 deterministic: flags & KASMINA_DETERMINISTIC != 0,
             };
             layer.forward(&forward, convert::stream(stream))
@@ -208,6 +215,7 @@ pub unsafe extern "C" fn kasmina_layer_backward(
                 bank_gradients: gradients.as_ref().map_or(&[], Addresses::as_slice),
                 alpha_gradient: per_seed(layer, given.alpha_gradient, "alpha_gradient", DataType::F32, &[])?,
                 telemetry: telemetry(layer, given.telemetry, flags)?,
+                random: random(layer, given.random)?,
                 deterministic: flags & KASMINA_DETERMINISTIC != 0,
             };
             layer.backward(&backward, convert::stream(stream))

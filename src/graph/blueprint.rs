@@ -1,7 +1,7 @@
 //! A blueprint: a verified graph `[C] -> [C]` with its parameters and where they lie in a slot.
 
 use super::initializer::Random;
-use super::{Graph, Initializer, Metadata, Shape, ValueId};
+use super::{Graph, Initializer, Metadata, Shape, Source, ValueId};
 
 /// A trainable parameter of a blueprint.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +47,14 @@ impl Blueprint {
     /// The value of f(x): `[C]`, per row.
     pub fn output(&self) -> ValueId {
         self.graph.outputs[0].value
+    }
+
+    /// Whether it draws at random.
+    pub fn draws(&self) -> bool {
+        self.graph.nodes.iter().any(|node| match &node.source {
+            Source::Operator { operator, .. } => operator.name() == "dropout",
+            _ => false,
+        })
     }
 
     /// Elements of a slot.

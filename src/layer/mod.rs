@@ -40,6 +40,7 @@ use kernels::Kernels;
 use plan::Plan;
 use state::{COLUMNS, Columns, SeedState, StateArrays};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use telemetry::Telemetry;
 
 /// Seeds of a layer at most; ten times the design size.
@@ -110,6 +111,10 @@ pub struct Layer {
     repaired: Vec<String>,
     /// Whether any seed is in TRAINING.
     training: bool,
+    /// u64: the random seed of the settings, from which the keys of isolated training are counted on.
+    random: Buffer,
+    /// Steps of isolated training so far: each draws other numbers.
+    training_steps: AtomicU64,
 }
 
 impl Layer {
@@ -145,9 +150,12 @@ impl Layer {
             rolled_back: Vec::new(),
             repaired: Vec::new(),
             training: false,
+            random: Buffer::new(&device, size_of::<u64>())?,
+            training_steps: AtomicU64::new(0),
             device,
             config,
         };
+        layer.device.upload(layer.random.address(), &layer.config.settings.random_seed.to_ne_bytes(), stream)?;
         // Whatever stream comes next must find the arrays filled.
         layer.device.synchronize(stream)?;
         Ok(layer)
@@ -194,6 +202,11 @@ impl Layer {
         self.banks.push(Bank::new(Arc::new(blueprint), capacity, self.config.parameter_type, &self.device)?);
         self.pending = None;
         Ok(self.banks.len() as u32 - 1)
+    }
+
+    /// Whether any blueprint draws at random, so that a training pass wants a key.
+    pub fn draws(&self) -> bool {
+        self.banks.iter().any(|bank| bank.blueprint.draws())
     }
 
     /// How many blueprints the layer knows.

@@ -6,6 +6,7 @@ use super::{Layer, TrainingSettings};
 use crate::device::{self, Address, Launch, Rows, Stream};
 use crate::graph::DataType;
 use crate::{Result, fail};
+use std::sync::atomic::Ordering;
 
 /// A forward pass: y from x, and telemetry.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +26,9 @@ pub struct Forward<'a> {
     pub banks: Option<&'a [Address]>,
     /// `[seeds, 10]` f64 to observe into instead of the layer's own telemetry; null observes nothing.
     pub telemetry: Option<Address>,
+    /// u64 on the device: the key of what blueprints draw at random, read when the kernel runs. `None` in evaluation: dropout
+    /// is not active.
+    pub random: Option<Address>,
     /// Whether equal inputs must give equal bits.
     pub deterministic: bool,
 }
@@ -52,6 +56,8 @@ pub struct Backward<'a> {
     pub alpha_gradient: Option<Address>,
     /// As in the forward pass.
     pub telemetry: Option<Address>,
+    /// As in the forward pass, and the same number: then the same is drawn.
+    pub random: Option<Address>,
     /// Whether equal inputs must give equal bits.
     pub deterministic: bool,
 }
@@ -111,6 +117,7 @@ impl Layer {
             x: forward.x,
             output: forward.y,
             telemetry: forward.telemetry.unwrap_or(self.telemetry.array.address()),
+            random: forward.random.unwrap_or(Address::NULL),
             deterministic: forward.deterministic,
             ..self.launch(forward.alpha)
         };
@@ -142,6 +149,7 @@ impl Layer {
             output_gradient: backward.output_gradient,
             output: backward.input_gradient,
             telemetry: backward.telemetry.unwrap_or(self.telemetry.array.address()),
+            random: backward.random.unwrap_or(Address::NULL),
             alpha_gradient: backward.alpha_gradient.unwrap_or(Address::NULL),
             deterministic: backward.deterministic,
             ..self.launch(backward.alpha)
@@ -179,6 +187,8 @@ impl Layer {
             loss_scale: 1.0 / (train.rows as f64 * self.chunk() as f64),
             // A training launch counts the rows that fall back and nothing else.
             telemetry: self.telemetry.array.address(),
+            random: self.random.address(),
+            random_offset: self.training_steps.fetch_add(1, Ordering::Relaxed),
             deterministic: true,
             ..self.launch(None)
         };

@@ -18,6 +18,7 @@ use format::{Reader, Writer};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 /// What is not a tensor.
 #[derive(Serialize, Deserialize)]
@@ -32,6 +33,9 @@ struct Document {
     queue: Vec<Vec<Command>>,
     rolled_back: Vec<TransitionRecord>,
     repaired: Vec<String>,
+    /// Absent in files from before anything was drawn.
+    #[serde(default)]
+    training_steps: u64,
 }
 
 /// A blueprint, as its own JSON, and its slots.
@@ -84,6 +88,7 @@ impl Layer {
             queue: self.queue.clone(),
             rolled_back: self.rolled_back.clone(),
             repaired: self.repaired.clone(),
+            training_steps: self.training_steps.load(Ordering::Relaxed),
         })
     }
 
@@ -136,6 +141,7 @@ impl Layer {
         layer.queue = document.queue;
         layer.rolled_back = document.rolled_back;
         layer.repaired = document.repaired;
+        layer.training_steps = document.training_steps.into();
 
         let live = live_blueprints(&columns);
         layer.kernels.request(&live, &layer.banks, stream)?;

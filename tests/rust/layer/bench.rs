@@ -154,6 +154,7 @@ impl Bench {
             alpha: None,
             banks: None,
             telemetry,
+            random: None,
             deterministic: true,
         };
         self.layer.forward(&forward, STREAM).unwrap();
@@ -177,6 +178,7 @@ impl Bench {
             bank_gradients: &addresses,
             alpha_gradient: None,
             telemetry: Some(device::Address::NULL),
+            random: None,
             deterministic: true,
         };
         self.layer.backward(&backward, STREAM).unwrap();

@@ -42,6 +42,7 @@ fn an_alpha_above_zero_changes_the_output_by_as_much_as_it_says() {
             alpha: Some(given.rows().address),
             banks: None,
             telemetry: None,
+            random: None,
             deterministic: true,
         };
         bench.layer.forward(&forward, STREAM).unwrap();
@@ -112,7 +113,7 @@ fn parameters_and_gradients_may_lie_in_the_callers_memory() {
     let telemetry = Some(Address::NULL);
     let (x, rows, data_type, alpha, deterministic) = (bench.x.rows(), 5, DataType::F32, None, true);
     let banks = Some(&banks[..]);
-    let forward = Forward { x, y: y.rows(), rows, data_type, alpha, banks, telemetry, deterministic };
+    let forward = Forward { x, y: y.rows(), rows, data_type, alpha, banks, telemetry, random: None, deterministic };
     bench.layer.forward(&forward, STREAM).unwrap();
     assert!((y.read()[0] - (bench.x.read()[0] + 2.0)).abs() < 1e-6);
     let backward = Backward {
@@ -126,6 +127,7 @@ fn parameters_and_gradients_may_lie_in_the_callers_memory() {
         bank_gradients: &addresses,
         alpha_gradient: Some(alpha_gradient.rows().address),
         telemetry,
+        random: None,
         deterministic,
     };
     bench.layer.backward(&backward, STREAM).unwrap();
@@ -202,7 +204,8 @@ fn no_rows_are_no_work_and_no_error() {
     let bench = Bench::in_state(Lifecycle::Grafting);
     let none = Rows::default();
     let (data_type, alpha, banks, telemetry) = (DataType::F32, None, None, None);
-    let forward = Forward { x: none, y: none, rows: 0, data_type, alpha, banks, telemetry, deterministic: false };
+    let forward =
+        Forward { x: none, y: none, rows: 0, data_type, alpha, banks, telemetry, random: None, deterministic: false };
     bench.layer.forward(&forward, STREAM).unwrap();
 }
 
@@ -218,6 +221,7 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
         alpha: None,
         banks: None,
         telemetry: None,
+        random: None,
         deterministic: false,
     };
     let narrow = Rows { stride: 7, ..y.rows() };

@@ -47,6 +47,7 @@ fn the_gradient_norm_comes_from_backward() {
         bank_gradients: &[bench.bank_gradients().remove(0)].map(|buffer| buffer.address()),
         alpha_gradient: None,
         telemetry: None,
+        random: None,
         deterministic: true,
     };
     bench.layer.backward(&backward, STREAM).unwrap();
