@@ -168,20 +168,28 @@ impl Lowering {
     /// The numbers 0, 1, and so on, shape `[count]`; uniform.
     pub fn index(&mut self, count: usize) -> View {
         let value = Value { elements: count, data_type: DataType::F32, per_row: false, source: Source::Index };
-        View::dense(self.draft.push(value), Shape::new([count]))
+        View::dense(self.given(value), Shape::new([count]))
     }
 
     /// Random numbers in [0, 1) from a stream of the blueprint, another for each row: see [`super::random`].
     pub fn random(&mut self, stream: u16, shape: &Shape) -> View {
         let source = Source::Random(stream);
         let value = Value { elements: shape.elements(), data_type: DataType::F32, per_row: true, source };
-        View::dense(self.draft.push(value), shape.clone())
+        View::dense(self.given(value), shape.clone())
     }
 
     /// A number of the seed, shape `[]`.
     pub fn scalar(&mut self, scalar: Scalar) -> View {
         let value = Value { elements: 1, data_type: DataType::F32, per_row: false, source: Source::Scalar(scalar) };
-        View::dense(self.draft.push(value), Shape::default())
+        View::dense(self.given(value), Shape::default())
+    }
+
+    /// A value that no step computes; the same one for all that ask for it, so that what they compute from it is shared.
+    fn given(&mut self, value: Value) -> ValueId {
+        match self.draft.values.iter().position(|known| *known == value) {
+            Some(position) => ValueId(position as u32),
+            None => self.draft.push(value),
+        }
     }
 
     /// A number that is part of the program, shape `[]`.
@@ -213,7 +221,10 @@ impl Lowering {
         let values: Vec<_> = inputs
             .iter()
             .enumerate()
-            .map(|(position, input)| builder.parameter(position, "", input.shape.clone()))
+            .map(|(position, input)| {
+                let data_type = self.draft.values[input.value.index()].data_type;
+                builder.stand_in(position, input.shape.clone(), data_type)
+            })
             .collect();
         let result = build(&mut builder, &values);
         let views = builder.finish().and_then(|graph| {

@@ -110,7 +110,7 @@ impl Builder {
             .map_err(|reason| error!(InvalidBlueprint, "`{name}` cannot be applied: {reason}"))?;
         operator.normalise(&values, &mut attributes);
         Limits::DEFAULT.check_shape(&shape).map_err(|error| error.context(format!("the result of `{name}`")))?;
-        let per_row = name != ROW_SUM && inputs.iter().any(|&input| self.per_row(input));
+        let per_row = operator.per_row(inputs.iter().any(|&input| self.per_row(input)));
         let source = Source::Operator { operator, inputs: inputs.to_vec(), attributes };
         Ok(self.push(Node { source, shape, data_type, per_row, name: self.default_name(name) }))
     }
@@ -188,6 +188,16 @@ impl Builder {
         self.failure.get_or_insert(error);
     }
 
+    /// The value that the next node will produce.
+    pub(super) fn next(&self) -> ValueId {
+        ValueId(self.graph.nodes.len() as u32)
+    }
+
+    /// What the names of new nodes begin with now.
+    pub(super) fn scope(&self) -> Option<String> {
+        self.scope.clone()
+    }
+
     /// What the names of new nodes begin with, until it is set again.
     pub(super) fn set_scope(&mut self, scope: Option<String>) {
         self.scope = scope;
@@ -201,7 +211,7 @@ impl Builder {
     }
 
     fn push(&mut self, node: Node) -> ValueId {
-        let id = ValueId(self.graph.nodes.len() as u32);
+        let id = self.next();
         self.graph.nodes.push(node);
         id
     }
@@ -310,6 +320,38 @@ impl Builder {
         self.apply("broadcast", &[value], &[("shape", integers(&shape.0))])
     }
 
+    /// The axes in another order: axis `i` of the result is axis `axes[i]`.
+    pub fn permute(&mut self, value: ValueId, axes: &[usize]) -> ValueId {
+        self.apply("permute", &[value], &[("axes", integers(axes))])
+    }
+
+    /// Elements `start` to before `stop` of an axis.
+    pub fn slice(&mut self, value: ValueId, axis: usize, start: usize, stop: usize) -> ValueId {
+        if start == 0 && self.node(value).shape.0.get(axis) == Some(&stop) {
+            return value;
+        }
+        self.apply("slice", &[value], &[("axis", integer(axis)), ("start", integer(start)), ("stop", integer(stop))])
+    }
+
+    /// Values one after the other along an axis.
+    pub fn concat(&mut self, values: &[ValueId], axis: usize) -> ValueId {
+        self.apply("concat", values, &[("axis", integer(axis))])
+    }
+
+    /// Zeros put before and behind the elements of an axis.
+    pub fn pad(&mut self, value: ValueId, axis: usize, before: usize, behind: usize) -> ValueId {
+        if before == 0 && behind == 0 {
+            return value;
+        }
+        let sides = [("axis", integer(axis)), ("before", integer(before)), ("behind", integer(behind))];
+        self.apply("pad", &[value], &sides)
+    }
+
+    /// The same elements in another type.
+    pub fn cast(&mut self, value: ValueId, to: DataType) -> ValueId {
+        self.apply("cast", &[value], &[("type", Attribute::Text(to.name().into()))])
+    }
+
     /// A contraction of two values: `einsum("oi,i->o", w, x)`.
     pub fn einsum(&mut self, equation: impl Into<Cow<'static, str>>, a: ValueId, b: ValueId) -> ValueId {
         self.apply("einsum", &[a, b], &[("equation", Attribute::Text(equation.into()))])
@@ -329,6 +371,11 @@ impl Builder {
         let summed = if axes.is_empty() { value } else { self.sum(value, &axes, false) };
         if self.node(summed).shape == *shape { summed } else { self.reshape(summed, shape) }
     }
+}
+
+/// A size or an axis as an attribute.
+fn integer(number: usize) -> Attribute {
+    Attribute::Integer(number as i64)
 }
 
 /// Sizes or axes as an attribute. Within the limits they always fit.

@@ -18,26 +18,84 @@ pub fn differentiate(
     output_gradient: ValueId,
     with_respect_to: &[ValueId],
 ) -> Vec<Option<ValueId>> {
-    let wanted = dependents(builder, output, with_respect_to);
-    let mut contributions: Vec<Contributions> = vec![Contributions::default(); wanted.len()];
-    let mut gradients = vec![None; wanted.len()];
-    if let Some(own) = contributions.last_mut() {
-        // The given gradient is that of the output itself, so it needs no sum over rows.
-        own.summed.push(output_gradient);
-    }
-    for position in (0..wanted.len()).rev().filter(|&position| wanted[position]) {
-        let value = ValueId(position as u32);
-        let name = format!("gradient_of_{}", builder.node(value).name);
-        builder.set_scope(Some(name.clone()));
-        let Some(gradient) = std::mem::take(&mut contributions[position]).total(builder) else { continue };
-        // Only nodes that were made here and have no better name yet: a gradient may be that of several values.
-        if builder.node(gradient).name.starts_with("gradient_of_") && builder.node(gradient).name.contains('.') {
-            builder.named(gradient, name);
-        }
-        gradients[position] = Some(gradient);
+    Reverse { first: 0, sums_rows: true }.run(builder, output, output_gradient, with_respect_to)
+}
 
+/// The gradients of the inputs of an operator that is made of others: adds the nodes that `build` adds, and those that
+/// lead from the gradient of what it returns back to the inputs. Sums over rows are left to [`differentiate`].
+pub(crate) fn pull_back(
+    builder: &mut Builder,
+    inputs: &[ValueId],
+    output_gradient: ValueId,
+    build: impl FnOnce(&mut Builder) -> ValueId,
+) -> Vec<Option<ValueId>> {
+    let first = builder.next().index();
+    let output = build(builder);
+    let mut gradients = Reverse { first, sums_rows: false }.run(builder, output, output_gradient, inputs);
+    // A value that is several inputs gets its whole gradient as the first of them.
+    for later in 1..inputs.len() {
+        if inputs[..later].contains(&inputs[later]) {
+            gradients[later] = None;
+        }
+    }
+    gradients
+}
+
+/// A walk back through the nodes from `first` on. What flows into earlier ones stays there.
+struct Reverse {
+    first: usize,
+    /// Whether a gradient is summed over rows where it flows from a per-row value into a uniform one.
+    sums_rows: bool,
+}
+
+impl Reverse {
+    fn run(
+        &self,
+        builder: &mut Builder,
+        output: ValueId,
+        output_gradient: ValueId,
+        with_respect_to: &[ValueId],
+    ) -> Vec<Option<ValueId>> {
+        let wanted = self.dependents(builder, output, with_respect_to);
+        let mut contributions: Vec<Contributions> = vec![Contributions::default(); wanted.len()];
+        let mut gradients = vec![None; wanted.len()];
+        if let Some(own) = contributions.get_mut(output.index()) {
+            // The given gradient is that of the output itself, so it needs no sum over rows.
+            own.summed.push(output_gradient);
+        }
+        let outer = builder.scope();
+        for position in (0..wanted.len()).rev().filter(|&position| wanted[position]) {
+            let value = ValueId(position as u32);
+            let name = format!("gradient_of_{}", builder.node(value).name);
+            if self.sums_rows {
+                builder.set_scope(Some(name.clone()));
+            }
+            let Some(gradient) = std::mem::take(&mut contributions[position]).total(builder) else { continue };
+            // Only nodes that were made here and have no better name yet: a gradient may be that of several values.
+            let own = &builder.node(gradient).name;
+            if self.sums_rows && own.starts_with("gradient_of_") && own.contains('.') {
+                builder.named(gradient, name);
+            }
+            gradients[position] = Some(gradient);
+            if position >= self.first {
+                self.pass_on(builder, value, gradient, &wanted, &mut contributions);
+            }
+        }
+        builder.set_scope(outer);
+        with_respect_to.iter().map(|value| gradients.get(value.index()).copied().flatten()).collect()
+    }
+
+    /// Lets the gradient of a value flow into its inputs.
+    fn pass_on(
+        &self,
+        builder: &mut Builder,
+        value: ValueId,
+        gradient: ValueId,
+        wanted: &[bool],
+        contributions: &mut [Contributions],
+    ) {
         let node = builder.node(value).clone();
-        let Source::Operator { operator, inputs, attributes } = &node.source else { continue };
+        let Source::Operator { operator, inputs, attributes } = &node.source else { return };
         let call = Call { inputs, output: value, attributes };
         let parts = operator.gradient(builder, &call, gradient);
         for (&input, part) in inputs.iter().zip(parts) {
@@ -55,27 +113,30 @@ pub fn differentiate(
             }
             let into = &mut contributions[input.index()];
             let once_per_row = node.per_row || operator.name() == ROW_SUM;
-            let from_rows = once_per_row && !builder.per_row(input);
+            let from_rows = self.sums_rows && once_per_row && !builder.per_row(input);
             if from_rows { &mut into.per_row } else { &mut into.summed }.push(part);
         }
     }
-    builder.set_scope(None);
-    with_respect_to.iter().map(|value| gradients.get(value.index()).copied().flatten()).collect()
-}
 
-/// For every value up to `output`: whether it is a number that depends on one of the values.
-fn dependents(builder: &Builder, output: ValueId, with_respect_to: &[ValueId]) -> Vec<bool> {
-    let mut wanted = Vec::with_capacity(output.index() + 1);
-    for position in 0..=output.index() {
-        let value = ValueId(position as u32);
-        let node = builder.node(value);
-        let through_inputs = match &node.source {
-            Source::Operator { inputs, .. } => inputs.iter().any(|input| wanted[input.index()]),
-            _ => false,
-        };
-        wanted.push(node.data_type == DataType::F32 && (through_inputs || with_respect_to.contains(&value)));
+    /// For every value up to `output`: whether it is a number that depends on one of the values, by way of nodes from
+    /// `first` on.
+    fn dependents(&self, builder: &Builder, output: ValueId, with_respect_to: &[ValueId]) -> Vec<bool> {
+        let mut wanted = vec![false; output.index() + 1];
+        for value in with_respect_to {
+            if let Some(wanted) = wanted.get_mut(value.index()) {
+                *wanted = builder.data_type(*value) == DataType::F32;
+            }
+        }
+        for position in self.first..=output.index() {
+            let node = builder.node(ValueId(position as u32));
+            let through_inputs = match &node.source {
+                Source::Operator { inputs, .. } => inputs.iter().any(|input| wanted[input.index()]),
+                _ => false,
+            };
+            wanted[position] |= through_inputs && node.data_type == DataType::F32;
+        }
+        wanted
     }
-    wanted
 }
 
 /// What flows into the gradient of one value.

@@ -39,7 +39,8 @@ pub(super) struct ParameterEntry {
     pub(super) initializer: Initializer,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// A call of an operator, or notation for several: see [`super::control`].
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NodeEntry {
     pub(super) name: String,
@@ -48,6 +49,34 @@ pub(super) struct NodeEntry {
     pub(super) inputs: Vec<String>,
     #[serde(default, skip_serializing_if = "Attributes::is_empty", deserialize_with = "each_once")]
     pub(super) attributes: Attributes,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) then: Option<Branch>,
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "else")]
+    pub(super) otherwise: Option<Branch>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) count: Option<usize>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) body: Option<Body>,
+}
+
+/// What a conditional does in one of its two cases.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Branch {
+    #[serde(default)]
+    pub(super) nodes: Vec<NodeEntry>,
+    pub(super) output: String,
+}
+
+/// What a loop does each time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Body {
+    /// What the value of the time before is called, or at first the input.
+    pub(super) input: String,
+    #[serde(default)]
+    pub(super) nodes: Vec<NodeEntry>,
+    pub(super) output: String,
 }
 
 /// Attributes of which none stands there twice: readers of JSON do not agree on which of the two counts.
@@ -113,7 +142,7 @@ impl Blueprint {
         Document::read(bytes)?.verify()
     }
 
-    /// Writes the blueprint as JSON, attributes in full; [`Blueprint::from_json`] gives the same blueprint back.
+    /// Writes the blueprint as JSON, attributes in full, loops unrolled and conditionals spelled out; [`Blueprint::from_json`] gives the same blueprint back.
     pub fn to_json(&self) -> Result<String> {
         serde_json::to_string_pretty(&self.document()).map_err(|cause| {
             error!(InvalidArgument, "the blueprint `{}` cannot be written", self.name).caused_by(cause)
@@ -149,6 +178,7 @@ fn entries(graph: &Graph) -> Vec<NodeEntry> {
                 op: operator.name().into(),
                 inputs: inputs.iter().map(name).collect(),
                 attributes: attributes.clone(),
+                ..NodeEntry::default()
             }),
             _ => None,
         })

@@ -9,10 +9,12 @@ use crate::fail;
 pub struct Limits {
     /// Bytes of the JSON text.
     pub bytes: usize,
-    /// Nodes, not counting `x` and the parameters.
+    /// Nodes, not counting `x` and the parameters; loops unrolled.
     pub nodes: usize,
     /// Parameters.
     pub parameters: usize,
+    /// Loops and conditionals that lie in each other.
+    pub nesting: usize,
     /// Calls on the longest way from an input to the output.
     pub depth: usize,
     /// Dimensions of a value.
@@ -31,6 +33,7 @@ impl Limits {
         bytes: 1 << 24,
         nodes: 1024,
         parameters: 256,
+        nesting: 8,
         depth: 256,
         rank: 6,
         elements: 1 << 22,

@@ -9,12 +9,15 @@
 mod attributes;
 mod blueprint;
 mod builder;
+mod control;
 mod differentiate;
 mod hash;
 mod initializer;
 mod json;
 mod library;
 mod limits;
+mod scope;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -23,6 +26,7 @@ pub use attributes::{Attribute, Attributes};
 pub use blueprint::{Blueprint, Parameter};
 pub use builder::Builder;
 pub use differentiate::differentiate;
+pub(crate) use differentiate::pull_back;
 pub use initializer::Initializer;
 pub use json::{IR_VERSION, Metadata};
 pub use library::{LIBRARY, library};

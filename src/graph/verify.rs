@@ -1,15 +1,14 @@
 //! From a document to a blueprint: everything that must hold is checked here, once, and nowhere after.
 
 use super::builder::ROW_SUM;
+use super::control::check_extent;
 use super::json::{Document, NodeEntry};
 use super::limits::Limits;
-use super::{Blueprint, Builder, DataType, Parameter, RowInput, Shape, Target, ValueId};
+use super::scope::{Frame, Scopes};
+use super::{Attributes, Blueprint, Builder, DataType, Parameter, RowInput, Shape, Target, ValueId};
 use crate::error::Result;
 use crate::fail;
-use std::collections::HashMap;
-
-/// The name of the chunk that a blueprint is a function of.
-const X: &str = "x";
+use crate::ops;
 
 impl Document {
     /// The blueprint that is written down, if it is valid.
@@ -20,8 +19,12 @@ impl Document {
         at_most(limits.parameters, self.parameters.len(), "parameters")?;
         limits.check_shape(&Shape::new([self.chunk])).map_err(|error| error.context("the chunk"))?;
 
-        let names = positions(&self)?;
+        check_extent(&self.nodes)?;
+
         let mut building = Building::new(self.chunk);
+        let names = self.parameters.iter().map(|parameter| &parameter.name);
+        let names = names.chain(self.nodes.iter().map(|node| &node.name));
+        building.scopes.enter(Frame::Plain, String::new(), names)?;
         let mut parameters = Vec::with_capacity(self.parameters.len());
         let mut offset = 0;
         for (index, entry) in self.parameters.into_iter().enumerate() {
@@ -30,77 +33,122 @@ impl Document {
                 .check_shape(&entry.shape)
                 .and_then(|()| entry.initializer.check(&entry.shape))
                 .map_err(|error| error.context(&context))?;
-            let value = building.builder.parameter(index, &entry.name, entry.shape.clone());
-            building.count(value, &[]).map_err(|error| error.context(context))?;
+            let value = building.values.builder.parameter(index, &entry.name, entry.shape.clone());
+            building.values.count(value, &[]).map_err(|error| error.context(context))?;
+            building.scopes.define(&entry.name, value);
             let elements = entry.shape.elements();
             parameters.push(Parameter { name: entry.name, shape: entry.shape, initializer: entry.initializer, offset });
             offset += elements;
         }
-        for node in self.nodes {
-            let context = format!("node `{}`", node.name);
-            building.node(node, &names).map_err(|error| error.context(context))?;
-        }
-        let output = building.output(&self.output, &names)?;
-        building.builder.output(output, Target::Row);
-        let graph = building.builder.finish()?;
+        building.nodes(&self.nodes)?;
+        let output = building.output(&self.output)?;
+        building.values.builder.output(output, Target::Row);
+        let mut graph = building.values.builder.finish()?;
+        graph.assign_streams(output)?;
         let blueprint = Blueprint { name: self.name, chunk: self.chunk, parameters, graph, metadata: self.metadata };
         check_parameters_used(&blueprint)?;
         Ok(blueprint)
     }
 }
 
-/// Where each name stands: `x`, then the parameters, then the nodes.
-fn positions(document: &Document) -> Result<HashMap<String, ValueId>> {
-    let parameters = document.parameters.iter().map(|parameter| &parameter.name);
-    let nodes = document.nodes.iter().map(|node| &node.name);
-    let mut positions = HashMap::from([(String::from(X), ValueId(0))]);
-    for (position, name) in parameters.chain(nodes).enumerate() {
-        check_name(name, false)?;
-        if name == X {
-            fail!(InvalidBlueprint, "`x` names the chunk, so no parameter and no node can have this name");
-        }
-        if positions.insert(name.clone(), ValueId(1 + position as u32)).is_some() {
-            fail!(InvalidBlueprint, "two values have the name `{name}`");
-        }
-    }
-    Ok(positions)
-}
-
-/// A graph under construction, with what is counted along the way.
-struct Building {
-    builder: Builder,
-    depths: Vec<usize>,
-    elements: usize,
+/// A graph under construction, and the names that are known.
+pub(super) struct Building {
+    pub(super) values: Values,
+    pub(super) scopes: Scopes,
 }
 
 impl Building {
     fn new(chunk: usize) -> Self {
         let mut builder = Builder::new();
         builder.row(RowInput::X, chunk);
-        Self { builder, depths: vec![0], elements: chunk }
+        let values = Values { builder, depths: vec![0], elements: chunk, nodes: 0 };
+        Self { values, scopes: Scopes::new(ValueId(0)) }
     }
 
-    fn node(&mut self, entry: NodeEntry, names: &HashMap<String, ValueId>) -> Result<()> {
+    /// Adds nodes to the innermost scope.
+    pub(super) fn nodes(&mut self, entries: &[NodeEntry]) -> Result<()> {
+        for entry in entries {
+            let context = || format!("node `{}`", entry.name);
+            let value = self.node(entry).map_err(|error| error.context(context()))?;
+            self.scopes.define(&entry.name, value);
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, entry: &NodeEntry) -> Result<ValueId> {
+        check_name(&entry.op, false).map_err(|error| error.context("its op"))?;
+        entry.check_notation()?;
+        match entry {
+            NodeEntry { then: Some(then), otherwise: Some(otherwise), .. } => {
+                self.conditional(entry, [then, otherwise])
+            }
+            NodeEntry { count: Some(count), body: Some(body), .. } => self.unrolled(entry, *count, body),
+            _ => self.call(entry),
+        }
+    }
+
+    fn call(&mut self, entry: &NodeEntry) -> Result<ValueId> {
         if entry.op == ROW_SUM {
             fail!(InvalidBlueprint, "`{ROW_SUM}` is internal: a blueprint sees one row only");
         }
-        check_name(&entry.op, false).map_err(|error| error.context("its op"))?;
-        let inputs = entry.inputs.iter().map(|input| self.value(input, names)).collect::<Result<Vec<_>>>()?;
-        let value = self.builder.call(&entry.op, &inputs, entry.attributes)?;
-        self.builder.named(value, entry.name);
-        self.count(value, &inputs)
-    }
-
-    /// The value of this name, if it is defined by now.
-    fn value(&self, name: &str, names: &HashMap<String, ValueId>) -> Result<ValueId> {
-        match names.get(name) {
-            Some(value) if value.index() < self.depths.len() => Ok(*value),
-            Some(_) => fail!(InvalidBlueprint, "it uses `{name}`, which is defined later; nodes must stand in order"),
-            None => fail!(InvalidBlueprint, "it uses {}, but there is no value of this name", quoted(name)),
+        if self.scopes.are_elementwise(&self.values) {
+            check_elementwise(&entry.op)?;
         }
+        let find = |input: &String| self.scopes.find(input, &mut self.values);
+        let inputs = entry.inputs.iter().map(find).collect::<Result<Vec<_>>>()?;
+        let name = self.scopes.flat_name(&entry.name);
+        self.values.call(&entry.op, &inputs, entry.attributes.clone(), name)
     }
 
-    /// Counts a new value against the limits.
+    /// The output: `[C]`, numbers, per row.
+    fn output(&mut self, name: &str) -> Result<ValueId> {
+        if !self.scopes.knows(name) {
+            fail!(InvalidBlueprint, "the output is {}, but there is no value of this name", quoted(name));
+        }
+        let value = self.scopes.find(name, &mut self.values)?;
+        let node = self.values.builder.node(value);
+        let wanted = &self.values.builder.node(ValueId(0)).shape;
+        if node.data_type != DataType::F32 {
+            fail!(InvalidBlueprint, "the output `{name}` is {}; it must be numbers", node.data_type.name());
+        }
+        if node.shape != *wanted {
+            fail!(InvalidBlueprint, "the output `{name}` has shape {}; it must have that of x, {wanted}", node.shape);
+        }
+        if !node.per_row {
+            fail!(InvalidBlueprint, "the output `{name}` does not depend on x, so it is not a function of the chunk");
+        }
+        Ok(value)
+    }
+}
+
+/// The values so far, counted against the limits.
+pub(super) struct Values {
+    pub(super) builder: Builder,
+    depths: Vec<usize>,
+    elements: usize,
+    nodes: usize,
+}
+
+impl Values {
+    /// Adds a call under a name of the flat graph.
+    pub(super) fn call(
+        &mut self,
+        operator: &str,
+        inputs: &[ValueId],
+        attributes: Attributes,
+        name: String,
+    ) -> Result<ValueId> {
+        let value = self.builder.call(operator, inputs, attributes)?;
+        self.builder.named(value, name);
+        self.nodes += 1;
+        let limit = Limits::DEFAULT.nodes;
+        if self.nodes > limit {
+            fail!(BlueprintTooLarge, "with what its conditionals put in, the blueprint has more than {limit} nodes");
+        }
+        self.count(value, inputs)?;
+        Ok(value)
+    }
+
     fn count(&mut self, value: ValueId, inputs: &[ValueId]) -> Result<()> {
         let limits = Limits::DEFAULT;
         let depth = inputs.iter().map(|input| 1 + self.depths[input.index()]).max().unwrap_or(0);
@@ -114,24 +162,19 @@ impl Building {
         }
         Ok(())
     }
+}
 
-    /// The output: `[C]`, numbers, per row.
-    fn output(&self, name: &str, names: &HashMap<String, ValueId>) -> Result<ValueId> {
-        let Some(&value) = names.get(name) else {
-            fail!(InvalidBlueprint, "the output is {}, but there is no value of this name", quoted(name));
-        };
-        let node = self.builder.node(value);
-        let wanted = &self.builder.node(ValueId(0)).shape;
-        if node.data_type != DataType::F32 {
-            fail!(InvalidBlueprint, "the output `{name}` is {}; it must be numbers", node.data_type.name());
-        }
-        if node.shape != *wanted {
-            fail!(InvalidBlueprint, "the output `{name}` has shape {}; it must have that of x, {wanted}", node.shape);
-        }
-        if !node.per_row {
-            fail!(InvalidBlueprint, "the output `{name}` does not depend on x, so it is not a function of the chunk");
-        }
-        Ok(value)
+/// In a branch whose condition is a truth value for each element, nothing may mix elements: there would be no saying
+/// which branch a gradient belongs to.
+fn check_elementwise(operator: &str) -> Result<()> {
+    match ops::lookup(operator) {
+        Some(operator) if !operator.is_elementwise() => fail!(
+            InvalidBlueprint,
+            "`{}` mixes elements, but the condition of its branch differs from element to element; let it be one truth \
+             value, or compute this outside",
+            operator.name(),
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -154,7 +197,7 @@ fn at_most(limit: usize, count: usize, what: &str) -> Result<()> {
 }
 
 /// Names are identifiers, so that they are safe wherever they are printed. That of a blueprint may have `-` and `.`.
-fn check_name(name: &str, of_blueprint: bool) -> Result<()> {
+pub(super) fn check_name(name: &str, of_blueprint: bool) -> Result<()> {
     let letters = Limits::DEFAULT.letters;
     let inner = |byte: u8| byte == b'_' || byte.is_ascii_alphanumeric() || (of_blueprint && b"-.".contains(&byte));
     let starts_well = name.bytes().next().is_some_and(|byte| byte == b'_' || byte.is_ascii_alphabetic());
@@ -170,7 +213,7 @@ fn check_name(name: &str, of_blueprint: bool) -> Result<()> {
 }
 
 /// Untrusted text in a message: short and escaped.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     let short: String = text.chars().take(Limits::DEFAULT.letters).collect();
     format!("{short:?}{}", if short.len() < text.len() { "..." } else { "" })
 }

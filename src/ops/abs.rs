@@ -1,7 +1,7 @@
 //! `|a|`
 
-use super::Group;
 use super::elementwise::UnaryOperator;
+use super::{Accepts, Group};
 use crate::compile::{Expression, Unary};
 
 pub(super) static ABS: UnaryOperator = UnaryOperator {
@@ -9,12 +9,13 @@ pub(super) static ABS: UnaryOperator = UnaryOperator {
     group: Group::Function,
     summary: "`|a|`",
     gradient: "`g` times the sign of a, which is 0 at 0 and at NaN",
+    accepts: Accepts::Arithmetic,
     formula: |a| Expression::unary(Unary::Abs, a),
     derivative: |builder, a, _, gradient| {
         let (zero, one, minus_one) = (builder.constant(0.0), builder.constant(1.0), builder.constant(-1.0));
         let (positive, negative) = (builder.greater(a, zero), builder.greater(zero, a));
         let not_positive = builder.select(negative, minus_one, zero);
         let sign = builder.select(positive, one, not_positive);
-        builder.mul(gradient, sign)
+        Some(builder.mul(gradient, sign))
     },
 };

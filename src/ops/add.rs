@@ -1,15 +1,15 @@
 //! `a + b`
 
-use super::Group;
 use super::elementwise::BinaryOperator;
-use crate::graph::DataType;
+use super::{Accepts, Group};
 
 pub(super) static ADD: BinaryOperator = BinaryOperator {
     name: "add",
     group: Group::Arithmetic,
     summary: "`a + b`",
     gradient: "`g` to both",
-    data_type: DataType::F32,
+    accepts: Accepts::Arithmetic,
+    is_truth: false,
     formula: |a, b| a + b,
     derivative: |_, _, gradient| [Some(gradient), Some(gradient)],
 };

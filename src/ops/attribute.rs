@@ -13,6 +13,23 @@ pub(super) fn float(attributes: &Attributes, name: &str) -> Result<f64, String> 
     }
 }
 
+/// A whole number.
+pub(super) fn integer(attributes: &Attributes, name: &str) -> Result<i64, String> {
+    match attributes.get(name) {
+        Some(Attribute::Integer(number)) => Ok(*number),
+        other => Err(wrong(name, "a whole number", other)),
+    }
+}
+
+/// A count of at least `least` and at most `most`.
+pub(super) fn count(attributes: &Attributes, name: &str, least: usize, most: usize) -> Result<usize, String> {
+    let number = integer(attributes, name)?;
+    match usize::try_from(number) {
+        Ok(count) if (least..=most).contains(&count) => Ok(count),
+        _ => Err(format!("`{name}` is {number}; it must be {least} to {most}")),
+    }
+}
+
 /// A truth value.
 pub(super) fn truth(attributes: &Attributes, name: &str) -> Result<bool, String> {
     match attributes.get(name) {
@@ -45,6 +62,9 @@ pub(super) fn axis(attributes: &Attributes, name: &str, rank: usize) -> Result<u
         other => Err(wrong(name, "a whole number", other)),
     }
 }
+
+/// What the page about operators says of an attribute that names one axis.
+pub(super) const AXIS: &str = "the axis; a negative one counts from the end";
 
 /// Distinct axes of a value of this rank, in the order given; negative ones count from the end.
 pub(super) fn axes(attributes: &Attributes, name: &str, rank: usize) -> Result<Vec<usize>, String> {

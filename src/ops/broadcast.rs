@@ -39,6 +39,10 @@ impl Operator for Broadcast {
         Ok((inputs[0].data_type, to))
     }
 
+    fn is_elementwise(&self) -> bool {
+        true
+    }
+
     /// The gradient summed over what was repeated.
     fn gradient(&self, builder: &mut Builder, call: &Call<'_>, output_gradient: ValueId) -> Vec<Option<ValueId>> {
         let shape = builder.shape(call.inputs[0]);

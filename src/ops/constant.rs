@@ -36,6 +36,10 @@ impl Operator for Constant {
         Ok((DataType::F32, Shape::default()))
     }
 
+    fn is_elementwise(&self) -> bool {
+        true
+    }
+
     fn gradient(&self, _: &mut Builder, _: &Call<'_>, _: ValueId) -> Vec<Option<ValueId>> {
         Vec::new()
     }

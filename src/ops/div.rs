@@ -1,15 +1,15 @@
 //! `a / b`
 
-use super::Group;
 use super::elementwise::BinaryOperator;
-use crate::graph::DataType;
+use super::{Accepts, Group};
 
 pub(super) static DIV: BinaryOperator = BinaryOperator {
     name: "div",
     group: Group::Arithmetic,
     summary: "`a / b`",
     gradient: "`g / b` to a, `-g y / b` to b",
-    data_type: DataType::F32,
+    accepts: Accepts::Numbers,
+    is_truth: false,
     formula: |a, b| a / b,
     derivative: |builder, call, gradient| {
         let of_a = builder.div(gradient, call.inputs[1]);

@@ -2,7 +2,8 @@
 //! are summed over. Its gradients are contractions again.
 
 use super::{
-    Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, attribute, expect_numbers,
+    Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, attribute, bounded_products,
+    expect_numbers,
 };
 use crate::compile::{Expression, Operand, Reducer};
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
@@ -10,9 +11,6 @@ use std::ops::RangeInclusive;
 
 #[derive(Debug)]
 pub(super) struct Einsum;
-
-/// Pairs that one contraction multiplies, at most: small inputs must not cost hours.
-const MOST_PRODUCTS: u64 = 1 << 32;
 
 impl Operator for Einsum {
     fn name(&self) -> &'static str {
@@ -63,9 +61,7 @@ impl Operator for Einsum {
                 None => products = products.saturating_mul(size as u64),
             }
         }
-        if products > MOST_PRODUCTS {
-            return Err(format!("it multiplies {products} pairs for each row; at most {MOST_PRODUCTS} are allowed"));
-        }
+        bounded_products(products)?;
         Ok((DataType::F32, equation.shape(equation.output, shapes)))
     }
 

@@ -1,7 +1,7 @@
 //! Operators that map each element by a formula: a file for each says the formula and its derivative, and nothing
 //! else; shape rule and lowering are the same for all and stand here.
 
-use super::{Call, Documentation, Group, Lowered, Lowering, Operator, Value, View, expect_numbers};
+use super::{Accepts, Call, Documentation, Group, Lowered, Lowering, Operator, Value, View};
 use crate::compile::Expression;
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
@@ -15,10 +15,11 @@ pub(super) struct UnaryOperator {
     pub summary: &'static str,
     /// What `derivative` computes.
     pub gradient: &'static str,
+    pub accepts: Accepts,
     /// f(a).
     pub formula: fn(Expression) -> Expression,
     /// The gradient of a, from a, f(a) and the gradient of f(a).
-    pub derivative: fn(&mut Builder, a: ValueId, output: ValueId, gradient: ValueId) -> ValueId,
+    pub derivative: fn(&mut Builder, a: ValueId, output: ValueId, gradient: ValueId) -> Option<ValueId>,
 }
 
 impl Operator for UnaryOperator {
@@ -34,20 +35,28 @@ impl Operator for UnaryOperator {
         Documentation {
             group: self.group,
             summary: self.summary,
-            inputs: &[("a", "numbers of any shape")],
-            result: "numbers of the shape of a",
+            inputs: match self.accepts {
+                Accepts::Numbers => &[("a", "numbers")],
+                Accepts::Arithmetic => &[("a", "numbers or whole numbers")],
+                Accepts::Truth => &[("a", "truth values")],
+                Accepts::Any => &[("a", "any value")],
+            },
+            result: "shape and type of a",
             gradient: self.gradient,
             cost: "|y|",
         }
     }
 
     fn infer(&self, inputs: &[Value<'_>], _: &Attributes) -> Result<(DataType, Shape), String> {
-        expect_numbers(inputs)?;
-        Ok((DataType::F32, inputs[0].shape.clone()))
+        Ok((self.accepts.common(inputs)?, inputs[0].shape.clone()))
+    }
+
+    fn is_elementwise(&self) -> bool {
+        true
     }
 
     fn gradient(&self, builder: &mut Builder, call: &Call<'_>, output_gradient: ValueId) -> Vec<Option<ValueId>> {
-        vec![Some((self.derivative)(builder, call.inputs[0], call.output, output_gradient))]
+        vec![(self.derivative)(builder, call.inputs[0], call.output, output_gradient)]
     }
 
     fn lower(&self, lowering: &mut Lowering, call: &Lowered<'_>) -> View {
@@ -64,8 +73,9 @@ pub(super) struct BinaryOperator {
     pub summary: &'static str,
     /// What `derivative` computes.
     pub gradient: &'static str,
-    /// The type of the result.
-    pub data_type: DataType,
+    pub accepts: Accepts,
+    /// Whether the result is a truth value; else it has the type of the inputs.
+    pub is_truth: bool,
     /// f(a, b).
     pub formula: fn(Expression, Expression) -> Expression,
     /// The gradients of a and b before broadcasting is undone.
@@ -85,11 +95,15 @@ impl Operator for BinaryOperator {
         Documentation {
             group: self.group,
             summary: self.summary,
-            inputs: &[("a", "numbers of any shape"), ("b", "numbers of a shape that broadcasts with a")],
-            result: if self.data_type == DataType::Bool {
-                "truth values of the shape a and b broadcast to"
-            } else {
-                "numbers of the shape a and b broadcast to"
+            inputs: match self.accepts {
+                Accepts::Numbers => &[("a", "numbers"), ("b", "numbers")],
+                Accepts::Arithmetic => &[("a", "numbers or whole numbers"), ("b", "the type of a")],
+                Accepts::Truth => &[("a", "truth values"), ("b", "truth values")],
+                Accepts::Any => &[("a", "any value"), ("b", "the type of a")],
+            },
+            result: match self.is_truth {
+                true => "truth values of the shape that a and b broadcast to",
+                false => "the type of a, the shape that a and b broadcast to",
             },
             gradient: self.gradient,
             cost: "|y|",
@@ -97,8 +111,12 @@ impl Operator for BinaryOperator {
     }
 
     fn infer(&self, inputs: &[Value<'_>], _: &Attributes) -> Result<(DataType, Shape), String> {
-        expect_numbers(inputs)?;
-        Ok((self.data_type, broadcast(inputs)?))
+        let data_type = self.accepts.common(inputs)?;
+        Ok((if self.is_truth { DataType::Bool } else { data_type }, broadcast(inputs)?))
+    }
+
+    fn is_elementwise(&self) -> bool {
+        true
     }
 
     fn gradient(&self, builder: &mut Builder, call: &Call<'_>, output_gradient: ValueId) -> Vec<Option<ValueId>> {
@@ -126,4 +144,14 @@ pub(super) fn broadcast(inputs: &[Value<'_>]) -> Result<Shape, String> {
         };
     }
     Ok(shape)
+}
+
+/// The gradient of `a` in `maximum(a, b)`: all of it where a is larger, half where they are equal, nothing where b is
+/// larger. (Asked in this order, NaN passes it on, as in PyTorch.)
+pub(super) fn shared_by_the_larger(builder: &mut Builder, a: ValueId, b: ValueId, gradient: ValueId) -> ValueId {
+    let (zero, half) = (builder.constant(0.0), builder.constant(0.5));
+    let halved = builder.mul(gradient, half);
+    let (equal, smaller) = (builder.equal(a, b), builder.greater(b, a));
+    let all = builder.select(smaller, zero, gradient);
+    builder.select(equal, halved, all)
 }

@@ -1,16 +1,16 @@
 //! `a == b`, a truth value; false if either is NaN.
 
-use super::Group;
 use super::elementwise::BinaryOperator;
+use super::{Accepts, Group};
 use crate::compile::{Binary, Expression};
-use crate::graph::DataType;
 
 pub(super) static EQUAL: BinaryOperator = BinaryOperator {
     name: "equal",
     group: Group::Choice,
     summary: "`a == b`; false if either is NaN.",
     gradient: "none",
-    data_type: DataType::Bool,
+    accepts: Accepts::Any,
+    is_truth: true,
     formula: |a, b| Expression::binary(Binary::Equal, a, b),
     derivative: |_, _, _| [None, None],
 };

@@ -1,7 +1,7 @@
 //! The error function.
 
-use super::Group;
 use super::elementwise::UnaryOperator;
+use super::{Accepts, Group};
 use crate::compile::{Expression, Unary};
 use std::f64::consts::FRAC_2_SQRT_PI;
 
@@ -10,6 +10,7 @@ pub(super) static ERF: UnaryOperator = UnaryOperator {
     group: Group::Function,
     summary: "The error function.",
     gradient: "`g 2 / sqrt(pi) e^(-a^2)`",
+    accepts: Accepts::Numbers,
     formula: |a| Expression::unary(Unary::Erf, a),
     derivative: |builder, a, _, gradient| {
         let scale = builder.constant(FRAC_2_SQRT_PI);
@@ -17,6 +18,6 @@ pub(super) static ERF: UnaryOperator = UnaryOperator {
         let exponent = builder.neg(square);
         let bell = builder.exp(exponent);
         let slope = builder.mul(bell, scale);
-        builder.mul(gradient, slope)
+        Some(builder.mul(gradient, slope))
     },
 };

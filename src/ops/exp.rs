@@ -1,7 +1,7 @@
 //! `e^a`
 
-use super::Group;
 use super::elementwise::UnaryOperator;
+use super::{Accepts, Group};
 use crate::compile::{Expression, Unary};
 
 pub(super) static EXP: UnaryOperator = UnaryOperator {
@@ -9,6 +9,7 @@ pub(super) static EXP: UnaryOperator = UnaryOperator {
     group: Group::Function,
     summary: "`e^a`",
     gradient: "`g y`",
+    accepts: Accepts::Numbers,
     formula: |a| Expression::unary(Unary::Exp, a),
-    derivative: |builder, _, output, gradient| builder.mul(gradient, output),
+    derivative: |builder, _, output, gradient| Some(builder.mul(gradient, output)),
 };

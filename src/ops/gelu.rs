@@ -52,6 +52,10 @@ impl Operator for Gelu {
         }
     }
 
+    fn is_elementwise(&self) -> bool {
+        true
+    }
+
     /// With s = erf(a / sqrt(2)) or tanh(u(a)), gelu is `a / 2 * (1 + s)` and its derivative `(1 + s) / 2 + a / 2 * s'`.
     fn gradient(&self, builder: &mut Builder, call: &Call<'_>, output_gradient: ValueId) -> Vec<Option<ValueId>> {
         let a = call.inputs[0];

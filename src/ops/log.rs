@@ -1,7 +1,7 @@
 //! The natural logarithm; NaN below zero, -inf at zero.
 
-use super::Group;
 use super::elementwise::UnaryOperator;
+use super::{Accepts, Group};
 use crate::compile::{Expression, Unary};
 
 pub(super) static LOG: UnaryOperator = UnaryOperator {
@@ -9,6 +9,7 @@ pub(super) static LOG: UnaryOperator = UnaryOperator {
     group: Group::Function,
     summary: "The natural logarithm; NaN below zero, -inf at zero.",
     gradient: "`g / a`",
+    accepts: Accepts::Numbers,
     formula: |a| Expression::unary(Unary::Log, a),
-    derivative: |builder, a, _, gradient| builder.div(gradient, a),
+    derivative: |builder, a, _, gradient| Some(builder.div(gradient, a)),
 };

@@ -1,6 +1,6 @@
 //! The mean over axes.
 
-use super::{Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, reduction};
+use super::{Accepts, Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, reduction};
 use crate::compile::{Expression, Reducer};
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
@@ -21,8 +21,8 @@ impl Operator for Mean {
         Documentation {
             group: Group::Reduction,
             summary: "The mean over axes.",
-            inputs: &[("a", "numbers of any shape")],
-            result: "numbers without the axes, or with them of size 1",
+            inputs: &[("a", "numbers")],
+            result: "numbers, without the axes or with them of size 1",
             gradient: "`g / n`, repeated; n elements went into one",
             cost: "|a| + |y|",
         }
@@ -33,7 +33,7 @@ impl Operator for Mean {
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {
-        reduction::infer(inputs, attributes)
+        reduction::infer(Accepts::Numbers, inputs, attributes)
     }
 
     fn normalise(&self, inputs: &[Value<'_>], attributes: &mut Attributes) {

@@ -4,43 +4,77 @@
 //! primitives they lower to. This module must know no device.
 
 mod abs;
+mod accepts;
 mod add;
 mod attribute;
 mod broadcast;
+mod cast;
+mod composite;
+mod concat;
 mod constant;
+mod conv1d;
+mod cos;
 mod div;
 mod documentation;
+pub(crate) mod dropout;
 mod einsum;
 mod elementwise;
 mod equal;
 mod erf;
 mod exp;
+mod floor;
 mod gelu;
+mod glu;
 mod greater;
+mod greater_equal;
+mod group_norm;
+mod index;
 mod layer_norm;
+mod less;
+mod less_equal;
 mod linear;
 mod log;
+mod logical_and;
+mod logical_not;
+mod logical_or;
+mod low_rank_linear;
+mod matmul;
 mod max;
+mod maximum;
 mod mean;
+mod min;
+mod minimum;
 mod mul;
 mod neg;
 mod normalisation;
+mod not_equal;
+mod pad;
 mod permute;
+mod pow;
 mod reduction;
 mod relu;
 mod reshape;
 mod rms_norm;
+mod rope;
 mod row_sum;
 mod rsqrt;
 mod sigmoid;
 mod silu;
+mod sin;
+mod slice;
 mod softmax;
+mod split;
 mod sqrt;
 mod sub;
 mod sum;
+mod taken;
 mod tanh;
+mod top_k;
+mod unfold;
 mod r#where;
 
+use accepts::{Accepts, expect_numbers};
+use composite::Composite;
 pub use documentation::{Documentation, Group, KnownAttribute};
 
 use crate::compile::{Lowered, Lowering, View};
@@ -70,6 +104,16 @@ pub trait Operator: Sync + std::fmt::Debug {
     /// Brings attributes that the shape rule found right into one form, so that calls that mean the same are equal: axes
     /// are counted from the front.
     fn normalise(&self, _inputs: &[Value<'_>], _attributes: &mut Attributes) {}
+
+    /// Whether the result depends on the row, if one of the inputs does or none.
+    fn per_row(&self, of_inputs: bool) -> bool {
+        of_inputs
+    }
+
+    /// Whether each element of the result is computed from one element of each input, after broadcasting.
+    fn is_elementwise(&self) -> bool {
+        false
+    }
 
     /// The gradient: given the gradient of the output, adds nodes for the gradient of each input.
     ///
@@ -103,37 +147,67 @@ pub struct Call<'a> {
 
 /// The operators, in the order messages list them.
 static REGISTRY: &[&dyn Operator] = &[
-    &linear::Linear,
+    &constant::Constant,
+    &index::Index,
     &add::ADD,
     &sub::SUB,
     &mul::MUL,
     &div::DIV,
     &neg::NEG,
+    &pow::POW,
+    &maximum::MAXIMUM,
+    &minimum::MINIMUM,
     &exp::EXP,
     &log::LOG,
     &sqrt::SQRT,
     &rsqrt::RSQRT,
     &abs::ABS,
+    &floor::FLOOR,
+    &sin::SIN,
+    &cos::COS,
     &erf::ERF,
     &relu::RELU,
     &gelu::Gelu,
     &silu::Silu,
     &tanh::TANH,
     &sigmoid::SIGMOID,
-    &layer_norm::LayerNorm,
-    &rms_norm::RmsNorm,
+    &glu::GLU,
+    &rope::ROPE,
+    &greater::GREATER,
+    &greater_equal::GREATER_EQUAL,
+    &less::LESS,
+    &less_equal::LESS_EQUAL,
+    &equal::EQUAL,
+    &not_equal::NOT_EQUAL,
+    &logical_and::LOGICAL_AND,
+    &logical_or::LOGICAL_OR,
+    &logical_not::LOGICAL_NOT,
+    &r#where::Where,
+    &taken::Taken,
     &sum::Sum,
     &mean::Mean,
     &max::Max,
+    &min::Min,
+    &top_k::TOP_K,
+    &layer_norm::LayerNorm,
+    &rms_norm::RmsNorm,
+    &group_norm::GROUP_NORM,
     &softmax::Softmax,
+    &linear::Linear,
+    &low_rank_linear::LOW_RANK_LINEAR,
+    &matmul::Matmul,
+    &einsum::Einsum,
+    &conv1d::CONV1D,
     &reshape::Reshape,
     &permute::Permute,
     &broadcast::Broadcast,
-    &greater::GREATER,
-    &equal::EQUAL,
-    &r#where::Where,
-    &einsum::Einsum,
-    &constant::Constant,
+    &slice::Slice,
+    &split::SPLIT,
+    &concat::Concat,
+    &pad::PAD,
+    &unfold::Unfold,
+    &cast::Cast,
+    &dropout::Dropout,
     &row_sum::RowSum,
 ];
 
@@ -147,10 +221,13 @@ pub fn all() -> &'static [&'static dyn Operator] {
     REGISTRY
 }
 
-/// Refuses inputs that are not numbers.
-fn expect_numbers(inputs: &[Value<'_>]) -> Result<(), String> {
-    match inputs.iter().position(|input| input.data_type != DataType::F32) {
-        None => Ok(()),
-        Some(position) => Err(format!("input {position} is {}, not a number (f32)", inputs[position].data_type.name())),
+/// Pairs that one contraction multiplies, at most: small inputs must not cost hours.
+const MOST_PRODUCTS: u64 = 1 << 32;
+
+/// Refuses a contraction, or a comparison of everything with everything, of too many pairs.
+fn bounded_products(products: u64) -> Result<(), String> {
+    if products > MOST_PRODUCTS {
+        return Err(format!("it combines {products} pairs for each row; at most {MOST_PRODUCTS} are allowed"));
     }
+    Ok(())
 }

@@ -1,15 +1,15 @@
 //! `a * b`
 
-use super::Group;
 use super::elementwise::BinaryOperator;
-use crate::graph::DataType;
+use super::{Accepts, Group};
 
 pub(super) static MUL: BinaryOperator = BinaryOperator {
     name: "mul",
     group: Group::Arithmetic,
     summary: "`a * b`",
     gradient: "`g b` to a, `g a` to b",
-    data_type: DataType::F32,
+    accepts: Accepts::Arithmetic,
+    is_truth: false,
     formula: |a, b| a * b,
     derivative: |builder, call, gradient| {
         let (a, b) = (call.inputs[0], call.inputs[1]);

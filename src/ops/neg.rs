@@ -1,7 +1,7 @@
 //! `-a`
 
-use super::Group;
 use super::elementwise::UnaryOperator;
+use super::{Accepts, Group};
 use crate::compile::{Expression, Unary};
 
 pub(super) static NEG: UnaryOperator = UnaryOperator {
@@ -9,6 +9,7 @@ pub(super) static NEG: UnaryOperator = UnaryOperator {
     group: Group::Arithmetic,
     summary: "`-a`",
     gradient: "`-g`",
+    accepts: Accepts::Arithmetic,
     formula: |a| Expression::unary(Unary::Neg, a),
-    derivative: |builder, _, _, gradient| builder.neg(gradient),
+    derivative: |builder, _, _, gradient| Some(builder.neg(gradient)),
 };

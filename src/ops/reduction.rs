@@ -1,6 +1,6 @@
 //! What reductions over axes share: `axes` (none named means all of them), `keep` (they stay with size 1).
 
-use super::{Call, KnownAttribute, Lowered, Lowering, Value, View, attribute, expect_numbers};
+use super::{Accepts, Call, KnownAttribute, Lowered, Lowering, Value, View, attribute};
 use crate::compile::Reducer;
 use crate::graph::{Attribute, Attributes, Builder, DataType, Shape, ValueId};
 use std::borrow::Cow;
@@ -20,8 +20,12 @@ pub(super) static ATTRIBUTES: &[KnownAttribute] = &[
 ];
 
 /// The shape that is left.
-pub(super) fn infer(inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {
-    expect_numbers(inputs)?;
+pub(super) fn infer(
+    accepts: Accepts,
+    inputs: &[Value<'_>],
+    attributes: &Attributes,
+) -> Result<(DataType, Shape), String> {
+    let data_type = accepts.common(inputs)?;
     let mut shape = inputs[0].shape.clone();
     let axes = named(attribute::axes(attributes, "axes", shape.rank())?, shape.rank());
     let keep = attribute::truth(attributes, "keep")?;
@@ -30,7 +34,7 @@ pub(super) fn infer(inputs: &[Value<'_>], attributes: &Attributes) -> Result<(Da
         let kept = shape.0.into_iter().enumerate().filter(|(axis, _)| !axes.contains(axis));
         shape = Shape(kept.map(|(_, size)| size).collect());
     }
-    Ok((DataType::F32, shape))
+    Ok((data_type, shape))
 }
 
 /// All axes that are reduced, named in order.
@@ -57,6 +61,20 @@ pub(super) fn spread(builder: &mut Builder, call: &Call<'_>, value: ValueId) -> 
     axes(call.attributes, shape.rank()).iter().for_each(|&axis| kept.0[axis] = 1);
     let value = builder.reshape(value, &kept);
     builder.broadcast(value, &shape)
+}
+
+/// The gradient of a reduction that chooses: the elements that equal the result share it evenly, as in `torch.amax`.
+pub(super) fn shared_by_the_chosen(builder: &mut Builder, call: &Call<'_>, output_gradient: ValueId) -> ValueId {
+    let input = call.inputs[0];
+    let axes = axes(call.attributes, builder.shape(input).rank());
+    let (zero, one) = (builder.constant(0.0), builder.constant(1.0));
+    let chosen = spread(builder, call, call.output);
+    let is_chosen = builder.equal(input, chosen);
+    let mask = builder.select(is_chosen, one, zero);
+    let ties = builder.sum(mask, &axes, true);
+    let gradient = spread(builder, call, output_gradient);
+    let chosen = builder.mul(gradient, mask);
+    builder.div(chosen, ties)
 }
 
 /// The reduction as a step.

@@ -32,6 +32,10 @@ impl Operator for RowSum {
         Ok((DataType::F32, inputs[0].shape.clone()))
     }
 
+    fn per_row(&self, _: bool) -> bool {
+        false
+    }
+
     /// Every row gets the gradient of the sum.
     fn gradient(&self, _: &mut Builder, _: &Call<'_>, output_gradient: ValueId) -> Vec<Option<ValueId>> {
         vec![Some(output_gradient)]

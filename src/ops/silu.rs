@@ -32,6 +32,10 @@ impl Operator for Silu {
         Ok((DataType::F32, inputs[0].shape.clone()))
     }
 
+    fn is_elementwise(&self) -> bool {
+        true
+    }
+
     /// `gradient * s * (1 + a * (1 - s))` with s = sigmoid(a)
     fn gradient(&self, builder: &mut Builder, call: &Call<'_>, output_gradient: ValueId) -> Vec<Option<ValueId>> {
         let a = call.inputs[0];

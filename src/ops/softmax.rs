@@ -30,11 +30,7 @@ impl Operator for Softmax {
     }
 
     fn attributes(&self) -> &'static [KnownAttribute] {
-        &[KnownAttribute {
-            name: "axis",
-            default: Some(Attribute::Integer(-1)),
-            meaning: "the axis; a negative one counts from the end",
-        }]
+        &[KnownAttribute { name: "axis", default: Some(Attribute::Integer(-1)), meaning: attribute::AXIS }]
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {

@@ -1,7 +1,7 @@
 //! The square root; NaN below zero.
 
-use super::Group;
 use super::elementwise::UnaryOperator;
+use super::{Accepts, Group};
 use crate::compile::{Expression, Unary};
 
 pub(super) static SQRT: UnaryOperator = UnaryOperator {
@@ -9,10 +9,11 @@ pub(super) static SQRT: UnaryOperator = UnaryOperator {
     group: Group::Function,
     summary: "The square root; NaN below zero.",
     gradient: "`g / (2 y)`",
+    accepts: Accepts::Numbers,
     formula: |a| Expression::unary(Unary::Sqrt, a),
     derivative: |builder, _, output, gradient| {
         let two = builder.constant(2.0);
         let divisor = builder.mul(output, two);
-        builder.div(gradient, divisor)
+        Some(builder.div(gradient, divisor))
     },
 };

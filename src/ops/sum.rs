@@ -1,6 +1,6 @@
 //! The sum over axes.
 
-use super::{Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, reduction};
+use super::{Accepts, Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, reduction};
 use crate::compile::Reducer;
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
@@ -20,9 +20,9 @@ impl Operator for Sum {
     fn documentation(&self) -> Documentation {
         Documentation {
             group: Group::Reduction,
-            summary: "The sum over axes.",
-            inputs: &[("a", "numbers of any shape")],
-            result: "numbers without the axes, or with them of size 1",
+            summary: "The sum over axes. Whole numbers keep their type and wrap.",
+            inputs: &[("a", "numbers or whole numbers")],
+            result: "the type of a, without the axes or with them of size 1",
             gradient: "`g`, repeated",
             cost: "|a|",
         }
@@ -33,7 +33,7 @@ impl Operator for Sum {
     }
 
     fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {
-        reduction::infer(inputs, attributes)
+        reduction::infer(Accepts::Arithmetic, inputs, attributes)
     }
 
     fn normalise(&self, inputs: &[Value<'_>], attributes: &mut Attributes) {

@@ -1,7 +1,7 @@
 //! `a` where a condition holds, else `b`; the three broadcast as in NumPy.
 
 use super::elementwise::broadcast;
-use super::{Call, Documentation, Group, Lowered, Lowering, Operator, Value, View, expect_numbers};
+use super::{Call, Documentation, Group, Lowered, Lowering, Operator, Value, View};
 use crate::compile::Expression;
 use crate::graph::{Attributes, Builder, DataType, Shape, ValueId};
 use std::ops::RangeInclusive;
@@ -22,8 +22,8 @@ impl Operator for Where {
         Documentation {
             group: Group::Choice,
             summary: "`a` where a condition holds, else `b`. What is not chosen may be NaN.",
-            inputs: &[("condition", "truth values"), ("a", "numbers"), ("b", "numbers")],
-            result: "numbers of the shape all three broadcast to",
+            inputs: &[("condition", "truth values"), ("a", "any value"), ("b", "the type of a")],
+            result: "the type of a, the shape that all three broadcast to",
             gradient: "`g` to a where the condition holds, to b elsewhere",
             cost: "|y|",
         }
@@ -32,10 +32,20 @@ impl Operator for Where {
     fn infer(&self, inputs: &[Value<'_>], _: &Attributes) -> Result<(DataType, Shape), String> {
         let condition = inputs[0].data_type;
         if condition != DataType::Bool {
-            return Err(format!("the condition is {}, not bool; compare with `greater` or `equal`", condition.name()));
+            return Err(format!(
+                "the condition is {}, not bool; compare with `greater`, `equal` and the like",
+                condition.name()
+            ));
         }
-        expect_numbers(&inputs[1..])?;
-        Ok((DataType::F32, broadcast(inputs)?))
+        let (a, b) = (inputs[1].data_type, inputs[2].data_type);
+        if a != b {
+            return Err(format!("it would choose between {} and {}; `cast` one of them", a.name(), b.name()));
+        }
+        Ok((a, broadcast(inputs)?))
+    }
+
+    fn is_elementwise(&self) -> bool {
+        true
     }
 
     /// Each of a and b gets the gradient where it was chosen.

@@ -130,6 +130,142 @@ CASES = {
         ],
         lambda x, p: torch.einsum("...ab,bc->...ac", x.unflatten(-1, (2, 2)), p["w"]).flatten(-2),
     ),
+    "less": ({"w": (C,)}, [("c", "less", "x w"), ("y", "where", "c w x")], lambda x, p: torch.where(x < p["w"], p["w"], x)),
+    "comparisons": (
+        {"w": (C,)},
+        [
+            ("a", "less_equal", "x w"),
+            ("b", "greater_equal", "x w"),
+            ("e", "logical_and", "a b"),
+            ("n", "not_equal", "x w"),
+            ("any", "logical_or", "e n"),
+            ("none", "logical_not", "any"),
+            ("v", "where", "none x w"),
+            ("y", "add", "v x"),
+        ],
+        lambda x, p: p["w"] + x,
+    ),
+    "maximum and minimum": (
+        {"w": (C,)},
+        [("a", "maximum", "x w"), ("b", "minimum", "x w"), ("y", "sub", "a b")],
+        lambda x, p: torch.maximum(x, p["w"]) - torch.minimum(x, p["w"]),
+    ),
+    "min": (
+        {},
+        [("t", "min", "x", {"axes": [0], "keep": True}), ("y", "mul", "x t")],
+        lambda x, p: x * x.amin(-1, keepdim=True),
+    ),
+    "pow": (
+        {"w": (C,)},
+        [*POSITIVE, ("y", "pow", "a w")],
+        lambda x, p: (x * x + 1) ** p["w"],
+    ),
+    "sin and cos": (
+        {"w": (C,)},
+        [("s", "sin", "x"), ("k", "cos", "w"), ("y", "mul", "s k")],
+        lambda x, p: x.sin() * p["w"].cos(),
+    ),
+    "floor": ({}, [("f", "floor", "x"), ("y", "sub", "x f")], lambda x, p: x - x.floor()),
+    "index": (
+        {},
+        [("i", "index", "", {"count": C}), ("y", "mul", "x i")],
+        lambda x, p: x * torch.arange(C, dtype=x.dtype, device=x.device),
+    ),
+    "matmul": (
+        {"w": (2, 2)},
+        [
+            ("r", "reshape", "x", {"shape": [2, 2]}),
+            ("m", "matmul", "r w"),
+            ("n", "matmul", "w m"),
+            ("y", "reshape", "n", {"shape": [C]}),
+        ],
+        lambda x, p: (p["w"] @ (x.unflatten(-1, (2, 2)) @ p["w"])).flatten(-2),
+    ),
+    "low_rank_linear": (
+        {"d": (2, C), "u": (C, 2), "b": (C,)},
+        [("y", "low_rank_linear", "x d u b")],
+        lambda x, p: F.linear(F.linear(x, p["d"]), p["u"], p["b"]),
+    ),
+    "group_norm": (
+        {"w": (C,), "b": (C,)},
+        [("y", "group_norm", "x w b", {"groups": 2, "eps": 1e-2})],
+        lambda x, p: F.group_norm(x.reshape(-1, C), 2, p["w"], p["b"], 1e-2).reshape(x.shape),
+    ),
+    "glu": (
+        {"w": (2 * C, C)},
+        [("l", "linear", "x w"), ("y", "glu", "l", {"activation": "silu"})],
+        lambda x, p: (lambda a, b: a * F.silu(b))(*F.linear(x, p["w"]).chunk(2, -1)),
+    ),
+    "rope": (
+        {"w": (C,)},
+        [
+            ("s", "mul", "x w"),
+            ("r", "reshape", "s", {"shape": [2, 2]}),
+            ("t", "rope", "r", {"base": 100.0, "offset": 1}),
+            ("y", "reshape", "t", {"shape": [C]}),
+        ],
+        lambda x, p: torch.view_as_real(
+            torch.view_as_complex((x * p["w"]).unflatten(-1, (2, 2)).contiguous())
+            * torch.polar(torch.ones(2, dtype=x.dtype), torch.arange(1, 3, dtype=x.dtype)).to(x.device)
+        ).flatten(-2),
+    ),
+    "top_k": (
+        {"w": (C,)},
+        [("s", "mul", "x w"), ("t", "top_k", "s", {"k": 2}), ("u", "sum", "t"), ("y", "mul", "x u")],
+        lambda x, p: x * (x * p["w"]).topk(2).values.sum(-1, keepdim=True),
+    ),
+    "conv1d": (
+        {"w": (3,)},
+        [("y", "conv1d", "x w")],
+        lambda x, p: F.conv1d(F.pad(x.reshape(-1, 1, C), (2, 0)), p["w"][None, None]).reshape(x.shape),
+    ),
+    "conv1d of channels": (
+        {"w": (2, 2, 3), "b": (2,)},
+        [
+            ("r", "reshape", "x", {"shape": [2, 2]}),
+            ("c", "conv1d", "r w b", {"padding": "same"}),
+            ("y", "reshape", "c", {"shape": [C]}),
+        ],
+        lambda x, p: F.conv1d(x.reshape(-1, 2, 2), p["w"], p["b"], padding="same").reshape(x.shape),
+    ),
+    "unfold": (
+        {"w": (3,)},
+        [("q", "pad", "x", {"before": 2}), ("u", "unfold", "q", {"size": 3}), ("y", "matmul", "u w")],
+        lambda x, p: F.pad(x, (2, 0)).unfold(-1, 3, 1) @ p["w"],
+    ),
+    "slice, split and concat": (
+        {},
+        [
+            ("a", "slice", "x", {"start": 0, "step": 2}),
+            ("b", "split", "x", {"parts": 2, "index": 1}),
+            ("m", "mul", "a b"),
+            ("y", "concat", "m a"),
+        ],
+        lambda x, p: torch.cat([x[..., ::2] * x[..., 2:], x[..., ::2]], -1),
+    ),
+    "cast": (
+        {"w": (C,)},
+        [("h", "cast", "x", {"type": "bf16"}), ("s", "mul", "h w"), ("y", "cast", "s", {"type": "f16"})],
+        lambda x, p: (x.bfloat16().to(x.dtype) * p["w"]).half().to(x.dtype),
+    ),
+    "whole numbers": (
+        {},
+        [
+            ("k", "constant", "", {"value": 3.0}),
+            ("s", "mul", "x k"),
+            ("i", "cast", "s", {"type": "i32"}),
+            ("q", "mul", "i i"),
+            ("m", "max", "q", {"axes": [0], "keep": True}),
+            ("n", "cast", "m", {"type": "f32"}),
+            ("y", "mul", "x n"),
+        ],
+        lambda x, p: x * (x * 3).int().pow(2).amax(-1, keepdim=True),
+    ),
+    "taken": (
+        {"w": (C,)},
+        [("c", "greater", "x w"), ("t", "taken", "c x", {"when": False}), ("y", "mul", "t w")],
+        lambda x, p: torch.where(x > p["w"], x.detach(), x) * p["w"],
+    ),
 }
 
 TOLERANCE = {torch.float32: {"rtol": 2e-5, "atol": 2e-5}, torch.float64: {"rtol": 1e-11, "atol": 1e-11}}

@@ -58,7 +58,7 @@ fn bad_calls_are_refused_with_the_reason() {
     let integers = |values: &[i64]| Attribute::Integers(values.to_vec().into());
     let long = Attribute::Text("a".repeat(65).into());
     let cases: [(&str, &[ValueId], Attributes, Status, &str); 15] = [
-        ("frobnicate", &[x], none(), Status::InvalidBlueprint, "no operator `frobnicate`; there are linear"),
+        ("frobnicate", &[x], none(), Status::InvalidBlueprint, "no operator `frobnicate`; there are constant"),
         ("add", &[x], none(), Status::InvalidBlueprint, "`add` takes 2 inputs, not 1"),
         ("linear", &[x], none(), Status::InvalidBlueprint, "takes 2 to 3 inputs"),
         ("neg", &[ValueId(9)], none(), Status::InvalidBlueprint, "value 9, which does not stand before it"),

@@ -120,6 +120,9 @@ fn apply(name: &str, inputs: &[&Tensor], attributes: &Attributes, shape: &[usize
         "rms_norm" => normalise(inputs, attributes, false),
         "linear" => linear(inputs),
         "einsum" => einsum(inputs, attributes),
+        "slice" | "split" | "pad" | "unfold" => cut(name, inputs[0], attributes, shape),
+        "concat" => concat(inputs, attributes, shape),
+        "conv1d" => causal(inputs),
         _ => unreachable!("the evaluator does not know `{name}`; teach it"),
     }
 }
@@ -182,6 +185,46 @@ fn reduce(input: &Tensor, attributes: &Attributes, combine: impl Fn(&[f64]) -> f
         groups.entry(group(&index)).or_default().push(element);
     }
     groups.values().map(|elements| combine(elements)).collect()
+}
+
+/// What stands at each index is another element of the input, or 0.
+fn cut(name: &str, input: &Tensor, attributes: &Attributes, shape: &[usize]) -> Vec<f64> {
+    let number = |name: &str| integers(attributes, name)[0];
+    let axis = axes(attributes, "axis", input.shape.len())[0];
+    let element = |index: Vec<usize>| {
+        let at = index[axis] as i64;
+        let at = match name {
+            "slice" => number("start") + at * number("step"),
+            "split" => number("index") * shape[axis] as i64 + at,
+            "pad" => at - number("before"),
+            _ => at + index[input.shape.len()] as i64 * number("dilation"),
+        };
+        let mut own = index[..input.shape.len()].to_vec();
+        own[axis] = usize::try_from(at).ok().filter(|&at| at < input.shape[axis])?;
+        Some(input.data[position(&input.shape, &own)])
+    };
+    indices(shape).map(|index| element(index).unwrap_or(0.0)).collect()
+}
+
+fn concat(inputs: &[&Tensor], attributes: &Attributes, shape: &[usize]) -> Vec<f64> {
+    let axis = axes(attributes, "axis", shape.len())[0];
+    let element = |mut index: Vec<usize>| {
+        for input in inputs {
+            match index[axis].checked_sub(input.shape[axis]) {
+                None => return input.data[position(&input.shape, &index)],
+                Some(rest) => index[axis] = rest,
+            }
+        }
+        unreachable!()
+    };
+    indices(shape).map(element).collect()
+}
+
+/// One row of taps, the last of them on the element itself.
+fn causal(inputs: &[&Tensor]) -> Vec<f64> {
+    let (a, taps) = (&inputs[0].data, &inputs[1].data);
+    let tap = |at: usize, back: usize| at.checked_sub(back).map_or(0.0, |at| a[at] * taps[taps.len() - 1 - back]);
+    (0..a.len()).map(|at| (0..taps.len()).map(|back| tap(at, back)).sum()).collect()
 }
 
 fn softmax(input: &Tensor, attributes: &Attributes) -> Vec<f64> {

@@ -1,11 +1,11 @@
-//! Differentiation against finite differences in f64: every operator alone, and random compositions.
+//! Differentiation against finite differences in f64: operators alone that need no lowering to be evaluated, and random
+//! compositions of them. All operators are compared with PyTorch in `tests/rust/operators`.
 
 use super::evaluator::{Inputs, evaluate};
 use super::random::{self, Random};
 use crate::graph::{
     Attribute, Attributes, Builder, DataType, Graph, RowInput, Shape, Source, Target, ValueId, differentiate,
 };
-use crate::ops;
 
 const ROWS: usize = 3;
 const CHUNK: usize = 5;
@@ -93,15 +93,6 @@ fn every_operator_is_differentiated_as_finite_differences_say() {
             let mut random = Random::new(7 + per_row);
             check_case(&case, |input| per_row >> input & 1 == 1, &mut random);
         }
-    }
-}
-
-#[test]
-fn every_differentiable_operator_stands_in_the_cases() {
-    let cases = cases();
-    let exempt = ["greater", "equal", "constant", "row_sum"];
-    for operator in ops::all().iter().filter(|operator| !exempt.contains(&operator.name())) {
-        assert!(cases.iter().any(|case| case.operator == operator.name()), "`{}` has no case", operator.name());
     }
 }
 

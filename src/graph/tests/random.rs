@@ -47,6 +47,7 @@ pub(super) fn node(name: &str, op: &str, inputs: &[&str], attributes: &[(&str, A
         op: op.into(),
         inputs: inputs.iter().map(|input| String::from(*input)).collect(),
         attributes: attributes.iter().map(|(name, value)| (String::from(*name), value.clone())).collect(),
+        ..NodeEntry::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! The table of operators: for each, how to call it on values that are there.
 
 use super::growth::{Growth, Value};
-use super::{elementwise, structure};
+use super::{elementwise, layers, movement, structure};
 
 /// An operator that the generator can call.
 #[derive(Clone, Copy)]
@@ -52,5 +52,35 @@ pub fn operators() -> &'static [Operator] {
         "reshape" => structure::reshape,
         "permute" => structure::permute,
         "broadcast" => structure::broadcast,
+        "sin" => |growth| elementwise::unary(growth, "sin"),
+        "cos" => |growth| elementwise::unary(growth, "cos"),
+        "maximum" => |growth| elementwise::extreme(growth, "maximum"),
+        "minimum" => |growth| elementwise::extreme(growth, "minimum"),
+        "pow" => elementwise::pow,
+        "floor" => elementwise::floor,
+        "less" => |growth| elementwise::compare(growth, "less"),
+        "less_equal" => |growth| elementwise::compare(growth, "less_equal"),
+        "greater_equal" => |growth| elementwise::compare(growth, "greater_equal"),
+        "not_equal" => |growth| elementwise::compare(growth, "not_equal"),
+        "logical_and" => |growth| elementwise::logical(growth, "logical_and"),
+        "logical_or" => |growth| elementwise::logical(growth, "logical_or"),
+        "logical_not" => |growth| elementwise::logical(growth, "logical_not"),
+        "taken" => elementwise::taken,
+        "min" => |growth| structure::reduction(growth, "min"),
+        "matmul" => layers::matmul,
+        "low_rank_linear" => layers::low_rank_linear,
+        "conv1d" => layers::conv1d,
+        "group_norm" => layers::group_norm,
+        "glu" => layers::glu,
+        "rope" => layers::rope,
+        "dropout" => layers::dropout,
+        "slice" => movement::slice,
+        "split" => movement::split,
+        "concat" => movement::concat,
+        "pad" => movement::pad,
+        "unfold" => movement::unfold,
+        "cast" => movement::cast,
+        "index" => movement::index,
+        "top_k" => movement::top_k,
     }
 }

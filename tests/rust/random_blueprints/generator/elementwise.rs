@@ -31,7 +31,7 @@ fn image(name: &str, low: f64, high: f64) -> (f64, f64) {
         "relu" => (low.max(0.0), high.max(0.0)),
         "silu" => (low.clamp(-0.3, 0.0), high.max(0.0)),
         "sigmoid" => (0.0, 1.0),
-        "tanh" | "erf" => (-1.0, 1.0),
+        "tanh" | "erf" | "sin" | "cos" => (-1.0, 1.0),
         _ => (low, high),
     }
 }
@@ -102,10 +102,7 @@ pub fn compare(growth: &mut Growth, name: &str) -> Option<Value> {
 }
 
 pub fn choose(growth: &mut Growth) -> Option<Value> {
-    let condition = match growth.value(|value| value.kind == Kind::Truth) {
-        Some(condition) => condition,
-        None => compare(growth, "greater")?,
-    };
+    let condition = truth(growth)?;
     let a = growth.value(|a| a.is_number() && broadcast(&a.shape, &condition.shape).is_some())?;
     let both = Value { shape: broadcast(&a.shape, &condition.shape)?, ..a.clone() };
     let (b, shape) = partner(growth, &both)?;
@@ -186,4 +183,79 @@ pub fn broadcast(a: &[usize], b: &[usize]) -> Option<Vec<usize>> {
             _ => None,
         })
         .collect()
+}
+
+/// The larger or the smaller of two values.
+pub fn extreme(growth: &mut Growth, name: &str) -> Option<Value> {
+    if !growth.take_kink() {
+        return None;
+    }
+    let a = growth.number()?;
+    let (b, shape) = partner(growth, &a)?;
+    let (low, high) = match name {
+        "maximum" => (a.low.max(b.low), a.high.max(b.high)),
+        _ => (a.low.min(b.low), a.high.min(b.high)),
+    };
+    Some(growth.call(name, &[&a, &b], Json::Null, &shape, low, high))
+}
+
+pub fn pow(growth: &mut Growth) -> Option<Value> {
+    let a = growth.number()?;
+    let base = positive(growth, &a);
+    let power = growth.parameter(&[], -0.5, 1.5);
+    let corners = [base.low, base.high].map(|base| [base.powf(power.low), base.powf(power.high)]).concat();
+    let low = corners.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = corners.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    Some(growth.call("pow", &[&base, &power], Json::Null, &base.shape, low.min(1.0), high.max(1.0)))
+}
+
+/// Whole numbers below something that nothing is likely to make whole.
+pub fn floor(growth: &mut Growth) -> Option<Value> {
+    if !growth.take_kink() {
+        return None;
+    }
+    let a = growth.value(|value| value.is_number() && value.exact)?;
+    let (factor, shift) = (growth.constant(0.618_033_9), growth.constant(0.377_123_4));
+    let (low, high) = product(&a, &factor);
+    let scaled = growth.call("mul", &[&a, &factor], Json::Null, &a.shape, low, high);
+    let (low, high) = (scaled.low + shift.low, scaled.high + shift.low);
+    let shifted = growth.call("add", &[&scaled, &shift], Json::Null, &a.shape, low, high);
+    Some(growth.call("floor", &[&shifted], Json::Null, &a.shape, low.floor(), high.floor()))
+}
+
+/// Truth values of truth values.
+pub fn logical(growth: &mut Growth, name: &str) -> Option<Value> {
+    let a = truth(growth)?;
+    if name == "logical_not" {
+        return Some(growth.node(name, &[&a], Json::Null, &a.shape, Kind::Truth, 0.0, 1.0));
+    }
+    let b = growth.value(|b| b.kind == Kind::Truth && broadcast(&a.shape, &b.shape).is_some())?;
+    let shape = broadcast(&a.shape, &b.shape)?;
+    let has_room = growth.has_room(shape.iter().product());
+    has_room.then(|| growth.node(name, &[&a, &b], Json::Null, &shape, Kind::Truth, 0.0, 1.0))
+}
+
+/// A choice between two values, each seen as its branch sees it.
+pub fn taken(growth: &mut Growth) -> Option<Value> {
+    let condition = truth(growth)?;
+    let a = growth.value(|a| a.is_number() && broadcast(&a.shape, &condition.shape).is_some())?;
+    let shape = broadcast(&a.shape, &condition.shape)?;
+    if !growth.has_room(3 * shape.iter().product::<usize>()) {
+        return None;
+    }
+    let mut branch = |when: bool, op: &str| {
+        let seen = growth.call("taken", &[&condition, &a], json!({"when": when}), &shape, a.low, a.high);
+        let (low, high) = image(op, a.low, a.high);
+        growth.call(op, &[&seen], Json::Null, &shape, low, high)
+    };
+    let (one, other) = (branch(true, "tanh"), branch(false, "silu"));
+    let (low, high) = (one.low.min(other.low), one.high.max(other.high));
+    Some(growth.call("where", &[&condition, &one, &other], Json::Null, &shape, low, high))
+}
+
+fn truth(growth: &mut Growth) -> Option<Value> {
+    match growth.value(|value| value.kind == Kind::Truth) {
+        Some(truth) => Some(truth),
+        None => compare(growth, "greater"),
+    }
 }

@@ -17,6 +17,8 @@ mod calls;
 mod choices;
 mod elementwise;
 mod growth;
+mod layers;
+mod movement;
 mod structure;
 
 pub use calls::operators;

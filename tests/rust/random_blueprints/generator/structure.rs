@@ -67,7 +67,7 @@ pub fn einsum(growth: &mut Growth) -> Option<Value> {
 /// Over some axes, counted from either end, kept or not.
 pub fn reduction(growth: &mut Growth, name: &str) -> Option<Value> {
     let a = growth.value(|value| value.is_number() && !value.shape.is_empty())?;
-    if name == "max" && !growth.take_kink() {
+    if matches!(name, "max" | "min") && !growth.take_kink() {
         return None;
     }
     let rank = a.shape.len();
