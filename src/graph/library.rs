@@ -9,7 +9,7 @@ use crate::fail;
 
 /// The names [`library`] knows.
 pub const LIBRARY: &[&str] =
-    &["residual", "attention", "mlp", "bottleneck", "low_rank", "squeeze_excite", "normalized_mlp"];
+    &["residual", "attention", "mlp", "conv", "bottleneck", "low_rank", "squeeze_excite", "normalized_mlp"];
 
 /// A library blueprint for a chunk of this many channels.
 ///
@@ -18,6 +18,7 @@ pub const LIBRARY: &[&str] =
 /// | `residual` | x + w s | x | |
 /// | `attention` | x softmax(w) | x / C | |
 /// | `mlp` | relu(x w) s, element by element | relu(x) | |
+/// | `conv` | (w0 x_i + w1 x_{i-1} + w2 x_{i-2}) s, 0 before the chunk | x | |
 /// | `bottleneck` | x + linear(gelu(linear(x))) | x | `width`: of the inner layer, C / 4 |
 /// | `low_rank` | x + up(down(x)), without biases | x | `rank`: C / 8 |
 /// | `squeeze_excite` | x sigmoid(linear(relu(linear(x)))) | 0.95 x | `width`: C / 4 |
@@ -25,20 +26,19 @@ pub const LIBRARY: &[&str] =
 ///
 /// # Errors
 ///
-/// [`InvalidArgument`](crate::Status::InvalidArgument) for a name or attribute that is not in the table,
-/// [`Unsupported`](crate::Status::Unsupported) for `conv`, which needs a shift along the chunk, and the errors of
-/// [`Blueprint::from_json`] for sizes that are too large.
+/// [`InvalidArgument`](crate::Status::InvalidArgument) for a name or attribute that is not in the table, and the errors
+/// of [`Blueprint::from_json`] for sizes that are too large.
 pub fn library(name: &str, chunk: usize, attributes: &Attributes) -> Result<Blueprint> {
     let width = |default: usize| size(name, attributes, "width", default);
     let document = match name {
         "residual" => residual(chunk),
         "attention" => attention(chunk),
         "mlp" => mlp(chunk),
+        "conv" => conv(chunk),
         "bottleneck" => bottleneck(chunk, width(chunk / 4)?),
         "low_rank" => low_rank(chunk, size(name, attributes, "rank", chunk / 8)?),
         "squeeze_excite" => squeeze_excite(chunk, width(chunk / 4)?),
         "normalized_mlp" => normalized_mlp(chunk, width(chunk.saturating_mul(2))?),
-        "conv" => fail!(Unsupported, "`conv` needs a shift along the chunk, and this version has no operator for that"),
         _ => fail!(InvalidArgument, "there is no library blueprint {name:?}; there are {}", LIBRARY.join(", ")),
     };
     let known = match name {
@@ -87,6 +87,29 @@ fn mlp(chunk: usize) -> Document {
         chunk,
         [parameter("w", [chunk], Initializer::Ones), parameter("s", [], Initializer::Ones)],
         [node("scaled", "mul", ["x", "w"]), node("h", "relu", ["scaled"]), node("y", "mul", ["h", "s"])],
+    )
+}
+
+/// `conv1d` puts its last tap on the element itself, and `w` its first.
+fn conv(chunk: usize) -> Document {
+    let tap = |name: &str, index: i64| NodeEntry {
+        attributes: [("parts", 3), ("index", index)]
+            .map(|(name, number)| (String::from(name), Attribute::Integer(number)))
+            .into(),
+        ..node(name, "split", ["w"])
+    };
+    document(
+        "conv",
+        chunk,
+        [parameter("w", [3], Initializer::Values([1.0, 0.0, 0.0].into())), parameter("s", [], Initializer::Ones)],
+        [
+            tap("w0", 0),
+            tap("w1", 1),
+            tap("w2", 2),
+            node("taps", "concat", ["w2", "w1", "w0"]),
+            node("mixed", "conv1d", ["x", "taps"]),
+            node("y", "mul", ["mixed", "s"]),
+        ],
     )
 }
 
@@ -178,10 +201,5 @@ fn parameter<const RANK: usize>(name: &str, shape: [usize; RANK], initializer: I
 }
 
 fn node<const ARITY: usize>(name: &str, op: &str, inputs: [&str; ARITY]) -> NodeEntry {
-    NodeEntry {
-        name: name.into(),
-        op: op.into(),
-        inputs: inputs.map(String::from).into(),
-        attributes: Attributes::new(),
-    }
+    NodeEntry { name: name.into(), op: op.into(), inputs: inputs.map(String::from).into(), ..NodeEntry::default() }
 }

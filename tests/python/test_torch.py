@@ -11,7 +11,7 @@ from kasmina import Lifecycle
 
 K = torch.ops.kasmina
 
-LIBRARY = ["residual", "attention", "mlp", "bottleneck", "low_rank", "squeeze_excite", "normalized_mlp"]
+LIBRARY = ["residual", "attention", "mlp", "conv", "bottleneck", "low_rank", "squeeze_excite", "normalized_mlp"]
 
 
 def bottleneck(x, p):

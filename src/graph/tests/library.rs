@@ -124,6 +124,30 @@ fn mlp_has_the_written_derivatives() {
     layer.check_scalar(1, |x, g, channel| a * g * x * w[channel] * m(x, channel));
 }
 
+#[test]
+fn conv_has_the_written_derivatives() {
+    let layer = Blended::new("conv");
+    let (w, s, a) = (&layer.given.parameters[0], layer.given.parameters[1][0], layer.given.alpha);
+    let before = |row: &[f64], channel: usize, back: usize| channel.checked_sub(back).map_or(0.0, |at| row[at]);
+    let behind = |row: &[f64], channel: usize, ahead: usize| row.get(channel + ahead).copied().unwrap_or(0.0);
+    let (mut y, mut of_x, mut of_w, mut of_s) = (Vec::new(), Vec::new(), vec![0.0; 3], 0.0);
+    for (x, g) in layer.given.x.iter().zip(&layer.given.output_gradient) {
+        for channel in 0..CHUNK {
+            let f = |w: &[f64]| (0..3).map(|back| w[back] * before(x, channel, back)).sum::<f64>();
+            y.push(a * f(w) * s + (1.0 - a) * x[channel]);
+            // Transposed taps.
+            let through: f64 = (0..3).map(|ahead| w[ahead] * behind(g, channel, ahead)).sum();
+            of_x.push(a * s * through + (1.0 - a) * g[channel]);
+            (0..3).for_each(|back| of_w[back] += a * s * g[channel] * before(x, channel, back));
+            of_s += a * g[channel] * f(w);
+        }
+    }
+    close(&layer.values.of(layer.y), &y);
+    close(&layer.values.of(layer.of_x), &of_x);
+    close(&layer.values.of(layer.of_parameters[0]), &of_w);
+    close(&layer.values.of(layer.of_parameters[1]), &[of_s]);
+}
+
 /// f(x) on random rows, with the parameters of a fresh slot or random ones.
 fn output(blueprint: &Blueprint, parameters: Vec<f64>) -> (Vec<Vec<f64>>, Vec<f64>) {
     let random = &mut Random::new(5);
@@ -191,7 +215,7 @@ fn what_the_library_does_not_have_is_refused() {
     let width = |value: Attribute| Attributes::from([(String::from("width"), value)]);
     let cases = [
         ("perceptron", 8, none(), Status::InvalidArgument, "there are residual, attention"),
-        ("conv", 8, none(), Status::Unsupported, "shift along the chunk"),
+        ("conv", 8, width(Attribute::Integer(3)), Status::InvalidArgument, "`conv` has no attribute \"width\""),
         ("residual", 8, width(Attribute::Integer(3)), Status::InvalidArgument, "`residual` has no attribute \"width\""),
         ("low_rank", 8, width(Attribute::Integer(3)), Status::InvalidArgument, "it has rank"),
         ("bottleneck", 8, width(Attribute::Integer(0)), Status::InvalidArgument, "a whole number from 1"),
