@@ -475,9 +475,12 @@ typedef struct {
 typedef struct {
     // sizeof(kasmina_forward)
     size_t struct_size;
-    // `[..., hidden]` f32, f16, bf16 or f64; its channels adjacent, its rows evenly spaced.
+    // `[..., hidden]` f32, f16, bf16 or f64, with any strides, but the rows (all dimensions before the last) need no more
+    // than two. A tensor `[N, channels, height, width]` is given as `[N, height, width, channels]` with its own strides.
+    // Fast if the channels of a row, or the rows of a channel, are adjacent.
     const kasmina_tensor *x;
-    // As x, and of as many rows; written. Must not overlap x.
+    // Of x's type and as many rows, but with any strides of its own; written. Its elements must not overlap each other
+    // or x.
     const kasmina_tensor *y;
     // `[seeds]` f32 instead of the layer's own alphas, or NULL.
     const kasmina_tensor *alpha;
@@ -503,9 +506,10 @@ typedef struct {
     size_t struct_size;
     // The x of the forward call.
     const kasmina_tensor *x;
-    // Gradient of the loss with respect to y; as x.
+    // Gradient of the loss with respect to y; of x's type and as many rows.
     const kasmina_tensor *output_gradient;
-    // Gradient with respect to x; as x; written. Must not overlap the others.
+    // Gradient with respect to x; of its type and as many rows; written. Its elements must not overlap each other or the
+    // other tensors.
     const kasmina_tensor *input_gradient;
     // As in kasmina_forward.
     const kasmina_tensor *alpha;
@@ -536,7 +540,7 @@ typedef struct {
     size_t struct_size;
     // As in kasmina_forward.
     const kasmina_tensor *x;
-    // What blueprints learn to compute from x; as x. NULL means x itself.
+    // What blueprints learn to compute from x; of its type and as many rows. NULL means x itself.
     const kasmina_tensor *target;
     // Must be 0.
     uint32_t flags;

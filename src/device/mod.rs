@@ -45,13 +45,89 @@ impl Address {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Stream(pub u64);
 
-/// A row tensor: `rows` rows of `hidden` elements, the channels of a row adjacent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// A row tensor: rows of channels, spaced in up to two levels.
+///
+/// Row r begins `(r / group) * group_stride + (r % group) * stride` elements after the first one, and the channels of a
+/// row are `channel_stride` apart. So this describes `[..., hidden]` with any one or two strides over its rows, and
+/// `[N, channels, *spatial]` as groups of `*spatial` adjacent rows whose channels are that many elements apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rows {
     /// The first element.
     pub address: Address,
-    /// Elements from one row to the next.
+    /// Elements from one channel of a row to the next.
+    pub channel_stride: usize,
+    /// Elements from one row of a group to the next.
     pub stride: usize,
+    /// Rows of a group, at least 1; [`Rows::EVEN`] if all rows are one.
+    pub group: usize,
+    /// Elements from one group to the next.
+    pub group_stride: usize,
+}
+
+impl Rows {
+    /// The `group` of rows that are all equally far apart.
+    pub const EVEN: usize = isize::MAX as usize;
+
+    /// Evenly spaced rows with adjacent channels.
+    pub fn spaced(address: Address, stride: usize) -> Rows {
+        Rows { address, channel_stride: 1, stride, group: Rows::EVEN, group_stride: 0 }
+    }
+
+    /// Elements from the first one to where a row begins.
+    pub fn offset(&self, row: usize) -> usize {
+        // Nearly all tensors have one group, and division is slow.
+        if row < self.group {
+            row * self.stride
+        } else {
+            row / self.group * self.group_stride + row % self.group * self.stride
+        }
+    }
+
+    /// Elements from the first one to just after the last one of a tensor that is not empty; `None` if that overflows or
+    /// the layout means nothing.
+    pub fn extent(&self, rows: usize, channels: usize) -> Option<usize> {
+        let reach = |(size, stride): (usize, usize)| (size - 1).checked_mul(stride);
+        let sizes = self.sizes(rows, channels)?;
+        sizes.into_iter().map(reach).try_fold(1usize, |extent, reach| extent.checked_add(reach?))
+    }
+
+    /// Whether no two elements of a tensor that is not empty share a place.
+    pub fn is_disjoint(&self, rows: usize, channels: usize) -> bool {
+        let Some(mut sizes) = self.sizes(rows, channels) else { return false };
+        sizes.sort_unstable_by_key(|(_, stride)| *stride);
+        // Each level steps over all that the finer ones reach.
+        let mut extent = 1usize;
+        sizes.into_iter().filter(|(size, _)| *size > 1).all(|(size, stride)| {
+            let apart = stride >= extent;
+            extent = extent.saturating_add((size - 1).saturating_mul(stride));
+            apart
+        })
+    }
+
+    /// Size and stride of the channels, of a group and of the groups.
+    fn sizes(&self, rows: usize, channels: usize) -> Option<[(usize, usize); 3]> {
+        if rows == 0 || channels == 0 || self.group == 0 {
+            return None;
+        }
+        let group = self.group.min(rows);
+        Some([(channels, self.channel_stride), (group, self.stride), (rows.div_ceil(group), self.group_stride)])
+    }
+}
+
+impl std::fmt::Display for Rows {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "rows {} apart, channels {} apart", self.stride, self.channel_stride)?;
+        if self.group == Rows::EVEN {
+            return Ok(());
+        }
+        write!(f, ", groups of {} rows {} apart", self.group, self.group_stride)
+    }
+}
+
+impl Default for Rows {
+    fn default() -> Rows {
+        Rows::spaced(Address::NULL, 0)
+    }
 }
 
 /// The parameters of all slots of one blueprint structure, and the gradient of them.
@@ -124,7 +200,8 @@ pub struct Launch<'a> {
     /// Aim of isolated training; train.
     pub target: Rows,
     /// What is written: y in forward, dx in backward, nothing in train. It may be one of the inputs (same address, same
-    /// stride), each row being read before it is written; any other overlap is refused.
+    /// layout), each row being read before it is written; any other overlap is refused, and so are rows of it that
+    /// overlap each other.
     pub output: Rows,
     /// `[seeds]` i8.
     pub lifecycle: Address,

@@ -24,9 +24,12 @@ pub const KASMINA_NO_TELEMETRY: u32 = 4;
 pub struct kasmina_forward {
     /// sizeof(kasmina_forward)
     pub struct_size: usize,
-    /// `[..., hidden]` f32, f16, bf16 or f64; its channels adjacent, its rows evenly spaced.
+    /// `[..., hidden]` f32, f16, bf16 or f64, with any strides, but the rows (all dimensions before the last) need no more
+    /// than two. A tensor `[N, channels, height, width]` is given as `[N, height, width, channels]` with its own strides.
+    /// Fast if the channels of a row, or the rows of a channel, are adjacent.
     pub x: *const kasmina_tensor,
-    /// As x, and of as many rows; written. Must not overlap x.
+    /// Of x's type and as many rows, but with any strides of its own; written. Its elements must not overlap each other
+    /// or x.
     pub y: *const kasmina_tensor,
     /// `[seeds]` f32 instead of the layer's own alphas, or NULL.
     pub alpha: *const kasmina_tensor,
@@ -60,9 +63,10 @@ pub struct kasmina_backward {
     pub struct_size: usize,
     /// The x of the forward call.
     pub x: *const kasmina_tensor,
-    /// Gradient of the loss with respect to y; as x.
+    /// Gradient of the loss with respect to y; of x's type and as many rows.
     pub output_gradient: *const kasmina_tensor,
-    /// Gradient with respect to x; as x; written. Must not overlap the others.
+    /// Gradient with respect to x; of its type and as many rows; written. Its elements must not overlap each other or the
+    /// other tensors.
     pub input_gradient: *const kasmina_tensor,
     /// As in kasmina_forward.
     pub alpha: *const kasmina_tensor,
@@ -101,7 +105,7 @@ pub struct kasmina_train {
     pub struct_size: usize,
     /// As in kasmina_forward.
     pub x: *const kasmina_tensor,
-    /// What blueprints learn to compute from x; as x. NULL means x itself.
+    /// What blueprints learn to compute from x; of its type and as many rows. NULL means x itself.
     pub target: *const kasmina_tensor,
     /// Must be 0.
     pub flags: u32,

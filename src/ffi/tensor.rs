@@ -137,7 +137,8 @@ impl Tensor {
         Ok(self.address)
     }
 
-    /// The tensor as rows of `hidden` channels, and how many there are: any leading dimensions that one stride can walk.
+    /// The tensor as rows of `hidden` channels, and how many there are: the last dimension is the channels, with any stride,
+    /// and the others are rows that one or two strides can walk.
     pub fn rows(&self, hidden: usize) -> Result<(Rows, usize)> {
         let name = self.name;
         let sizes = self.dimensions.sizes();
@@ -148,20 +149,30 @@ impl Tensor {
         if channels != hidden {
             fail!(ShapeMismatch, "{name} has shape {sizes:?}; its last dimension must be {hidden}");
         }
-        let count = sizes[..sizes.len() - 1].iter().product();
-        let mut rows = Rows { address: self.address, stride: hidden };
+        let count: usize = sizes[..sizes.len() - 1].iter().product();
+        let mut rows = Rows::spaced(self.address, hidden);
         if count == 0 {
             return Ok((rows, 0));
         }
-        if channels > 1 && channel_stride != 1 {
-            fail!(ShapeMismatch, "the channels of {name} have stride {channel_stride}, not 1; make it contiguous");
+        if channels > 1 {
+            rows.channel_stride = channel_stride;
         }
-        let mut walked = 1;
+        // Rows that are walked so far, and how many of them the innermost stride walks.
+        let (mut walked, mut group) = (1, 1);
         for (size, stride) in dimensions.filter(|(size, _)| *size > 1) {
             if walked == 1 {
                 rows.stride = stride;
-            } else if stride != rows.stride * walked {
-                fail!(ShapeMismatch, "the rows of {name} are not evenly spaced; make it contiguous");
+                group = size;
+            } else if walked == group && stride == rows.stride * group {
+                group *= size;
+            } else if walked == group {
+                (rows.group, rows.group_stride) = (group, stride);
+            } else if stride != rows.group_stride * (walked / group) {
+                let strides = &self.dimensions.strides[..self.dimensions.rank];
+                fail!(
+                    ShapeMismatch,
+                    "the rows of {name} (shape {sizes:?}, strides {strides:?}) need more than two strides; make it contiguous"
+                );
             }
             walked *= size;
         }
@@ -204,25 +215,49 @@ mod tests {
         Ok(Tensor { name: "x", address: Address(64), data_type, device, dimensions })
     }
 
-    fn rows(shape: &[i64], strides: Option<&[i64]>) -> Result<(usize, usize)> {
-        tensor(shape, strides)?.rows(8).map(|(rows, count)| (rows.stride, count))
+    fn rows(shape: &[i64], strides: Option<&[i64]>) -> Result<(Rows, usize)> {
+        tensor(shape, strides)?.rows(8)
+    }
+
+    /// Rows that lie so at the tensor's address.
+    fn even(stride: usize) -> Rows {
+        Rows::spaced(Address(64), stride)
     }
 
     #[test]
-    fn leading_dimensions_that_one_stride_can_walk_are_rows() {
-        assert_eq!(rows(&[8], None).unwrap(), (8, 1));
-        assert_eq!(rows(&[5, 8], None).unwrap(), (8, 5));
-        assert_eq!(rows(&[2, 3, 8], None).unwrap(), (8, 6));
-        assert_eq!(rows(&[5, 8], Some(&[20, 1])).unwrap(), (20, 5));
-        assert_eq!(rows(&[2, 3, 8], Some(&[60, 20, 1])).unwrap(), (20, 6));
-        assert_eq!(rows(&[2, 1, 3, 8], Some(&[60, 7, 20, 1])).unwrap(), (20, 6), "a dimension of one has no stride");
+    fn leading_dimensions_that_one_stride_can_walk_are_even_rows() {
+        assert_eq!(rows(&[8], None).unwrap(), (even(8), 1));
+        assert_eq!(rows(&[5, 8], None).unwrap(), (even(8), 5));
+        assert_eq!(rows(&[2, 3, 8], None).unwrap(), (even(8), 6));
+        assert_eq!(rows(&[5, 8], Some(&[20, 1])).unwrap(), (even(20), 5));
+        assert_eq!(rows(&[2, 3, 8], Some(&[60, 20, 1])).unwrap(), (even(20), 6));
+        let ones = rows(&[2, 1, 3, 8], Some(&[60, 7, 20, 1])).unwrap();
+        assert_eq!(ones, (even(20), 6), "a dimension of one has no stride");
         assert_eq!(rows(&[0, 8], Some(&[1, 3])).unwrap().1, 0, "no rows, whatever the strides");
+        assert_eq!(rows(&[5, 8], Some(&[1, 5])).unwrap(), (Rows { channel_stride: 5, ..even(1) }, 5));
+        assert_eq!(rows(&[8], Some(&[2])).unwrap(), (Rows { channel_stride: 2, ..even(8) }, 1));
     }
 
     #[test]
-    fn rows_that_are_not_evenly_spaced_are_refused() {
-        for (shape, strides) in
-            [(&[2, 3, 8][..], &[61, 20, 1][..]), (&[2, 3, 8], &[8, 16, 1]), (&[5, 8], &[1, 5]), (&[8], &[2])]
+    fn leading_dimensions_that_two_strides_can_walk_are_groups_of_rows() {
+        let groups =
+            |channel_stride, stride, group, group_stride| Rows { channel_stride, group, group_stride, ..even(stride) };
+        // [N, channels, H, W] with the channels moved to the end: dense, and a part of more channels.
+        let dense = rows(&[2, 3, 5, 8], Some(&[120, 5, 1, 15])).unwrap();
+        assert_eq!(dense, (groups(15, 1, 15, 120), 30));
+        let part = rows(&[2, 3, 5, 8], Some(&[300, 5, 1, 15])).unwrap();
+        assert_eq!(part, (groups(15, 1, 15, 300), 30));
+        // Padded rows of padded pictures, each more than one.
+        assert_eq!(rows(&[2, 3, 8], Some(&[61, 20, 1])).unwrap(), (groups(1, 20, 3, 61), 6));
+        assert_eq!(rows(&[2, 4, 3, 8], Some(&[244, 61, 20, 1])).unwrap(), (groups(1, 20, 3, 61), 24));
+        // In an order that is not that of memory.
+        assert_eq!(rows(&[2, 3, 8], Some(&[8, 16, 1])).unwrap(), (groups(1, 16, 3, 8), 6));
+        assert_eq!(rows(&[2, 3, 8], Some(&[0, 8, 1])).unwrap(), (groups(1, 8, 3, 0), 6));
+    }
+
+    #[test]
+    fn rows_that_need_three_strides_are_refused() {
+        for (shape, strides) in [(&[2, 3, 4, 8][..], &[1000, 100, 8, 1][..]), (&[2, 3, 2, 2, 8], &[310, 100, 50, 8, 1])]
         {
             let error = rows(shape, Some(strides)).unwrap_err();
             assert_eq!(error.status(), Status::ShapeMismatch, "{shape:?} {strides:?}");

@@ -101,13 +101,13 @@ impl Layer {
     ///
     /// # Errors
     ///
-    /// `TypeMismatch` if the rows do not compute in the parameter type; `ShapeMismatch` for a stride below the
-    /// channels; `InvalidArgument` for null or wrongly many addresses; `NotReady` if a kernel is missing while the
+    /// `TypeMismatch` if the rows do not compute in the parameter type; `ShapeMismatch` for an output whose rows
+    /// overlap; `InvalidArgument` for null or wrongly many addresses; `NotReady` if a kernel is missing while the
     /// stream is capturing (see [`Layer::prepare`]); `CompileFailed`, `DeviceFailed`.
     pub fn forward(&self, forward: &Forward<'_>, stream: Stream) -> Result<()> {
         self.check_type(forward.data_type)?;
         self.check_rows("x", forward.x, forward.rows)?;
-        self.check_rows("y", forward.y, forward.rows)?;
+        self.check_output("y", forward.y, forward.rows)?;
         let parameters = self.parameters(forward.banks)?;
         if forward.rows == 0 {
             return Ok(());
@@ -134,7 +134,7 @@ impl Layer {
         self.check_type(backward.data_type)?;
         self.check_rows("x", backward.x, backward.rows)?;
         self.check_rows("output_gradient", backward.output_gradient, backward.rows)?;
-        self.check_rows("input_gradient", backward.input_gradient, backward.rows)?;
+        self.check_output("input_gradient", backward.input_gradient, backward.rows)?;
         self.check_addresses("bank_gradients", backward.bank_gradients)?;
         let parameters = self.parameters(backward.banks)?;
         if backward.alpha_gradient.is_some_and(Address::is_null) {
@@ -296,11 +296,18 @@ impl Layer {
             fail!(InvalidArgument, "{name} is null but has {rows} rows");
         }
         let hidden = self.config.hidden;
-        if rows > 1 && tensor.stride < hidden {
-            fail!(ShapeMismatch, "the stride {} of {name} is below the layer's {hidden} channels", tensor.stride);
+        if tensor.extent(rows, hidden).is_none_or(|elements| elements > isize::MAX as usize / 8) {
+            fail!(ShapeMismatch, "{name} is too large: {rows} {tensor}, each of {hidden} channels");
         }
-        if rows.checked_mul(tensor.stride.max(hidden)).is_none_or(|elements| elements > isize::MAX as usize / 8) {
-            fail!(ShapeMismatch, "{name} has {rows} rows {} apart, more than fit into memory", tensor.stride);
+        Ok(())
+    }
+
+    /// For what is written: no two elements may share a place.
+    fn check_output(&self, name: &str, tensor: Rows, rows: usize) -> Result<()> {
+        self.check_rows(name, tensor, rows)?;
+        let hidden = self.config.hidden;
+        if rows > 0 && !tensor.is_disjoint(rows, hidden) {
+            fail!(ShapeMismatch, "the rows of {name} overlap: {tensor}, each of {hidden} channels");
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use kasmina::Status;
 use kasmina::compile::{Pass, codegen};
 use kasmina::device::{Buffer, Device, DeviceKind, Stream, cpu, open};
 use kasmina::graph::DataType;
-use launches::{Case, assert_close, damaged, run, run_adamw};
+use launches::{Case, LAYOUTS, Layout, assert_close, damaged, run, run_adamw};
 use std::sync::Arc;
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
@@ -87,6 +87,23 @@ fn any_stride_and_alignment_agrees_and_nothing_is_written_between_rows() {
                 (case.shift, case.gap, case.tail) = (shift, gap, tail);
                 check(&device, &case);
             }
+        }
+    }
+}
+
+#[test]
+fn every_layout_agrees_with_the_cpu_and_gives_the_bits_of_adjacent_channels() {
+    let Some(device) = card() else { return };
+    for pass in PASSES {
+        for (position, layout) in LAYOUTS.into_iter().enumerate() {
+            let mut case = Case::new(pass, TYPES[position % 4], &["bottleneck", "squeeze_excite"]);
+            (case.layout, case.gap, case.poisoned) = (layout, position % 3, position % 2 == 0);
+            (case.chunk, case.rows) = ([24, 7][position % 2], 1000);
+            let machine_code = codegen::cuda::compile(&case.class(), device.architecture()).unwrap();
+            let even = Case { layout: Layout::Even, ..case.clone() };
+            let [found, expected] = [&case, &even].map(|case| run(&device, case, &machine_code));
+            assert_eq!(case.output_bits(&found), even.output_bits(&expected), "{case:?}");
+            check(&device, &case);
         }
     }
 }

@@ -12,7 +12,7 @@ use emulator::Emulator;
 use kasmina::compile::{Pass, codegen};
 use kasmina::device::{Device, cpu};
 use kasmina::graph::DataType;
-use launches::{Case, assert_close, damaged, run};
+use launches::{Case, LAYOUTS, Layout, assert_close, damaged, run};
 use std::sync::Arc;
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
@@ -71,6 +71,22 @@ fn any_stride_and_alignment_agrees_and_nothing_is_written_between_rows() {
                 (case.shift, case.gap, case.tail) = (shift, gap, tail);
                 check(&emulator, &case);
             }
+        }
+    }
+}
+
+#[test]
+fn every_layout_agrees_with_the_cpu_and_gives_the_bits_of_adjacent_channels() {
+    let emulator = Emulator::device(2);
+    for pass in PASSES {
+        for (position, layout) in LAYOUTS.into_iter().enumerate() {
+            let data_type = [DataType::F32, DataType::BF16][position % 2];
+            let mut case = Case::new(pass, data_type, &["bottleneck", "squeeze_excite"]);
+            (case.layout, case.gap, case.poisoned) = (layout, position % 3, position % 2 == 0);
+            check(&emulator, &case);
+            let even = Case { layout: Layout::Even, ..case.clone() };
+            let [found, expected] = [&case, &even].map(|case| run(&emulator, case, &[]));
+            assert_eq!(case.output_bits(&found), even.output_bits(&expected), "{case:?}");
         }
     }
 }

@@ -61,12 +61,11 @@ fn check_tensors(kernel: &Loaded, launch: &Launch<'_>) -> Result<()> {
         return Ok(());
     }
     extent("output", launch.output, launch, bytes)?;
-    if launch.rows > 1 && launch.output.stride < launch.hidden {
-        let stride = launch.output.stride;
-        fail!(ShapeMismatch, "the rows of the output overlap: stride {stride}, {} channels", launch.hidden);
+    if !launch.output.is_disjoint(launch.rows, launch.hidden) {
+        fail!(ShapeMismatch, "the rows of the output overlap: {}, each of {} channels", launch.output, launch.hidden);
     }
     for (name, input) in inputs {
-        if overlap(input, launch.output, launch, bytes) {
+        if overlap(name, input, launch.output, launch, bytes)? {
             fail!(InvalidArgument, "{name} and output overlap without being the same rows");
         }
     }
@@ -78,30 +77,30 @@ fn extent(name: &str, rows: Rows, launch: &Launch<'_>, bytes: usize) -> Result<u
     if rows.address == Address::NULL || !rows.address.0.is_multiple_of(bytes as u64) {
         fail!(InvalidArgument, "{name} at address {:#x} is null or not aligned to {bytes} bytes", rows.address.0);
     }
-    let elements = (launch.rows - 1).checked_mul(rows.stride).and_then(|last| last.checked_add(launch.hidden));
-    let end = elements.and_then(|elements| (elements as u64).checked_mul(bytes as u64)?.checked_add(rows.address.0));
-    match end {
+    let elements = rows.extent(launch.rows, launch.hidden);
+    match elements.and_then(|elements| (elements as u64).checked_mul(bytes as u64)?.checked_add(rows.address.0)) {
         Some(end) => Ok(end),
-        None => fail!(ShapeMismatch, "{name} has {} rows of stride {}: too large", launch.rows, rows.stride),
+        None => fail!(ShapeMismatch, "{name} is too large: {} {rows}", launch.rows),
     }
 }
 
 /// Whether two tensors share elements without being the same.
-fn overlap(a: Rows, b: Rows, launch: &Launch<'_>, bytes: usize) -> bool {
-    if a == b || (a.address == b.address && launch.rows == 1) {
-        return false;
+fn overlap(name: &str, a: Rows, b: Rows, launch: &Launch<'_>, bytes: usize) -> Result<bool> {
+    let same_row = a.address == b.address && a.channel_stride == b.channel_stride;
+    if a == b || (same_row && launch.rows == 1) {
+        return Ok(false);
     }
-    let end = |rows: Rows| rows.address.0 + (((launch.rows - 1) * rows.stride + launch.hidden) * bytes) as u64;
-    if end(a) <= b.address.0 || end(b) <= a.address.0 {
-        return false;
+    if extent(name, a, launch, bytes)? <= b.address.0 || extent("output", b, launch, bytes)? <= a.address.0 {
+        return Ok(false);
     }
-    // Columns of one larger tensor: the rows interleave.
-    let apart = a.address.0.abs_diff(b.address.0);
-    let stride = (a.stride * bytes) as u64;
-    let row = (launch.hidden * bytes) as u64;
-    let interleaved = a.stride == b.stride && stride > 0 && {
-        let shift = apart % stride;
-        shift >= row && stride - shift >= row
+    // Parts of one larger tensor that interleave: the rows of each, or its groups, lie between those of the other.
+    let even = launch.rows <= a.group;
+    let period = if even { a.stride } else { a.group_stride } as u64 * bytes as u64;
+    let once = a.extent(if even { 1 } else { a.group }, launch.hidden).unwrap_or(usize::MAX) as u64 * bytes as u64;
+    let alike = b == Rows { address: b.address, ..a };
+    let interleaved = alike && period > 0 && {
+        let shift = a.address.0.abs_diff(b.address.0) % period;
+        shift >= once && period - shift >= once
     };
-    !interleaved
+    Ok(!interleaved)
 }

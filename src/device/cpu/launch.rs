@@ -10,7 +10,7 @@ use super::task::{Area, Seed, Surroundings, Tensors};
 use super::vector::{Real, Statistics, Vectors};
 use crate::compile::codegen::cpu::{Code, Procedure};
 use crate::compile::{Destination, Pass};
-use crate::device::{Launch, Rows, telemetry};
+use crate::device::{Launch, telemetry};
 use crate::graph::DataType;
 use crate::{Result, fail};
 
@@ -72,10 +72,10 @@ pub fn launch<E: Element>(kernel: &Loaded, vectors: &Vectors<E::Real>, launch: &
     let surroundings = Surroundings::<E> {
         pass: kernel.pass,
         tensors: Tensors {
-            x: tensor(launch.x),
-            output_gradient: tensor(launch.output_gradient),
-            target: tensor(launch.target),
-            output: tensor(launch.output),
+            x: Tensor::new(launch.x),
+            output_gradient: Tensor::new(launch.output_gradient),
+            target: Tensor::new(launch.target),
+            output: Tensor::new(launch.output),
         },
         vectors,
         observe: !launch.telemetry.is_null() && kernel.pass != Pass::Train,
@@ -85,10 +85,6 @@ pub fn launch<E: Element>(kernel: &Loaded, vectors: &Vectors<E::Real>, launch: &
             .then(|| unsafe { *(launch.random.0 as *const u64) }.wrapping_add(launch.random_offset)),
     };
     Plan::new(kernel, launch, &choices).run(&surroundings, launch)
-}
-
-fn tensor<E>(rows: Rows) -> Tensor<E> {
-    Tensor { first: rows.address.0 as *mut E, stride: rows.stride }
 }
 
 /// The tasks of a launch and the seeds they belong to.

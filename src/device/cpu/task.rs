@@ -84,22 +84,26 @@ impl<E: Element> Surroundings<'_, E> {
     pub unsafe fn identity(&self, area: Area, seen: Option<&mut Statistics>) {
         let Some(input) = observed(self.pass).map(|input| self.tensors.input(input)) else { return };
         let output = self.tensors.output;
-        let in_place = output.first == input.first;
+        let in_place = output.is_at(input);
         let Area { row, rows, channel, channels } = area;
-        let tile = Tile { row, rows: 1, channel, channels, lanes: 1 };
+        let tile = Tile { row, rows, channel, channels, lanes: rows };
         // SAFETY: the caller's promise; each row is read before it is written.
         unsafe {
-            if let Some(seen) = seen.filter(|_| self.observe) {
-                let mut scratch = Scratch::with_room::<E::Real>(&[channels]);
-                let staging = scratch.part(channels);
-                for row in row..row + rows {
-                    self.look(&Tile { row, ..tile }.numbers(input, staging), seen);
-                    if !in_place {
-                        output.copy_row(input, row, channel, channels);
-                    }
+            let Some(seen) = seen.filter(|_| self.observe) else {
+                if !in_place {
+                    output.copy(input, &tile);
                 }
-            } else if !in_place {
-                (row..row + rows).for_each(|row| output.copy_row(input, row, channel, channels));
+                return;
+            };
+            let at_once = if input.rows_are_adjacent() { LANES } else { 1 };
+            let mut scratch = Scratch::with_room::<E::Real>(&[at_once * channels]);
+            let staging = scratch.part(at_once * channels);
+            for first in (row..row + rows).step_by(at_once) {
+                let tile = Tile { row: first, rows: at_once.min(row + rows - first), ..tile };
+                self.look(&tile.numbers(self.vectors, input, staging), seen);
+                if !in_place {
+                    output.copy(input, &tile);
+                }
             }
         }
     }
@@ -219,13 +223,14 @@ impl<E: Element> Surroundings<'_, E> {
                 if place.is_none() && unseen.is_none() {
                     continue;
                 }
-                let numbers = tile.numbers(self.tensors.input(input), *staging);
-                if unseen == Some(input) {
-                    unseen = None;
+                let tensor = self.tensors.input(input);
+                let numbers = unseen.take_if(|unseen| *unseen == input).map(|_| {
+                    let numbers = tile.numbers(self.vectors, tensor, *staging);
                     self.look(&numbers, seen);
-                }
+                    numbers
+                });
                 if let Some(place) = place {
-                    tile.load(self.vectors, &numbers, machine.row.add(place * tile.lanes));
+                    tile.load(self.vectors, tensor, numbers, *staging, machine.row.add(place * tile.lanes));
                 }
             }
             self.draw(seed, machine, tile);

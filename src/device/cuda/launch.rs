@@ -148,9 +148,12 @@ impl Loaded {
                     rows.address.0
                 );
             }
+            if rows.extent(launch.rows, hidden).is_none_or(|elements| elements > isize::MAX as usize / bytes) {
+                fail!(ShapeMismatch, "{name} is too large: {} {rows}", launch.rows);
+            }
         }
-        if self.pass != Pass::Train && launch.rows > 1 && output.stride < hidden {
-            fail!(ShapeMismatch, "the rows of the output overlap: stride {}, {hidden} channels", output.stride);
+        if self.pass != Pass::Train && !output.is_disjoint(launch.rows, hidden) {
+            fail!(ShapeMismatch, "the rows of the output overlap: {output}, each of {hidden} channels");
         }
         Ok(())
     }

@@ -9,7 +9,10 @@ use crate::device::{Bank, Launch, Rows};
 #[derive(Clone, Copy, Debug, Default)]
 struct RawRows {
     address: u64,
+    channel_stride: i64,
     stride: i64,
+    group: i64,
+    group_stride: i64,
 }
 
 /// A bank as a kernel sees it.
@@ -22,7 +25,7 @@ struct RawBank {
     size: i64,
 }
 
-/// The parameter of a generated kernel: 184 bytes, then 32 for each bank. A kernel reads only as many banks as it has
+/// The parameter of a generated kernel: 280 bytes, then 32 for each bank. A kernel reads only as many banks as it has
 /// programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,13 +52,19 @@ pub struct Parameters {
     banks: [RawBank; MAXIMUM_PROGRAMS],
 }
 
-const _: () = assert!(std::mem::size_of::<Parameters>() == 184 + 32 * MAXIMUM_PROGRAMS);
-const _: () = assert!(std::mem::offset_of!(Parameters, banks) == 184);
+const _: () = assert!(std::mem::size_of::<Parameters>() == 280 + 32 * MAXIMUM_PROGRAMS);
+const _: () = assert!(std::mem::offset_of!(Parameters, banks) == 280);
 
 impl Parameters {
     /// The parameters of a launch; banks beyond [`MAXIMUM_PROGRAMS`] are left out.
     pub fn new(launch: &Launch<'_>) -> Parameters {
-        let rows = |rows: Rows| RawRows { address: rows.address.0, stride: rows.stride as i64 };
+        let rows = |rows: Rows| RawRows {
+            address: rows.address.0,
+            channel_stride: rows.channel_stride as i64,
+            stride: rows.stride as i64,
+            group: rows.group as i64,
+            group_stride: rows.group_stride as i64,
+        };
         let bank = |bank: &Bank| RawBank {
             parameters: bank.parameters.0,
             gradient: bank.gradient.0,

@@ -7,7 +7,34 @@ use half::{bf16, f16};
 use kasmina::compile::{KernelClass, Pass, kernel_class};
 use kasmina::device::{Adamw, Address, Bank, Buffer, Device, Launch, Rows, Stream, telemetry};
 use kasmina::graph::{Attributes, Blueprint, DataType, library};
+use std::collections::HashMap;
 use std::sync::Arc;
+
+/// How the rows of a case's tensors lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Layout {
+    /// Evenly spaced, channels adjacent.
+    Even,
+    /// Channels adjacent, and more room after each group of so many rows.
+    Groups(usize),
+    /// Groups of so many rows, the rows of a channel adjacent.
+    ChannelsFirst(usize),
+    /// Neither adjacent.
+    Scattered,
+    /// One layout for each tensor, no two the same.
+    Mixed,
+}
+
+/// Every layout but the usual one, for the 33 rows of a case.
+pub const LAYOUTS: [Layout; 7] = [
+    Layout::ChannelsFirst(33),
+    Layout::ChannelsFirst(7),
+    Layout::ChannelsFirst(1),
+    Layout::Groups(7),
+    Layout::Groups(11),
+    Layout::Scattered,
+    Layout::Mixed,
+];
 
 /// One launch.
 #[derive(Clone, Debug)]
@@ -21,7 +48,8 @@ pub struct Case {
     /// Channels after the last chunk.
     pub tail: usize,
     pub rows: usize,
-    /// Elements between rows.
+    pub layout: Layout,
+    /// Elements between rows, or channels that others have between theirs.
     pub gap: usize,
     /// Elements by which the tensors miss the alignment of their memory.
     pub shift: usize,
@@ -48,6 +76,7 @@ impl Case {
             seeds: 13,
             tail: 3,
             rows: 33,
+            layout: Layout::Even,
             gap: 0,
             shift: 0,
             in_place: false,
@@ -77,8 +106,35 @@ impl Case {
         self.seeds * self.chunk + self.tail
     }
 
-    fn stride(&self) -> usize {
-        self.hidden() + self.gap
+    /// How a tensor lies that begins at an address: x, the output's gradient, the target or the output, by number.
+    fn rows(&self, tensor: usize, address: Address) -> Rows {
+        let stride = self.hidden() + self.gap;
+        let layout = match self.layout {
+            Layout::Mixed => [Layout::ChannelsFirst(7), Layout::Even, Layout::Scattered, Layout::Groups(5)][tensor],
+            other => other,
+        };
+        match layout {
+            Layout::Even | Layout::Mixed => Rows::spaced(address, stride),
+            Layout::Groups(group) => Rows { group, group_stride: group * stride + 8, ..Rows::spaced(address, stride) },
+            Layout::ChannelsFirst(group) => {
+                Rows { address, channel_stride: group, stride: 1, group, group_stride: group * stride }
+            }
+            Layout::Scattered => Rows { channel_stride: 2, ..Rows::spaced(address, 2 * stride + 1) },
+        }
+    }
+
+    /// Where a row's channel lies in a tensor, counted from the beginning of its memory.
+    fn place(&self, tensor: usize, row: usize, channel: usize) -> usize {
+        let rows = self.rows(tensor, Address::NULL);
+        self.shift + rows.offset(row) + channel * rows.channel_stride
+    }
+
+    /// The bytes of the output, row after row, wherever they lie.
+    pub fn output_bits(&self, outcome: &Outcome) -> Vec<Vec<u8>> {
+        let bytes = self.data_type.bytes();
+        let element = |row, channel| self.place(3, row, channel) * bytes;
+        let places = (0..self.rows).flat_map(|row| (0..self.hidden()).map(move |channel| (row, channel)));
+        places.map(|(row, channel)| outcome.output[element(row, channel)..][..bytes].to_vec()).collect()
     }
 
     /// State and blueprint of a seed: the seeds go through all states, and each time through all blueprints.
@@ -173,12 +229,19 @@ impl Memory {
 }
 
 /// A tensor of the case, with a pattern before, between and after its rows that nobody may write.
-fn tensor(case: &Case, numbers: &mut Numbers, poisoned: bool) -> Vec<u8> {
-    let elements = case.shift + case.rows * case.stride() + 16;
-    let mut values: Vec<f64> = (0..elements).map(|_| numbers.next() * 2.0).collect();
+fn tensor(case: &Case, tensor: usize, numbers: &mut Numbers, poisoned: bool) -> Vec<u8> {
+    let extent = case.rows(tensor, Address::NULL).extent(case.rows, case.hidden()).unwrap_or(0);
+    let mut between = Numbers::new(99 + tensor as u64);
+    let mut values: Vec<f64> = (0..case.shift + extent + 16).map(|_| between.next() * 2.0).collect();
+    // The same numbers wherever they lie.
+    for row in 0..case.rows {
+        for channel in 0..case.hidden() {
+            values[case.place(tensor, row, channel)] = numbers.next() * 2.0;
+        }
+    }
     let mut at = |row: usize, channel: usize, value: f64| {
         if row < case.rows && channel < case.hidden() {
-            values[case.shift + row * case.stride() + channel] = value;
+            values[case.place(tensor, row, channel)] = value;
         }
     };
     if poisoned {
@@ -200,15 +263,14 @@ pub fn run(device: &Arc<dyn Device>, case: &Case, machine_code: &[u8]) -> Outcom
     let kernel = device.load(&class, machine_code).unwrap();
     let compute = case.data_type.compute();
     let mut numbers = Numbers::new(7 + case.rows as u64);
-    let x = Memory::new(device, &tensor(case, &mut numbers, case.poisoned));
-    let output_gradient =
-        Memory::new(device, &tensor(case, &mut numbers, case.poisoned && case.pass == Pass::Backward));
-    let target = Memory::new(device, &tensor(case, &mut numbers, false));
-    let output_bytes = tensor(case, &mut numbers, false);
-    let output = Memory::new(device, &output_bytes);
-    let rows = |memory: &Memory| Rows {
-        address: memory.address().offset(case.shift * case.data_type.bytes()),
-        stride: case.stride(),
+    let poisoned_gradient = case.poisoned && case.pass == Pass::Backward;
+    let [x, output_gradient, target, output_bytes] =
+        [(0, case.poisoned), (1, poisoned_gradient), (2, false), (3, false)]
+            .map(|(number, poisoned)| tensor(case, number, &mut numbers, poisoned));
+    let [x, output_gradient, target, output] =
+        [&x, &output_gradient, &target, &output_bytes].map(|bytes| Memory::new(device, bytes));
+    let rows = |number: usize, memory: &Memory| {
+        case.rows(number, memory.address().offset(case.shift * case.data_type.bytes()))
     };
     let identity = if case.pass == Pass::Backward { &output_gradient } else { &x };
     let written = if case.in_place { identity } else { &output };
@@ -262,10 +324,10 @@ pub fn run(device: &Arc<dyn Device>, case: &Case, machine_code: &[u8]) -> Outcom
         rows: case.rows,
         hidden: case.hidden(),
         seeds: case.seeds,
-        x: rows(&x),
-        output_gradient: rows(&output_gradient),
-        target: rows(&target),
-        output: rows(written),
+        x: rows(0, &x),
+        output_gradient: rows(1, &output_gradient),
+        target: rows(2, &target),
+        output: rows(3, written),
         lifecycle: lifecycle.address(),
         blueprint: blueprint.address(),
         slot: slot.address(),
@@ -307,13 +369,13 @@ pub fn assert_close(case: &Case, expected: &Outcome, actual: &Outcome) {
     assert_eq!(expected.output.len(), actual.output.len());
     let ours = decode(case.data_type, &expected.output);
     let theirs = decode(case.data_type, &actual.output);
+    let places = (0..case.rows).flat_map(|row| (0..case.hidden()).map(move |channel| (row, channel)));
+    let places: HashMap<usize, (usize, usize)> =
+        places.map(|(row, channel)| (case.place(3, row, channel), (row, channel))).collect();
     for (element, (one, other)) in ours.iter().zip(&theirs).enumerate() {
-        let position = element.checked_sub(case.shift);
-        let row = position.map(|position| position / case.stride());
-        let channel = position.map(|position| position % case.stride());
+        let (row, channel) = places.get(&element).copied().unzip();
         let seed = channel.map(|channel| channel / case.chunk).filter(|seed| *seed < case.seeds);
         let computed = case.pass != Pass::Train
-            && row.is_some_and(|row| row < case.rows)
             && seed.is_some_and(|seed| {
                 let (state, blueprint) = case.state(seed);
                 (3..=7).contains(&state) && (0..case.blueprints.len() as i32).contains(&blueprint)

@@ -36,7 +36,7 @@ impl Tensor {
     }
 
     pub fn rows(&self) -> Rows {
-        Rows { address: self.buffer.address(), stride: self.hidden }
+        Rows::spaced(self.buffer.address(), self.hidden)
     }
 
     pub fn read(&self) -> Vec<f32> {

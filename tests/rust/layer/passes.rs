@@ -229,11 +229,11 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
     for (forward, status, word) in [
         (Forward { data_type: DataType::F64, ..good }, Status::TypeMismatch, "f64"),
         (Forward { data_type: DataType::I32, ..good }, Status::TypeMismatch, "i32"),
-        (Forward { y: narrow, ..good }, Status::ShapeMismatch, "stride 7 of y"),
+        (Forward { y: narrow, ..good }, Status::ShapeMismatch, "the rows of y overlap: rows 7 apart"),
         (Forward { x: null, ..good }, Status::InvalidArgument, "x is null"),
         (Forward { banks: Some(&[]), ..good }, Status::InvalidArgument, "banks has 0 addresses"),
         (Forward { banks: Some(&[Address::NULL]), ..good }, Status::InvalidArgument, "null for blueprint 0"),
-        (Forward { rows: usize::MAX / 4, ..good }, Status::ShapeMismatch, "more than fit"),
+        (Forward { rows: usize::MAX / 4, ..good }, Status::ShapeMismatch, "x is too large"),
     ] {
         let error = bench.layer.forward(&forward, STREAM).unwrap_err();
         assert_eq!(error.status(), status, "{error}");

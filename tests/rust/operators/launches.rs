@@ -53,7 +53,7 @@ fn check(case: &Case, expected: &super::golden::Results, rows: usize, data_type:
         memory.bytes(&[0i32]),
     ];
     let bank = Bank { parameters: parameters.address(), gradient: gradient.address(), capacity: 2, size };
-    let tensor = |buffer: &Buffer| Rows { address: buffer.address(), stride: hidden };
+    let tensor = |buffer: &Buffer| Rows::spaced(buffer.address(), hidden);
     let launch = |pass, output: &Buffer| {
         let class = kernel_class(pass, data_type, false, &[&blueprint]).unwrap();
         let kernel = memory.device.load(&class, &codegen::cpu::compile(&class).unwrap()).unwrap();

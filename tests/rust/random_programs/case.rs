@@ -17,8 +17,29 @@ const KEY_OFFSET: u64 = 0x1_0000_0001;
 #[derive(Clone, Debug)]
 pub struct Tensor {
     pub numbers: Vec<f64>,
-    pub stride: usize,
+    /// How the rows lie among them; its address is null.
+    pub layout: Rows,
     pub offset: usize,
+}
+
+impl Tensor {
+    /// Where among the numbers a row's channel is.
+    pub fn place(&self, row: usize, channel: usize) -> usize {
+        self.layout.offset(row) + channel * self.layout.channel_stride
+    }
+}
+
+/// One of the layouts that rows can have.
+fn layout(random: &mut Random, hidden: usize) -> Rows {
+    let stride = hidden + random.pick(&[0, 0, 1, 5, 8]);
+    let even = Rows::spaced(Address::NULL, stride);
+    let group = random.pick(&[1, 3, 16, 40, 49]);
+    match random.below(8) {
+        0 => Rows { group, group_stride: group * stride + random.below(3), ..even },
+        1 | 2 => Rows { channel_stride: group, stride: 1, group, group_stride: group * stride, ..even },
+        3 => Rows { channel_stride: 2, ..Rows::spaced(Address::NULL, 2 * stride) },
+        _ => even,
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -86,7 +107,8 @@ impl Case {
         let class = KernelClass { pass, data_type, chunk, programs: trained, frozen };
 
         let mut tensor = |poisoned: bool| {
-            let stride = hidden + random.pick(&[0, 0, 1, 5, 8]);
+            let layout = layout(random, hidden);
+            let extent = layout.extent(rows, hidden).unwrap_or(0);
             let mut number = || match random.below(if poisoned { 400 } else { usize::MAX }) {
                 0 => f64::NAN,
                 1 => f64::INFINITY,
@@ -95,9 +117,9 @@ impl Case {
                 10..14 => -0.0,
                 _ => 2.0 * random.number(),
             };
-            let numbers: Vec<f64> = (0..rows * stride).map(|_| number()).collect();
+            let numbers: Vec<f64> = (0..extent + 4).map(|_| number()).collect();
             let numbers = decode(data_type, &encode(data_type, &numbers));
-            Tensor { numbers, stride, offset: random.pick(&[0, 0, 1, 3]) }
+            Tensor { numbers, layout, offset: random.pick(&[0, 0, 1, 3]) }
         };
         let (x, output_gradient, target, output) = (tensor(true), tensor(true), tensor(true), tensor(false));
         let branch: Vec<i32> = (0..class.programs.len() as i32).chain([-1]).collect();
@@ -164,8 +186,8 @@ impl Case {
         let tensor = |tensor: &Tensor| {
             let numbers = [vec![0.0; tensor.offset], tensor.numbers.clone()].concat();
             let buffer = buffer(&encode(data_type, &numbers));
-            let rows =
-                Rows { address: buffer.address().offset(tensor.offset * data_type.bytes()), stride: tensor.stride };
+            let address = buffer.address().offset(tensor.offset * data_type.bytes());
+            let rows = Rows { address, ..tensor.layout };
             (buffer, rows)
         };
         let compute = data_type.compute();
@@ -274,7 +296,7 @@ impl Case {
     }
 
     pub fn chunk(&self, tensor: &Tensor, row: usize, channel: usize, channels: usize) -> Vec<f64> {
-        tensor.numbers[row * tensor.stride + channel..][..channels].to_vec()
+        (channel..channel + channels).map(|channel| tensor.numbers[tensor.place(row, channel)]).collect()
     }
 }
 

@@ -16,10 +16,10 @@ impl Case {
         let mut telemetry = self.telemetry.clone().unwrap_or_default();
         // By element: the number, and whether its bits must be those.
         let mut output: Vec<(f64, bool)> = self.output().numbers.iter().map(|number| (*number, true)).collect();
-        let stride = self.output().stride;
+        let lies = self.output();
         let mut put = |row: usize, channel: usize, numbers: &[f64], exact: bool| {
             for (position, number) in numbers.iter().enumerate() {
-                output[row * stride + channel + position] = (*number, exact);
+                output[lies.place(row, channel + position)] = (*number, exact);
             }
         };
         for seed in 0..self.seeds {
@@ -89,15 +89,13 @@ impl Case {
         let bits = encode(data_type, &output.iter().map(|(number, _)| *number).collect::<Vec<_>>());
         let numbers = decode(data_type, &found.output);
         for (position, (number, exact)) in output.iter().enumerate() {
-            let (row, channel) = (position / stride, position % stride);
             let bytes = position * data_type.bytes()..(position + 1) * data_type.bytes();
             let same = found.output[bytes.clone()] == bits[bytes];
             if !same && (*exact && !number.is_nan() || !close(*number, numbers[position], rounded)) {
-                let seed = channel / chunk;
-                return Err(format!(
-                    "output row {row} channel {channel} (seed {seed}): {number:e}, not {:e}",
-                    numbers[position]
-                ));
+                let mut places = (0..self.rows).flat_map(|row| (0..self.hidden).map(move |channel| (row, channel)));
+                let place = places.find(|(row, channel)| lies.place(*row, *channel) == position);
+                let found = numbers[position];
+                return Err(format!("output element {position}, (row, channel) {place:?}: {number:e}, not {found:e}"));
             }
         }
         for (branch, (expected, found)) in gradients.iter().zip(&found.gradients).enumerate() {

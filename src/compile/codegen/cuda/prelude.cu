@@ -50,7 +50,10 @@ static __device__ number random_number(natural key, long long row, unsigned elem
 
 struct Rows {
   char* address;
-  long long stride;  // elements from one row to the next
+  long long channel_stride;  // elements from one channel of a row to the next
+  long long stride;          // from one row of a group to the next
+  long long group;           // rows of a group; more than there are if they are all evenly spaced
+  long long group_stride;    // from one group to the next
 };
 
 struct Bank {
@@ -76,7 +79,7 @@ struct Launch {
   natural random_offset;
   Bank banks[PROGRAMS > 0 ? PROGRAMS : 1];  // by branch
 };
-static_assert(sizeof(Launch) == 184 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/device/cuda/parameters.rs differs");
+static_assert(sizeof(Launch) == 280 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/device/cuda/parameters.rs differs");
 
 enum Pass { FORWARD, BACKWARD, TRAIN };
 enum Column { COUNT, SUM, SQUARES, MIN, MAX, DEAD, NEIGHBOURS, NON_FINITE, GRADIENT_SQUARES, FALLBACK_ROWS, COLUMNS };

@@ -1,5 +1,8 @@
 
-// ---- Rows: between global memory, channels of a row adjacent, and shared memory, rows of a channel adjacent. ----
+// ---- Rows: between global memory and shared memory, where the rows of a channel are adjacent. ----
+//
+// Neighbouring threads take neighbouring channels of a row where those are adjacent in global memory, a vector each; else
+// they take neighbouring rows of a channel, which usually are.
 
 template <int BYTES> struct Word;
 template <> struct Word<2> { typedef unsigned short type; };
@@ -24,12 +27,15 @@ template <int N> static __device__ void write(element* to, const Vector<N>& vect
 }
 
 static __device__ bool is_aligned(const Rows& rows, int channels) {
-  const int bytes = channels * sizeof(element);
-  return ((unsigned long long)rows.address | (unsigned long long)(rows.stride * sizeof(element))) % bytes == 0;
+  const unsigned long long strides = (unsigned long long)rows.stride | (unsigned long long)rows.group_stride;
+  return ((unsigned long long)rows.address | strides * sizeof(element)) % (channels * sizeof(element)) == 0;
 }
 
+// Where the first channel of a seed lies in a row.
 static __device__ element* chunk_of(const Rows& rows, int seed, long long row) {
-  return reinterpret_cast<element*>(rows.address) + row * rows.stride + (long long)seed * CHUNK;
+  long long offset = row * rows.stride;
+  if (row >= rows.group) offset = row / rows.group * rows.group_stride + row % rows.group * rows.stride;
+  return reinterpret_cast<element*>(rows.address) + offset + (long long)seed * CHUNK * rows.channel_stride;
 }
 
 template <int N, Watch WATCH>
@@ -51,10 +57,36 @@ static __device__ void load_vectors(number* to, const Rows& rows, int seed, long
   }
 }
 
+// Channels that a thread which takes a row moves at once.
+constexpr int ABREAST = CHUNK % 4 == 0 ? 4 : CHUNK % 2 == 0 ? 2 : 1;
+
+// As load_vectors, a row to each thread of a group.
+template <Watch WATCH>
+static __device__ void load_rows(number* to, const Rows& rows, int seed, long long first, int valid, Observed& seen) {
+  const int row = threadIdx.x % TILE;
+  const bool exists = row < valid;
+  const long long stride = rows.channel_stride;
+  const element* const from = exists ? chunk_of(rows, seed, first + row) : nullptr;
+#pragma unroll 2
+  for (int channel = threadIdx.x / TILE * ABREAST; channel < CHUNK; channel += GROUPS * ABREAST) {
+    number values[ABREAST] = {};
+    if (exists) {
+#pragma unroll
+      for (int n = 0; n < ABREAST; ++n) values[n] = to_number(from[(channel + n) * stride]);
+      const bool has_next = WATCH == EVERYTHING && channel + ABREAST < CHUNK;
+      const number next = has_next ? to_number(from[(channel + ABREAST) * stride]) : (number)0;
+      observe<ABREAST, WATCH>(seen, values, next, has_next);
+    }
+#pragma unroll
+    for (int n = 0; n < ABREAST; ++n) to[(channel + n) * PITCH + row] = values[n];
+  }
+}
+
 // Loads the seed's chunk of `valid` rows, and zeros for the rest of the tile.
 template <Watch WATCH>
 static __device__ void load_tile(number* to, const Rows& rows, int seed, long long first, int valid, Observed& seen) {
-  if (is_aligned(rows, WIDEST)) load_vectors<WIDEST, WATCH>(to, rows, seed, first, valid, seen);
+  if (rows.channel_stride != 1) load_rows<WATCH>(to, rows, seed, first, valid, seen);
+  else if (is_aligned(rows, WIDEST)) load_vectors<WIDEST, WATCH>(to, rows, seed, first, valid, seen);
   else load_vectors<1, WATCH>(to, rows, seed, first, valid, seen);
 }
 
@@ -75,10 +107,28 @@ static __device__ void store_vectors(const number* from, const Rows& rows, const
   }
 }
 
+// As store_vectors, a row to each thread of a group. The two tensors may lie differently.
+static __device__ void store_rows(const number* from, const Rows& rows, const Rows& fallback, int seed, long long first,
+                                  int valid) {
+  const int row = threadIdx.x % TILE;
+  if (row >= valid) return;
+  const bool fell_back = fallen()[row];
+  element* const to = chunk_of(rows, seed, first + row);
+  const element* const instead = chunk_of(fallback, seed, first + row);
+#pragma unroll 4
+  for (int channel = threadIdx.x / TILE; channel < CHUNK; channel += GROUPS) {
+    const element value =
+        fell_back ? instead[channel * fallback.channel_stride] : to_element(from[channel * PITCH + row]);
+    to[channel * rows.channel_stride] = value;
+  }
+}
+
 // Stores the seed's chunk of `valid` rows; a row that fell back gets the bits of the fallback's row.
 static __device__ void store_tile(const number* from, const Rows& rows, const Rows& fallback, int seed, long long first,
                                   int valid) {
-  if (is_aligned(rows, WIDEST) && is_aligned(fallback, WIDEST))
+  if (rows.channel_stride != 1 || fallback.channel_stride != 1)
+    store_rows(from, rows, fallback, seed, first, valid);
+  else if (is_aligned(rows, WIDEST) && is_aligned(fallback, WIDEST))
     store_vectors<WIDEST>(from, rows, fallback, seed, first, valid);
   else
     store_vectors<1>(from, rows, fallback, seed, first, valid);
@@ -91,7 +141,7 @@ static __device__ void copy_vectors(const Launch& launch, const Rows& from, int 
   constexpr int VECTORS = CHUNK / N;
   constexpr int COPIES = N == WIDEST ? 4 : 1;  // vectors that a thread has in flight
   constexpr int ROWS = VECTORS >= COPIES * THREADS ? 1 : COPIES * THREADS / VECTORS;
-  const bool in_place = from.address == launch.output.address && from.stride == launch.output.stride;
+  const bool in_place = from.address == launch.output.address;
   for (long long first = (long long)blockIdx.y * ROWS; first < launch.rows; first += (long long)gridDim.y * ROWS) {
     const int valid = launch.rows - first < ROWS ? (int)(launch.rows - first) : ROWS;
     for (int start = threadIdx.x; start < valid * VECTORS; start += COPIES * THREADS) {
@@ -121,6 +171,37 @@ static __device__ void copy_vectors(const Launch& launch, const Rows& from, int 
   }
 }
 
+// As copy_vectors for tensors of any layout: a warp has 32 rows, its threads one each.
+template <Watch WATCH>
+static __device__ void copy_rows(const Launch& launch, const Rows& from, int seed, Observed& seen) {
+  const bool in_place = from.address == launch.output.address;
+  const long long step = from.channel_stride, output_step = launch.output.channel_stride;
+  for (long long first = (long long)blockIdx.y * 32; first < launch.rows; first += (long long)gridDim.y * 32) {
+    const long long row = first + threadIdx.x % 32;
+    if (row >= launch.rows) continue;
+    const element* const read = chunk_of(from, seed, row);
+    element* const written = chunk_of(launch.output, seed, row);
+#pragma unroll 2
+    for (int channel = threadIdx.x / 32 * ABREAST; channel < CHUNK; channel += WARPS * ABREAST) {
+      element elements[ABREAST];
+      number values[ABREAST];
+#pragma unroll
+      for (int n = 0; n < ABREAST; ++n) elements[n] = read[(channel + n) * step];
+      if (WATCH != NOTHING && launch.telemetry) {
+#pragma unroll
+        for (int n = 0; n < ABREAST; ++n) values[n] = to_number(elements[n]);
+        const bool has_next = WATCH == EVERYTHING && channel + ABREAST < CHUNK;
+        const number next = has_next ? to_number(read[(channel + ABREAST) * step]) : (number)0;
+        observe<ABREAST, WATCH>(seen, values, next, has_next);
+      }
+#pragma unroll
+      for (int n = 0; n < ABREAST; ++n)
+        if (!in_place) written[(channel + n) * output_step] = elements[n];
+    }
+    if (threadIdx.x < 32) seen.count += CHUNK;
+  }
+}
+
 // The widest vector that fits the alignment of both tensors.
 template <int N, Watch WATCH> struct Copy {
   static __device__ void run(const Launch& launch, const Rows& from, int seed, Observed& seen) {
@@ -134,9 +215,15 @@ template <Watch WATCH> struct Copy<1, WATCH> {
   }
 };
 
+template <Watch WATCH>
+static __device__ void copy_from(const Launch& launch, const Rows& from, int seed, Observed& seen) {
+  if (from.channel_stride != 1 || launch.output.channel_stride != 1) copy_rows<WATCH>(launch, from, seed, seen);
+  else Copy<WIDEST, WATCH>::run(launch, from, seed, seen);
+}
+
 static __device__ void copy_chunk(const Launch& launch, int seed, Observed& seen) {
-  if constexpr (PASS == FORWARD) Copy<WIDEST, EVERYTHING>::run(launch, launch.x, seed, seen);
-  if constexpr (PASS == BACKWARD) Copy<WIDEST, GRADIENT>::run(launch, launch.output_gradient, seed, seen);
+  if constexpr (PASS == FORWARD) copy_from<EVERYTHING>(launch, launch.x, seed, seen);
+  if constexpr (PASS == BACKWARD) copy_from<GRADIENT>(launch, launch.output_gradient, seed, seen);
 }
 
 // Channels after the last chunk; nobody watches them. Blocks past the seeds have TAIL of them each.
@@ -146,9 +233,11 @@ static __device__ void copy_tail(const Launch& launch) {
   const long long start = launch.seeds * CHUNK + ((long long)blockIdx.x - launch.seeds) * TAIL;
   const long long width = launch.hidden - start < TAIL ? launch.hidden - start : TAIL;
   const long long step = (long long)gridDim.y * THREADS;
+  const bool by_row = from.channel_stride != 1;
   for (long long i = (long long)blockIdx.y * THREADS + threadIdx.x; i < launch.rows * width; i += step) {
-    const long long row = i / width, channel = start + i % width;
-    reinterpret_cast<element*>(launch.output.address)[row * launch.output.stride + channel] =
-        reinterpret_cast<const element*>(from.address)[row * from.stride + channel];
+    const long long row = by_row ? i % launch.rows : i / width;
+    const long long channel = start + (by_row ? i / launch.rows : i % width);
+    chunk_of(launch.output, 0, row)[channel * launch.output.channel_stride] =
+        chunk_of(from, 0, row)[channel * from.channel_stride];
   }
 }

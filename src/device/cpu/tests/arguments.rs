@@ -60,7 +60,7 @@ fn two_halves_of_one_tensor_do_not_overlap() {
     let mut wide = Memory::of(&vec![0.5f32; 40 * 2 * scene.hidden]);
     let first = wide.address();
     run_with(&scene, &kernel, |kernel, launch| {
-        let half = |place: usize| Rows { address: first.offset(4 * place), stride: 2 * scene.hidden };
+        let half = |place: usize| Rows::spaced(first.offset(4 * place), 2 * scene.hidden);
         let (x, output) = (half(0), half(scene.hidden));
         dispatch(kernel, &Launch { x, output, ..*launch })
     })

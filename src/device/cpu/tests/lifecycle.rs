@@ -78,7 +78,7 @@ fn identity_copies_bits_and_so_does_a_row_that_falls_back() {
             let (mut x, mut y) = (Memory::new(&bytes), Memory::new(&vec![0x55; bytes.len()]));
             // Every chunk of every row holds something that is not finite, so every row falls back.
             run_with(&scene, &kernel, |kernel, launch| {
-                let rows = |address| Rows { address, stride: 39 };
+                let rows = |address| Rows::spaced(address, 39);
                 dispatch(kernel, &Launch { x: rows(x.address()), output: rows(y.address()), ..*launch })
             })
             .unwrap();

@@ -228,7 +228,7 @@ pub fn run_with(
     let mut tensors =
         [&scene.x, &scene.output_gradient, &scene.target, &before.output].map(|numbers| spread(numbers.as_slice()));
     let [x, output_gradient, target, output] =
-        tensors.each_mut().map(|memory| Rows { address: memory.address(), stride: scene.stride() });
+        tensors.each_mut().map(|memory| Rows::spaced(memory.address(), scene.stride()));
     let fallback = if scene.class.pass == Pass::Backward { 1 } else { 0 };
     let output = if scene.in_place { [x, output_gradient][fallback] } else { output };
 
