@@ -6,6 +6,9 @@
 //
 // What the schemas say beyond the obvious:
 // - A layer is an integer: the id of its handle.
+// - x is `[..., hidden]` in any strides; what is like it (y, its gradient) comes back in the same strides, if they are
+//   dense. So `[N, channels, *spatial]` is passed as `x.movedim(1, -1)`, in whatever memory format, and nothing is
+//   copied.
 // - Telemetry is written, so it is an argument; without it nothing is observed.
 // - `backward` adds the parameters' gradients to tensors it is given. It would be natural to return a list of new ones,
 //   but torch cannot functionalise an operator that both writes to an argument and returns a list.
@@ -71,9 +74,9 @@ Tensor forward(const Tensor& x, const Tensor& alpha, const std::vector<Tensor>& 
                const std::optional<Tensor>& telemetry, int64_t layer, bool deterministic,
                const std::optional<Tensor>& random) {
     const Launch launch(x);
-    const Tensor input = evenly_spaced(x);
-    const Tensor y = contiguous_like(x);
-    const Descriptor x_view(input), y_view(y), alpha_view(alpha);
+    const Tensor input = readable(x);
+    Result y(x);
+    const Descriptor x_view(input), y_view(y.written()), alpha_view(alpha);
     const OptionalDescriptor telemetry_view(telemetry), random_view(random);
     const Descriptors bank_views(banks);
     kasmina_forward call{};
@@ -87,12 +90,12 @@ Tensor forward(const Tensor& x, const Tensor& alpha, const std::vector<Tensor>& 
     call.random = random_view.get();
     call.flags = flags(deterministic, telemetry.has_value());
     checked([&](kasmina_error** error) { return kasmina_layer_forward(handle(layer), &call, launch.stream(), error); });
-    return y;
+    return y.take();
 }
 
 Tensor forward_meta(const Tensor& x, const Tensor&, const std::vector<Tensor>&, const std::optional<Tensor>&, int64_t,
                     bool, const std::optional<Tensor>&) {
-    return contiguous_like(x);
+    return torch::stable::empty_like(x);
 }
 
 std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
@@ -100,12 +103,12 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
                                     const std::optional<Tensor>& telemetry, int64_t layer, bool alpha_gradient,
                                     bool deterministic, const std::optional<Tensor>& random) {
     const Launch launch(x);
-    const Tensor input = evenly_spaced(x);
-    const Tensor gradient = evenly_spaced(output_gradient);
-    const Tensor input_gradient = contiguous_like(x);
+    const Tensor input = readable(x);
+    const Tensor gradient = readable(output_gradient);
+    Result input_gradient(x);
     const Tensor computed_alpha_gradient = torch::stable::new_zeros(alpha, {alpha_gradient ? alpha.numel() : 0});
-    const Descriptor x_view(input), gradient_view(gradient), input_gradient_view(input_gradient), alpha_view(alpha),
-        alpha_gradient_view(computed_alpha_gradient);
+    const Descriptor x_view(input), gradient_view(gradient), input_gradient_view(input_gradient.written()),
+        alpha_view(alpha), alpha_gradient_view(computed_alpha_gradient);
     const OptionalDescriptor telemetry_view(telemetry), random_view(random);
     const Descriptors bank_views(banks), bank_gradient_views(bank_gradients);
     kasmina_backward call{};
@@ -124,14 +127,15 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
     call.flags = flags(deterministic, telemetry.has_value());
     checked(
         [&](kasmina_error** error) { return kasmina_layer_backward(handle(layer), &call, launch.stream(), error); });
-    return {input_gradient, computed_alpha_gradient};
+    return {input_gradient.take(), computed_alpha_gradient};
 }
 
 std::tuple<Tensor, Tensor> backward_meta(const Tensor&, const Tensor& x, const Tensor& alpha,
                                          const std::vector<Tensor>&, const std::vector<Tensor>&,
                                          const std::optional<Tensor>&, int64_t, bool alpha_gradient, bool,
                                          const std::optional<Tensor>&) {
-    return {contiguous_like(x), alpha_gradient ? contiguous_like(alpha) : torch::stable::new_zeros(alpha, {0})};
+    return {torch::stable::empty_like(x),
+            alpha_gradient ? torch::stable::empty_like(alpha) : torch::stable::new_zeros(alpha, {0})};
 }
 
 /// Makes a tensor of memory that the library exported; the memory lives for as long as the tensor's storage.
@@ -173,8 +177,8 @@ Tensor bank(int64_t layer, int64_t blueprint, int64_t array) {
 /// it, which are then copied in before and out after.
 void train(const Tensor& x, const std::optional<Tensor>& target, const std::vector<Tensor>& banks, int64_t layer) {
     const Launch launch(x);
-    const Tensor input = evenly_spaced(x);
-    const std::optional<Tensor> aim = target ? std::optional(evenly_spaced(*target)) : std::nullopt;
+    const Tensor input = readable(x);
+    const std::optional<Tensor> aim = target ? std::optional(readable(*target)) : std::nullopt;
     const Descriptor x_view(input);
     const OptionalDescriptor target_view(aim);
     std::vector<std::pair<Tensor, Tensor>> copies;

@@ -134,8 +134,7 @@ class Descriptors {
     std::vector<const kasmina_tensor*> pointers_;
 };
 
-/// An uninitialised contiguous tensor of the same shape, type and device. Reads no sizes, so symbolic ones stay
-/// symbolic.
+/// An uninitialised contiguous tensor of the same shape, type and device.
 inline Tensor contiguous_like(const Tensor& tensor) {
     using torch::stable::detail::from;
     std::array<StableIValue, 6> stack{from(tensor),       from(std::nullopt),
@@ -145,25 +144,56 @@ inline Tensor contiguous_like(const Tensor& tensor) {
     return torch::stable::detail::to<Tensor>(stack[0]);
 }
 
-/// The tensor itself if its channels (the last dimension) are adjacent and its rows are spaced evenly and do not
-/// overlap, so that the library can walk it where it lies; otherwise a contiguous copy.
-inline Tensor evenly_spaced(const Tensor& tensor) {
+/// Whether the library walks a tensor `[..., hidden]` where it lies, and fast: two strides are enough for its rows (all
+/// dimensions before the last), and the channels of a row or the rows of a channel are adjacent.
+inline bool walkable(const Tensor& tensor) {
     const auto sizes = tensor.sizes();
     const auto strides = tensor.strides();
     const auto last = static_cast<int64_t>(sizes.size()) - 1;
     if (last < 0 || tensor.numel() == 0) {
-        return tensor;
+        return true;
     }
-    bool walkable = strides[last] == 1 || sizes[last] == 1;
-    int64_t next = -1; // what the stride of the dimension further out must be, once a row stride is known
-    for (int64_t axis = last - 1; axis >= 0 && walkable; --axis) {
+    int levels = 0;
+    bool adjacent = strides[last] == 1 || sizes[last] == 1;
+    int64_t next = 0; // the stride with which the dimension further out continues the level
+    for (int64_t axis = last - 1; axis >= 0; --axis) {
         if (sizes[axis] == 1) {
             continue;
         }
-        walkable = next < 0 ? strides[axis] >= sizes[last] : strides[axis] == next;
+        if (levels == 0) {
+            adjacent = adjacent || strides[axis] == 1;
+        }
+        levels += levels == 0 || strides[axis] != next;
         next = strides[axis] * sizes[axis];
     }
-    return walkable ? tensor : torch::stable::contiguous(tensor);
+    return adjacent && levels <= 2;
 }
+
+/// The tensor itself if the library walks it where it lies; otherwise a contiguous copy.
+inline Tensor readable(const Tensor& tensor) {
+    return walkable(tensor) ? tensor : torch::stable::contiguous(tensor);
+}
+
+/// A new tensor like another one (in its strides if they are dense, as torch.empty_like), and where the library writes
+/// what it shall hold: itself, if the library walks it.
+class Result {
+  public:
+    explicit Result(const Tensor& like)
+        : tensor_(torch::stable::empty_like(like)), written_(walkable(tensor_) ? tensor_ : contiguous_like(like)) {}
+
+    const Tensor& written() const { return written_; }
+
+    /// The tensor, once its elements are written.
+    Tensor take() {
+        if (written_.data_ptr() != tensor_.data_ptr()) {
+            torch::stable::copy_(tensor_, written_);
+        }
+        return tensor_;
+    }
+
+  private:
+    Tensor tensor_;
+    Tensor written_;
+};
 
 } // namespace kasmina::torch_ops

@@ -92,7 +92,9 @@ class Command:
 
 
 class Layer(torch.nn.Module):
-    """A Kasmina layer: put it behind any layer whose output is `[..., hidden]`.
+    """A Kasmina layer: put it behind any layer whose output is `[..., hidden]`, or `[N, hidden, *spatial]` with
+    `channels="first"`, as convolutions give it. Every memory format is fine, `channels_last` too; the output has the
+    input's.
 
     The channels are cut into one chunk for each seed (`hidden % seeds` channels at the end are passed through). A
     dormant seed passes its chunk through. Commands (`submit`, or a method for each action) take a seed through its
@@ -109,8 +111,13 @@ class Layer(torch.nn.Module):
     state along and keeps the parameters' identity.
     """
 
-    def __init__(self, hidden, seeds, blueprints=(), *, device=None, dtype=torch.float32, settings=None):
+    def __init__(
+        self, hidden, seeds, blueprints=(), *, channels="last", device=None, dtype=torch.float32, settings=None
+    ):
         super().__init__()
+        if channels not in ("first", "last"):
+            raise ValueError(f"kasmina: channels are 'first' (axis 1) or 'last', not {channels!r}")
+        self.channels = channels
         device = torch.device(device) if device is not None else torch.get_default_device()
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(f"kasmina: the parameters of a layer are float32 or float64, not {dtype}")
@@ -141,6 +148,13 @@ class Layer(torch.nn.Module):
 
     def forward(self, x, target=None):
         """The layer's output for x. Seeds in TRAINING learn to compute `target` from x; without one, x itself."""
+        if self.channels == "first":
+            # Views: the operators take any strides, and give the output those of the input.
+            target = None if target is None else target.movedim(1, -1)
+            return self._forward(x.movedim(1, -1), target).movedim(-1, 1)
+        return self._forward(x, target)
+
+    def _forward(self, x, target):
         banks = self.banks()
         if self.training and self._isolated_training:
             with torch.no_grad():
@@ -316,7 +330,8 @@ class Layer(torch.nn.Module):
         return self
 
     def extra_repr(self):
-        return f"hidden={self.hidden}, seeds={self.seeds}, blueprints={self._bank_count}, device={self.device}"
+        channels = "" if self.channels == "last" else f", channels={self.channels!r}"
+        return f"hidden={self.hidden}, seeds={self.seeds}{channels}, blueprints={self._bank_count}, device={self.device}"
 
     def _adopt(self, owner):
         """Makes a layer of the library this module's own."""

@@ -294,7 +294,7 @@ static void check_tensors(const world* w) {
         {shape, 2, {ROWS, -HIDDEN}, {HIDDEN, 1}},
         {shape, 2, {ROWS, HIDDEN}, {-HIDDEN, 1}},
         {shape, 2, {ROWS, HIDDEN}, {HIDDEN, -1}},
-        {shape, 2, {ROWS, HIDDEN}, {1, ROWS}},
+        {shape, 4, {2, 2, 2, HIDDEN}, {16 * HIDDEN, 6 * HIDDEN, HIDDEN, 1}},
         {shape, 2, {INT64_MAX, HIDDEN}, {HIDDEN, 1}},
         {shape, 2, {ROWS, HIDDEN}, {INT64_MAX, 1}},
         {shape, 4, {INT64_MAX, INT64_MAX, INT64_MAX, HIDDEN}, {0, 0, 0, 1}},
@@ -342,12 +342,14 @@ static void check_tensors(const world* w) {
     bad.struct_size = 8;
     forward_fails(w, KASMINA_STATUS_INVALID_ARGUMENT, &bad, &w->y_tensor);
 
-    /* Rows may not overlap, and as many must be written as are read. */
+    /* What is written may not overlap itself, and as many rows must be written as are read. */
     const int64_t repeated[] = {0, 1}, fewer[] = {ROWS - 1, HIDDEN}, none[] = {0, HIDDEN};
     bad = w->y_tensor;
     bad.strides = repeated;
     forward_fails(w, shape, &w->x_tensor, &bad);
-    forward_fails(w, shape, &bad, &w->y_tensor);
+    bad = w->x_tensor;
+    bad.strides = repeated;
+    forward_fails(w, KASMINA_STATUS_OK, &bad, &w->y_tensor);
     bad = w->y_tensor;
     bad.shape = fewer;
     forward_fails(w, shape, &w->x_tensor, &bad);
