@@ -74,6 +74,29 @@ fn chunks_of_one_seven_and_a_thousand_channels_compile() {
     }
 }
 
+/// Widths of chunks from 1 to 1024, most of them no powers of two.
+const WIDTHS: [usize; 14] = [1, 2, 3, 7, 31, 64, 100, 127, 255, 513, 768, 1000, 1023, 1024];
+
+#[test]
+fn no_width_up_to_1024_is_too_large_for_any_library_blueprint() {
+    let mut too_large = Vec::new();
+    for chunk in WIDTHS {
+        for (name, blueprint) in NAMES.iter().zip(blueprints(chunk)) {
+            for pass in PASSES {
+                for data_type in [DataType::BF16, DataType::F64] {
+                    let class = kernel_class(pass, data_type, true, &[&blueprint]).unwrap();
+                    for architecture in ARCHITECTURES {
+                        if let Err(error) = generate(&class, architecture) {
+                            too_large.push(format!("{name} of {chunk} {pass:?} {data_type:?} {architecture}: {error}"));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(too_large.is_empty(), "{}", too_large.join("\n"));
+}
+
 #[test]
 fn a_blueprint_that_cannot_fit_says_how_much_it_needs() {
     let blueprint = library("residual", 60_000, &Attributes::new()).unwrap();

@@ -34,6 +34,8 @@ pub(super) enum Economy {
     Parameters,
     /// And sums over rows that are parameter gradients are added to the gradient after each tile.
     Sums,
+    /// And long reductions are not split, so that no partial results take room.
+    Partials,
 }
 
 /// The places of a program's values.

@@ -58,6 +58,7 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
         (comfortable, &TILES[..2], &[Economy::Nothing, Economy::Parameters][..]),
         (maximum, &TILES[..3], &[Economy::Nothing, Economy::Parameters]),
         (maximum, &TILES[..], &[Economy::Parameters, Economy::Sums]),
+        (maximum, &TILES[..], &[Economy::Partials]),
     ] {
         for &tile in tiles {
             candidates.extend(economies.iter().map(|&economy| (limit, tile, economy)));
@@ -92,7 +93,8 @@ fn attempt(class: &KernelClass, tile: usize, economy: Economy) -> Plan {
         .iter()
         .chain(&class.frozen)
         .map(|program| {
-            let program = arrange(program, watched, threads / tile, threads);
+            let (groups, workers) = if economy == Economy::Partials { (1, 1) } else { (threads / tile, threads) };
+            let program = arrange(program, watched, groups, workers);
             let layout = lay_out(&program, tile, economy);
             Planned { program, layout }
         })
