@@ -78,7 +78,7 @@ impl Operator for Einsum {
             let gradient = builder.einsum(contraction, output_gradient, call.inputs[1 - own]);
             let kept = letters.chars().zip(&shape.0).map(|(letter, &size)| if shared(letter) { size } else { 1 });
             let kept = Shape(kept.collect());
-            let gradient = if kept == shape { gradient } else { builder.reshape(gradient, &kept) };
+            let gradient = if builder.shape(gradient) == kept { gradient } else { builder.reshape(gradient, &kept) };
             Some(builder.broadcast(gradient, &shape))
         };
         vec![of_input(0), of_input(1)]
