@@ -1,4 +1,4 @@
-"""Many blueprints run at once: a layer with a seed for each, compared with torch modules that should compute the same."""
+"""Many blueprints run at once: a layer with a seed for each, and torch modules that should compute the same."""
 
 import torch
 from growing import layer_of
@@ -69,8 +69,14 @@ def run_modules(modules, x, gradient):
         parameters = list(module.parameters())
         chunk = chunk.detach().clone().requires_grad_()
         y = module(chunk)
-        found = torch.autograd.grad(y, [chunk, *parameters], of_output, allow_unused=True, materialize_grads=True)
+        inputs = [chunk, *parameters]
+        if y.requires_grad:
+            found = torch.autograd.grad(y, inputs, of_output, allow_unused=True, materialize_grads=True)
+        else:  # It depends on its inputs through truth values only.
+            found = [torch.zeros_like(value) for value in inputs]
         outputs.append(y.detach())
         of_x.append(found[0])
-        of_parameters.append(torch.cat([gradient.flatten() for gradient in found[1:]]) if parameters else x.new_empty(0))
+        of_parameters.append(
+            torch.cat([gradient.flatten() for gradient in found[1:]]) if parameters else x.new_empty(0)
+        )
     return torch.cat(outputs, -1), torch.cat(of_x, -1), of_parameters
