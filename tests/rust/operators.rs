@@ -6,6 +6,8 @@
 mod control;
 #[path = "operators/documentation.rs"]
 mod documentation;
+#[path = "operators/dropout.rs"]
+mod dropout;
 #[path = "operators/golden.rs"]
 mod golden;
 #[path = "operators/gradients.rs"]
@@ -16,3 +18,5 @@ mod launches;
 mod numbers;
 #[path = "operators/programs.rs"]
 mod programs;
+#[path = "operators/refusals.rs"]
+mod refusals;

@@ -389,3 +389,141 @@ fn one_weight_used_twice() {
         builder.apply("linear", &[once, p[0]], &[])
     });
 }
+
+fn integer(number: i64) -> Attribute {
+    Attribute::Integer(number)
+}
+
+#[test]
+fn products_of_matrices_and_batches() {
+    let cases: [(&[usize], &[usize]); 7] = [
+        (&[3, 4], &[4, 2]),
+        (&[12], &[12]),
+        (&[12], &[12, 2]),
+        (&[3, 4], &[4]),
+        (&[2, 2, 3], &[3, 2]),
+        (&[3, 4], &[2, 4, 2]),
+        (&[2, 1, 2, 3], &[3, 3, 2]),
+    ];
+    for (first, second) in cases {
+        check(12, &[second], |builder, x, p| {
+            let x = shaped(builder, x, first);
+            let product = builder.apply("matmul", &[x, p[0]], &[]);
+            builder.tanh(product)
+        });
+    }
+    check(6, &[&[4, 3]], |builder, x, p| {
+        let x = shaped(builder, x, &[3, 2]);
+        builder.apply("matmul", &[p[0], x], &[])
+    });
+}
+
+#[test]
+fn parts_put_together_again() {
+    check(12, &[&[2, 1]], |builder, x, p| {
+        let x = shaped(builder, x, &[2, 6]);
+        let odd = [("start", integer(1)), ("step", integer(2))];
+        let odd = builder.apply("slice", &[x], &odd);
+        let part = builder.apply("split", &[x], &[("parts", integer(2)), ("index", integer(1))]);
+        let product = builder.mul(odd, part);
+        let whole = builder.apply("concat", &[product, p[0], x], &[]);
+        let wide =
+            [("axis", integer(0)), ("before", integer(1)), ("behind", integer(2)), ("value", Attribute::Float(0.5))];
+        let wide = builder.apply("pad", &[whole], &wide);
+        let turned = builder.permute(wide, &[1, 0]);
+        builder.mul(turned, turned)
+    });
+}
+
+#[test]
+fn convolutions_of_rows_and_channels() {
+    for padding in ["causal", "same", "valid"] {
+        for dilation in [1, 2] {
+            let attributes = [("padding", Attribute::Text(padding.into())), ("dilation", integer(dilation))];
+            check(12, &[&[3, 2, 3], &[3]], |builder, x, p| {
+                let x = shaped(builder, x, &[2, 6]);
+                builder.apply("conv1d", &[x, p[0], p[1]], &attributes)
+            });
+            check(8, &[&[3], &[]], |builder, x, p| builder.apply("conv1d", &[x, p[0], p[1]], &attributes));
+        }
+    }
+    check(12, &[&[2]], |builder, x, p| {
+        let x = shaped(builder, x, &[3, 4]);
+        let windows = [("axis", integer(0)), ("size", integer(2))];
+        let windows = builder.apply("unfold", &[x], &windows);
+        builder.mul(windows, p[0])
+    });
+}
+
+#[test]
+fn gated_rotated_grouped_and_narrow_layers() {
+    for activation in ["sigmoid", "gelu", "silu", "relu", "identity"] {
+        check(8, &[&[8]], |builder, x, p| {
+            let x = builder.mul(x, p[0]);
+            builder.apply("glu", &[x], &[("activation", Attribute::Text(activation.into()))])
+        });
+    }
+    for interleaved in [false, true] {
+        check(12, &[&[3, 4]], |builder, x, p| {
+            let x = shaped(builder, x, &[3, 4]);
+            let x = builder.mul(x, p[0]);
+            builder.apply(
+                "rope",
+                &[x],
+                &[("interleaved", Attribute::Bool(interleaved)), ("base", Attribute::Float(50.0))],
+            )
+        });
+    }
+    check(12, &[&[4], &[4]], |builder, x, p| {
+        let x = shaped(builder, x, &[4, 3]);
+        builder.apply("group_norm", &[x, p[0], p[1]], &[("groups", integer(2)), ("eps", Attribute::Float(0.1))])
+    });
+    check(6, &[&[2, 6], &[5, 2], &[5]], |builder, x, p| builder.apply("low_rank_linear", &[x, p[0], p[1], p[2]], &[]));
+}
+
+#[test]
+fn the_chosen_and_the_largest() {
+    for operator in ["maximum", "minimum"] {
+        check(12, &[&[4]], |builder, x, p| {
+            let x = shaped(builder, x, &[3, 4]);
+            builder.apply(operator, &[x, p[0]], &[])
+        });
+    }
+    for axis in [0, 1] {
+        check(12, &[&[12]], |builder, x, p| {
+            let x = builder.mul(x, p[0]);
+            let x = shaped(builder, x, &[3, 4]);
+            let values = builder.apply("top_k", &[x], &[("axis", integer(axis)), ("k", integer(2))]);
+            builder.mul(values, values)
+        });
+    }
+    check(12, &[&[12]], |builder, x, p| {
+        let x = builder.mul(x, p[0]);
+        builder.apply("min", &[x], &[])
+    });
+}
+
+#[test]
+fn powers_and_circles() {
+    check_at(6, &[&[6]], |number| number.abs() + 0.2, |builder, x, p| builder.apply("pow", &[x, p[0]], &[]));
+    for operator in ["sin", "cos"] {
+        check(6, &[&[6]], |builder, x, p| {
+            let x = builder.mul(x, p[0]);
+            builder.apply(operator, &[x], &[])
+        });
+    }
+}
+
+/// An operator made of others given one value twice: each of the two gets its share once.
+#[test]
+fn one_value_as_two_inputs_of_an_operator_made_of_others() {
+    check(4, &[&[4]], |builder, x, p| {
+        let x = builder.mul(x, p[0]);
+        builder.apply("conv1d", &[x, x], &[])
+    });
+    check(4, &[&[4]], |builder, x, p| {
+        let square = shaped(builder, p[0], &[2, 2]);
+        let x = shaped(builder, x, &[2, 2]);
+        builder.apply("low_rank_linear", &[x, square, square], &[])
+    });
+}
