@@ -2,12 +2,13 @@
 
 `Layer` goes behind any layer of a model. Its channels are cut into chunks, and each chunk has a seed that can be given
 a `Blueprint`, trains it in isolation, blends it into the network, and keeps or drops it. `AdamW` updates the parameters
-of seeds; `split_parameters` says which of a model's parameters these are. `to_module` makes a torch module of a
-blueprint.
+of seeds; `split_parameters` says which of a model's parameters these are. `from_module` makes a blueprint of a torch
+module, `to_module` a torch module of a blueprint.
 """
 
 from ._native import Error, TransitionRefused, statistics
 from .blueprint import Blueprint
+from .importer import UnsupportedModule, from_module
 from .layer import Action, Command, Layer, Lifecycle
 from .optimizer import AdamW, split_parameters
 from .reference import to_module
@@ -21,6 +22,8 @@ __all__ = [
     "Layer",
     "Lifecycle",
     "TransitionRefused",
+    "UnsupportedModule",
+    "from_module",
     "split_parameters",
     "statistics",
     "to_module",
