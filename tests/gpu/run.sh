@@ -3,7 +3,7 @@
 #
 # Needs Python with torch, pytest, scikit-learn and matplotlib (the repository's .venv, if it is there, else python3), and
 # the built libraries in build/lib. Where there is no cargo, build on another machine (`make build`, and README.md beside
-# this file for the first part) and carry build/lib and build/gpu-tests along.
+# this file for the first part) and carry build/lib, build/gpu-tests and build/random-graphs.jsonl along.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -29,5 +29,12 @@ elif command -v cargo >/dev/null; then
 else
     echo "no cargo and no build/gpu-tests: kernels are not compared with the CPU's"
 fi
-$python -m pytest tests/python --device cuda --quiet -p no:cacheprovider
+graphs=()
+if [ -f build/random-graphs.jsonl ]; then
+    graphs=(--graphs build/random-graphs.jsonl)
+elif ! command -v cargo >/dev/null; then
+    echo "no cargo and no build/random-graphs.jsonl: random graphs are not compared with torch"
+    graphs=(--ignore tests/python/test_random_graphs.py)
+fi
+$python -m pytest tests/python --device cuda --quiet -p no:cacheprovider "${graphs[@]}"
 $python examples/digits/train.py --device cuda --output build/demo-cuda "$@"

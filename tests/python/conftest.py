@@ -15,6 +15,7 @@ import torch
 
 def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="where the layers live: cpu (default) or cuda")
+    parser.addoption("--graphs", help="a file of random blueprints, one a line; without it, cargo makes some")
 
 
 @pytest.fixture
