@@ -130,6 +130,11 @@ CASES = {
         ],
         lambda x, p: torch.einsum("...ab,bc->...ac", x.unflatten(-1, (2, 2)), p["w"]).flatten(-2),
     ),
+    "einsum over an axis of one": (
+        {"w": (C, 1)},
+        [("y", "einsum", "x w", {"equation": "a,am->a"})],
+        lambda x, p: x * p["w"].sum(-1),
+    ),
     "less": ({"w": (C,)}, [("c", "less", "x w"), ("y", "where", "c w x")], lambda x, p: torch.where(x < p["w"], p["w"], x)),
     "comparisons": (
         {"w": (C,)},
