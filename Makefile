@@ -52,6 +52,9 @@ test-c: build ## Run the C and C++ tests alone
 test-python: build ## Run the Python tests alone
 	$(PYTHON) tests/run.py python
 
+bench-cpu: build ## Compare the CPU backend with torch; writes build/bench/cpu.{json,png}
+	$(PYTHON) benches/cpu/compare.py $(ARGUMENTS)
+
 gpu: build ## Run the layer tests and the digits example on a CUDA device
 	tests/gpu/run.sh
 
@@ -65,4 +68,4 @@ clean: ## Remove what was built; keeps .venv
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@mkdir -p build && touch $@
 
-.PHONY: help demo test build header format lint test-rust test-c test-python gpu clean
+.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu gpu clean

@@ -78,13 +78,13 @@ impl<'m, T: Real> Reads<'m, '_, T> {
                 if stride == 0 || self.count == 1 {
                     return Source::Splat(*from);
                 }
-                if adjacent && self.lanes == 1 {
-                    return Source::Lanes(std::slice::from_raw_parts(from, length));
+                if !adjacent {
+                    for element in 0..self.count {
+                        *register.add(element) = *from.add(element * stride);
+                    }
                 }
-                let to = std::slice::from_raw_parts_mut(register, length);
-                for (element, lanes) in to.chunks_exact_mut(self.lanes).enumerate() {
-                    lanes.fill(*from.add(element * stride));
-                }
+                let numbers = std::slice::from_raw_parts(if adjacent { from } else { register }, self.count);
+                return if self.lanes == 1 { Source::Lanes(numbers) } else { Source::Each(numbers) };
             }
             Source::Lanes(std::slice::from_raw_parts(register, length))
         }
@@ -140,10 +140,7 @@ impl<'m, T: Real> Formulas<'m, '_, T> {
         unsafe {
             operations.iter().for_each(|one| self.operate(one.function, &one.inputs, self.register(one.register)))
         };
-        match self.input(self.formula.result) {
-            Source::Lanes(lanes) => into.copy_from_slice(lanes),
-            Source::Splat(number) => into.fill(number),
-        }
+        spread(self.input(self.formula.result), into);
     }
 
     /// # Safety
@@ -172,10 +169,10 @@ impl<'m, T: Real> Formulas<'m, '_, T> {
         // SAFETY: the vectors were detected on this CPU.
         unsafe {
             match function {
-                Function::Unary(unary) => (self.vectors.unary)(unary, self.spread(input(0), 0), to),
+                Function::Unary(unary) => (self.vectors.unary)(unary, self.lanes(input(0), 0), to),
                 Function::Binary(binary) => (self.vectors.binary)(binary, input(0), input(1), to),
                 Function::Select => {
-                    let [condition, yes, no] = [0, 1, 2].map(|position| self.spread(input(position), position));
+                    let [condition, yes, no] = [0, 1, 2].map(|position| self.lanes(input(position), position));
                     (self.vectors.select)(condition, yes, no, to);
                 }
             }
@@ -186,15 +183,25 @@ impl<'m, T: Real> Formulas<'m, '_, T> {
     ///
     /// # Safety
     /// That register is not in use.
-    unsafe fn spread(&self, source: Source<'m, T>, position: usize) -> &'m [T] {
-        match source {
-            Source::Lanes(lanes) => lanes,
-            Source::Splat(number) => {
-                // SAFETY: the formula's registers and the result's come before; the caller's promise.
-                let register = unsafe { self.register(self.formula.registers + 1 + position) };
-                register.fill(number);
-                register
-            }
+    unsafe fn lanes(&self, source: Source<'m, T>, position: usize) -> &'m [T] {
+        if let Source::Lanes(lanes) = source {
+            return lanes;
         }
+        // SAFETY: the formula's registers and the result's come before; the caller's promise.
+        let register = unsafe { self.register(self.formula.registers + 1 + position) };
+        spread(source, register);
+        register
+    }
+}
+
+/// Writes a source out as lanes.
+fn spread<T: Real>(source: Source<'_, T>, into: &mut [T]) {
+    match source {
+        Source::Lanes(lanes) => into.copy_from_slice(lanes),
+        Source::Each(numbers) => {
+            let lanes = into.len() / numbers.len();
+            into.chunks_exact_mut(lanes).zip(numbers).for_each(|(lanes, number)| lanes.fill(*number));
+        }
+        Source::Splat(number) => into.fill(number),
     }
 }

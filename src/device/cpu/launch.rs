@@ -4,10 +4,10 @@
 //! order of the tasks: equal launches give equal bits.
 
 use super::pool;
-use super::rows::{Element, Tensor};
+use super::rows::Tensor;
 use super::selection::{self, Choice};
 use super::task::{Area, Seed, Surroundings, Tensors};
-use super::vector::{Real, Statistics, Vectors};
+use super::vector::{Element, Instructions, Real, Statistics};
 use crate::compile::codegen::cpu::{Code, Procedure};
 use crate::compile::{Destination, Pass};
 use crate::device::{Launch, telemetry};
@@ -20,8 +20,7 @@ pub struct Loaded {
     pub data_type: DataType,
     pub chunk: usize,
     pub code: Code,
-    pub single: Vectors<f32>,
-    pub double: Vectors<f64>,
+    pub instructions: Instructions,
 }
 
 /// Tasks that the seeds with a procedure are cut into together, if they have the rows for it.
@@ -57,13 +56,20 @@ struct Active<'a, T> {
     tasks: usize,
 }
 
+impl<T> Active<'_, T> {
+    /// How many sums each task leaves.
+    fn sums_of_a_task(&self) -> usize {
+        if self.tasks == 1 { 0 } else { self.seed.procedure.accumulators.elements }
+    }
+}
+
 // SAFETY: the pointers are to memory that the launch's caller answers for; no two seeds share a slot's gradient.
 unsafe impl<T: Send> Send for Active<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Sync> Sync for Active<'_, T> {}
 
 /// Runs a loaded kernel on row tensors of `E`.
-pub fn launch<E: Element>(kernel: &Loaded, vectors: &Vectors<E::Real>, launch: &Launch<'_>) -> Result<()> {
+pub fn launch<E: Element>(kernel: &Loaded, launch: &Launch<'_>) -> Result<()> {
     super::arguments::check(kernel, launch)?;
     let choices = selection::choose(kernel, launch)?;
     if launch.rows == 0 {
@@ -77,7 +83,7 @@ pub fn launch<E: Element>(kernel: &Loaded, vectors: &Vectors<E::Real>, launch: &
             target: Tensor::new(launch.target),
             output: Tensor::new(launch.output),
         },
-        vectors,
+        elements: kernel.instructions.elements(),
         observe: !launch.telemetry.is_null() && kernel.pass != Pass::Train,
         loss_scale: launch.loss_scale,
         // SAFETY: `arguments` found it aligned; the caller answers for the memory.
@@ -122,7 +128,9 @@ impl<'a, T: Real> Plan<'a, T> {
                     let alpha = unsafe { *(launch.alpha.0 as *const f32).add(number) };
                     let seed = Seed { procedure, parameters: slot(bank.parameters.0).cast_const(), alpha, number };
                     let (first_task, first_sum) = (plan.tasks.len(), plan.sums);
-                    plan.cut(Some(number), area, active_rows, procedure.accumulators.elements);
+                    // A seed of one task needs no room for its sums: the task goes through with it.
+                    let elements = if launch.rows > active_rows { procedure.accumulators.elements } else { 0 };
+                    plan.cut(Some(number), area, active_rows, elements);
                     plan.position[number] = Some(plan.active.len());
                     plan.active.push(Active {
                         number,
@@ -155,12 +163,12 @@ impl<'a, T: Real> Plan<'a, T> {
         }
     }
 
-    fn run<E: Element<Real = T>>(mut self, surroundings: &Surroundings<'_, E>, launch: &Launch<'_>) -> Result<()> {
+    fn run<E: Element<Real = T>>(mut self, surroundings: &Surroundings<E>, launch: &Launch<'_>) -> Result<()> {
         let mut sums = vec![T::ZERO; self.sums];
         let (first_sum, mut next) = (sums.as_mut_ptr(), 0);
         for task in &mut self.tasks {
             let own = task.seed.and_then(|seed| self.position[seed]);
-            let own = own.map_or(0, |active| self.active[active].seed.procedure.accumulators.elements);
+            let own = own.map_or(0, |active| self.active[active].sums_of_a_task());
             // SAFETY: `cut` counted as many sums as are given out here.
             task.sums = unsafe { first_sum.add(next) };
             next += own;
@@ -175,6 +183,11 @@ impl<'a, T: Real> Plan<'a, T> {
                 match task.seed.map(|seed| position[seed]) {
                     None => surroundings.identity(task.area, None),
                     Some(None) => surroundings.identity(task.area, Some(&mut seen)),
+                    Some(Some(running)) if active[running].tasks == 1 => {
+                        let active = &active[running];
+                        let hand_on = |destination, values: &[T]| hand_on(active, launch, destination, values);
+                        surroundings.whole(&active.seed, task.area, &mut seen, hand_on);
+                    }
                     Some(Some(running)) => {
                         surroundings.rows(&active[running].seed, task.area, task.sums, &mut seen);
                     }
@@ -195,20 +208,20 @@ impl<'a, T: Real> Plan<'a, T> {
         Ok(())
     }
 
-    /// Hands on what each seed's tasks accumulated.
+    /// Hands on what each seed's tasks accumulated, if it has more than one.
     fn finish<E: Element<Real = T>>(
         &mut self,
-        surroundings: &Surroundings<'_, E>,
+        surroundings: &Surroundings<E>,
         launch: &Launch<'_>,
         sums: &[T],
         parallel: bool,
     ) -> Result<()> {
         pool::for_each(parallel, &mut self.active, |_, active| {
             let procedure = active.seed.procedure;
-            if procedure.outputs.is_empty() {
+            if procedure.outputs.is_empty() || active.tasks == 1 {
                 return;
             }
-            let own = &sums[active.first_sum..][..active.tasks * procedure.accumulators.elements];
+            let own = &sums[active.first_sum..][..active.tasks * active.sums_of_a_task()];
             let hand_on = |destination, values: &[T]| {
                 // SAFETY: `choose` found the gradients within the slot and no two seeds with the same slot; the arrays
                 // have an element for each seed.
@@ -269,10 +282,10 @@ fn add(columns: &mut [f64; telemetry::COLUMNS], found: &[f64; telemetry::COLUMNS
 /// Refuses what `E` is not: a launch picks its element type from the kernel's.
 pub fn dispatch(kernel: &Loaded, arguments: &Launch<'_>) -> Result<()> {
     match kernel.data_type {
-        DataType::F32 => launch::<f32>(kernel, &kernel.single, arguments),
-        DataType::F16 => launch::<half::f16>(kernel, &kernel.single, arguments),
-        DataType::BF16 => launch::<half::bf16>(kernel, &kernel.single, arguments),
-        DataType::F64 => launch::<f64>(kernel, &kernel.double, arguments),
+        DataType::F32 => launch::<f32>(kernel, arguments),
+        DataType::F16 => launch::<half::f16>(kernel, arguments),
+        DataType::BF16 => launch::<half::bf16>(kernel, arguments),
+        DataType::F64 => launch::<f64>(kernel, arguments),
         other => fail!(TypeMismatch, "no layer runs on {} tensors", other.name()),
     }
 }

@@ -277,9 +277,15 @@ impl<T: Real> Machine<'_, T> {
                             self.write(&block, evaluation, into, begins, first == 0, lanes);
                         }
                         Section::Accumulate { count: rows, .. } => {
-                            for (number, values) in block.value().chunks_exact(lanes).enumerate() {
-                                let sum = (self.vectors.sum)(&values[..rows]);
-                                *self.uniform.add(result + number * inner.result) += sum;
+                            let (values, into) = (block.value(), self.uniform.add(result));
+                            if inner.result == 1 {
+                                let into = std::slice::from_raw_parts_mut(into, count);
+                                (self.vectors.add_sums)(values, lanes, rows, into);
+                            } else {
+                                for (number, values) in values.chunks_exact(lanes).enumerate() {
+                                    let into = std::slice::from_mut(&mut *into.add(number * inner.result));
+                                    (self.vectors.add_sums)(values, lanes, rows, into);
+                                }
                             }
                         }
                     }

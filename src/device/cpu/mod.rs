@@ -24,7 +24,7 @@ use crate::compile::{Architecture, KernelClass};
 use crate::{Result, fail};
 use launch::Loaded;
 use std::sync::{Arc, LazyLock};
-use vector::Vectors;
+use vector::Instructions;
 
 /// The CPU. One per process.
 pub fn device() -> Arc<dyn Device> {
@@ -40,7 +40,7 @@ impl Device for Cpu {
     }
 
     fn description(&self) -> String {
-        format!("CPU, {} with {}", std::env::consts::ARCH, Vectors::<f32>::detect().name)
+        format!("CPU, {} with {}", std::env::consts::ARCH, Instructions::detect().name())
     }
 
     fn architecture(&self) -> Architecture {
@@ -82,8 +82,7 @@ impl Device for Cpu {
             data_type: class.data_type,
             chunk: class.chunk,
             code,
-            single: Vectors::detect(),
-            double: Vectors::detect(),
+            instructions: Instructions::detect(),
         })))
     }
 

@@ -1,8 +1,9 @@
-//! The threads of the backend.
+//! The threads of the backend: the one that calls, and a pool of others to help it.
 
 use crate::{Result, error};
-use rayon::prelude::*;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use parking_lot::Mutex;
+use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Threads and the process they live in: a forked child inherits the memory of a pool but none of its threads.
@@ -13,26 +14,52 @@ struct Pool {
 
 static POOL: AtomicPtr<Pool> = AtomicPtr::new(std::ptr::null_mut());
 
+/// How many threads work on a launch.
+static WANTED: LazyLock<usize> = LazyLock::new(|| {
+    let told = std::env::var("KASMINA_NUM_THREADS").ok().and_then(|text| text.parse().ok());
+    let told = told.filter(|wanted| *wanted > 0);
+    told.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+});
+
+/// In how many portions each thread would take its share: few enough to be taken quickly, enough to even out.
+const PORTIONS: usize = 16;
+
 /// Calls `each` for every item and its position, on all cores if the work is worth it.
 ///
-/// Inside a rayon pool that pool's threads are used; else the backend's own, `KASMINA_NUM_THREADS` of them or one per
-/// core.
+/// Inside a rayon pool that pool's threads are used; else the calling thread and the backend's own, together
+/// `KASMINA_NUM_THREADS` of them or one per core.
 pub fn for_each<T: Send>(parallel: bool, items: &mut [T], each: impl Fn(usize, &mut T) + Sync + Send) -> Result<()> {
-    if !parallel || items.len() < 2 {
-        items.iter_mut().enumerate().for_each(|(position, item)| each(position, item));
-        return Ok(());
-    }
-    let mut run = || items.par_iter_mut().enumerate().for_each(|(position, item)| each(position, item));
-    if rayon::current_thread_index().is_some() {
-        run();
-    } else {
-        threads()?.install(run);
+    let inside = rayon::current_thread_index().is_some();
+    let threads = match parallel {
+        true if inside => rayon::current_num_threads(),
+        true => *WANTED,
+        false => 1,
+    };
+    let helpers = threads.min(items.len()).saturating_sub(1);
+    let portion = (items.len() / (threads * PORTIONS)).max(1);
+    let left = Mutex::new(items.chunks_mut(portion).enumerate());
+    let take = || left.lock().next();
+    let work = || {
+        while let Some((number, items)) = take() {
+            items.iter_mut().enumerate().for_each(|(position, item)| each(number * portion + position, item));
+        }
+    };
+    match helpers {
+        0 => work(),
+        _ if inside => rayon::in_place_scope(|scope| share(scope, helpers, &work)),
+        _ => pool()?.in_place_scope(|scope| share(scope, helpers, &work)),
     }
     Ok(())
 }
 
+/// Works, and has so many helpers do the same.
+fn share<'s>(scope: &Scope<'s>, helpers: usize, work: &'s (impl Fn() + Sync)) {
+    (0..helpers).for_each(|_| scope.spawn(|_| work()));
+    work();
+}
+
 /// The pool of this process, made on first use.
-fn threads() -> Result<&'static ThreadPool> {
+fn pool() -> Result<&'static ThreadPool> {
     let process = std::process::id();
     let known = POOL.load(Ordering::Acquire);
     // SAFETY: pools are leaked, so a pointer that was stored stays valid.
@@ -41,9 +68,8 @@ fn threads() -> Result<&'static ThreadPool> {
     {
         return Ok(&pool.threads);
     }
-    let wanted = std::env::var("KASMINA_NUM_THREADS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     let threads = ThreadPoolBuilder::new()
-        .num_threads(wanted)
+        .num_threads(*WANTED - 1)
         .thread_name(|number| format!("kasmina-{number}"))
         .build()
         .map_err(|cause| error!(OutOfMemory, "the CPU backend cannot start its threads").caused_by(cause))?;

@@ -1,67 +1,10 @@
-//! Row tensors: their element types, and tiles of them as lanes.
+//! Row tensors, and tiles of them as lanes.
 //!
 //! Two layouts are fast: the channels of a row adjacent, where a tile is turned between rows and lanes, and the rows of a
 //! channel adjacent, where a tile is lanes as it lies. Any other is walked element by element.
 
-use super::vector::{Numbers, Real, Transposition, Vectors};
+use super::vector::{Copies, Element, Elements, Numbers, Real, Transposition};
 use crate::device::Rows;
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-
-/// The element type of a row tensor.
-pub trait Element: Copy + Send + Sync + 'static {
-    /// What its numbers are computed in.
-    type Real: Real + super::scratch::Plain;
-    /// Whether that is the same type.
-    const COMPUTES: bool;
-    /// How much larger a computed number can be than a stored one.
-    const HEADROOM: Self::Real;
-    /// To the type of computation.
-    fn widen(from: &[Self], to: &mut [Self::Real]);
-    /// From the type of computation, rounded to the nearest.
-    fn narrow(from: &[Self::Real], to: &mut [Self]);
-}
-
-macro_rules! computing {
-    ($type:ident) => {
-        impl Element for $type {
-            type Real = $type;
-            const COMPUTES: bool = true;
-            const HEADROOM: $type = 1.0;
-
-            fn widen(from: &[$type], to: &mut [$type]) {
-                to.copy_from_slice(from);
-            }
-
-            fn narrow(from: &[$type], to: &mut [$type]) {
-                to.copy_from_slice(from);
-            }
-        }
-    };
-}
-
-macro_rules! converted {
-    ($type:ident) => {
-        impl Element for $type {
-            type Real = f32;
-            const COMPUTES: bool = false;
-            const HEADROOM: f32 = f32::MAX / <$type>::MAX.to_f32_const();
-
-            fn widen(from: &[$type], to: &mut [f32]) {
-                from.convert_to_f32_slice(to);
-            }
-
-            fn narrow(from: &[f32], to: &mut [$type]) {
-                to.convert_from_f32_slice(from);
-            }
-        }
-    };
-}
-
-computing!(f32);
-computing!(f64);
-converted!(f16);
-converted!(bf16);
 
 /// A row tensor as a pointer.
 #[derive(Clone, Copy)]
@@ -159,36 +102,32 @@ impl Tile {
         Tile { row: self.row + row, rows: 1, ..*self }
     }
 
-    /// The tile's rows of a tensor in the type of computation: where they lie, or widened into `staging`.
+    /// The tile's rows of a tensor in the type of computation, in `staging`.
     ///
     /// # Safety
     /// The tile lies within the tensor, nobody writes it meanwhile, and `staging` has room for the tile.
     pub unsafe fn numbers<E: Element>(
         &self,
-        vectors: &Vectors<E::Real>,
+        elements: &Elements<E>,
         tensor: Tensor<E>,
         staging: *mut E::Real,
     ) -> Numbers<E::Real> {
-        let Tile { row, rows, channel, channels, .. } = *self;
-        let staged = Numbers { first: staging.cast_const(), stride: channels, rows, columns: channels };
-        // SAFETY: the caller's promise; a tensor whose type computes has elements of that type; the vectors were detected
-        // on this CPU.
+        let Tile { row, channel, channels, .. } = *self;
+        // SAFETY: the caller's promise; a tensor whose type computes has elements of that type; this CPU has the
+        // instructions.
         unsafe {
             if tensor.channels_are_adjacent() {
-                if E::COMPUTES && tensor.run(row, rows) == rows {
-                    return Numbers { first: tensor.at(row, channel).cast(), stride: tensor.rows.stride, ..staged };
+                for (start, run) in self.runs(tensor) {
+                    let from = self.evenly_spaced(tensor, start, run);
+                    (elements.widen)(&from, staging.add(start * channels), None);
                 }
-                for row in 0..rows {
-                    let from = std::slice::from_raw_parts(tensor.at(self.row + row, channel), channels);
-                    E::widen(from, std::slice::from_raw_parts_mut(staging.add(row * channels), channels));
-                }
-                return staged;
+                return self.staged(staging);
             }
             let adjacent = tensor.rows_are_adjacent();
             for (start, run) in self.runs(tensor) {
                 let to = staging.add(start * channels);
                 if E::COMPUTES && adjacent {
-                    (vectors.transpose)(&Transposition {
+                    (elements.vectors.transpose)(&Transposition {
                         from: tensor.at(row + start, channel).cast(),
                         from_stride: tensor.rows.channel_stride,
                         to,
@@ -200,14 +139,54 @@ impl Tile {
                 }
                 let mut widened = [E::Real::ZERO; super::machine::LANES];
                 for column in 0..channels {
-                    self.widen(tensor, start, column, &mut widened[..run]);
+                    self.widen(elements, tensor, start, column, &mut widened[..run]);
                     for (row, number) in widened[..run].iter().enumerate() {
                         *to.add(row * channels + column) = *number;
                     }
                 }
             }
         }
-        staged
+        self.staged(staging)
+    }
+
+    /// As [`Tile::numbers`], and copies the bits of the tile to another tensor.
+    ///
+    /// # Safety
+    /// As there; the tile lies within the other tensor, and nobody else reads or writes it there meanwhile.
+    pub unsafe fn numbers_and_copy<E: Element>(
+        &self,
+        elements: &Elements<E>,
+        tensor: Tensor<E>,
+        output: Tensor<E>,
+        staging: *mut E::Real,
+    ) -> Numbers<E::Real> {
+        let even = |tensor: Tensor<E>| tensor.channels_are_adjacent() && tensor.run(self.row, self.rows) == self.rows;
+        // SAFETY: the caller's promise; this CPU has the instructions.
+        unsafe {
+            if even(tensor) && even(output) {
+                let copies = Copies { first: output.at(self.row, self.channel), stride: output.rows.stride };
+                (elements.widen)(&self.evenly_spaced(tensor, 0, self.rows), staging, Some(copies));
+                return self.staged(staging);
+            }
+            let numbers = self.numbers(elements, tensor, staging);
+            output.copy(tensor, self);
+            numbers
+        }
+    }
+
+    /// A run of the tile's rows of a tensor whose channels are adjacent.
+    ///
+    /// # Safety
+    /// The tile lies within the tensor.
+    unsafe fn evenly_spaced<E: Element>(&self, tensor: Tensor<E>, start: usize, rows: usize) -> Numbers<E> {
+        // SAFETY: the caller's promise.
+        let first = unsafe { tensor.at(self.row + start, self.channel) }.cast_const();
+        Numbers { first, stride: tensor.rows.stride, rows, columns: self.channels }
+    }
+
+    /// The tile's rows, one after the other in `staging`.
+    fn staged<T>(&self, staging: *mut T) -> Numbers<T> {
+        Numbers { first: staging.cast_const(), stride: self.channels, rows: self.rows, columns: self.channels }
     }
 
     /// Puts the tile's rows of a tensor into the row space as lanes; lanes without a row become 0. `numbers` are those rows,
@@ -217,17 +196,17 @@ impl Tile {
     /// As [`Tile::numbers`], and `to` has room for the tile's channels times its lanes.
     pub unsafe fn load<E: Element>(
         &self,
-        vectors: &Vectors<E::Real>,
+        elements: &Elements<E>,
         tensor: Tensor<E>,
         numbers: Option<Numbers<E::Real>>,
         staging: *mut E::Real,
         to: *mut E::Real,
     ) {
-        // SAFETY: the caller's promise; the vectors were detected on this CPU.
+        // SAFETY: the caller's promise; this CPU has the instructions.
         unsafe {
             if tensor.channels_are_adjacent() {
-                let numbers = numbers.unwrap_or_else(|| self.numbers(vectors, tensor, staging));
-                (vectors.transpose)(&Transposition {
+                let numbers = numbers.unwrap_or_else(|| self.numbers(elements, tensor, staging));
+                (elements.vectors.transpose)(&Transposition {
                     from: numbers.first,
                     from_stride: numbers.stride,
                     to,
@@ -239,7 +218,7 @@ impl Tile {
                 for (start, run) in self.runs(tensor) {
                     for channel in 0..self.channels {
                         let lanes = std::slice::from_raw_parts_mut(to.add(channel * self.lanes + start), run);
-                        self.widen(tensor, start, channel, lanes);
+                        self.widen(elements, tensor, start, channel, lanes);
                     }
                 }
             }
@@ -259,22 +238,22 @@ impl Tile {
     /// and nobody else reads or writes it in `output` meanwhile.
     pub unsafe fn store<E: Element>(
         &self,
-        vectors: &Vectors<E::Real>,
+        elements: &Elements<E>,
         from: *const E::Real,
         output: Tensor<E>,
         fell_back: Option<(&[bool], Tensor<E>)>,
         staging: *mut E::Real,
     ) {
-        // SAFETY: the caller's promise; a tensor whose type computes has elements of that type; the vectors were detected
-        // on this CPU.
+        // SAFETY: the caller's promise; a tensor whose type computes has elements of that type; this CPU has the
+        // instructions.
         unsafe {
             if !output.channels_are_adjacent() {
-                return self.scatter(from, output, fell_back);
+                return self.scatter(elements, from, output, fell_back);
             }
             let direct = E::COMPUTES && fell_back.is_none() && output.run(self.row, self.rows) == self.rows;
             let place = output.at(self.row, self.channel).cast();
             let (to, to_stride) = if direct { (place, output.rows.stride) } else { (staging, self.channels) };
-            (vectors.transpose)(&Transposition {
+            (elements.vectors.transpose)(&Transposition {
                 from,
                 from_stride: self.lanes,
                 to,
@@ -291,7 +270,7 @@ impl Tile {
                     _ => {
                         let numbers = std::slice::from_raw_parts(staging.add(row * self.channels), self.channels);
                         let to = output.at(self.row + row, self.channel);
-                        E::narrow(numbers, std::slice::from_raw_parts_mut(to, self.channels));
+                        (elements.narrow)(numbers, std::slice::from_raw_parts_mut(to, self.channels));
                     }
                 }
             }
@@ -304,6 +283,7 @@ impl Tile {
     /// As there.
     unsafe fn scatter<E: Element>(
         &self,
+        elements: &Elements<E>,
         from: *const E::Real,
         output: Tensor<E>,
         fell_back: Option<(&[bool], Tensor<E>)>,
@@ -315,7 +295,7 @@ impl Tile {
                     for channel in 0..self.channels {
                         let numbers = std::slice::from_raw_parts(from.add(channel * self.lanes + start), run);
                         let to = output.at(self.row + start, self.channel + channel);
-                        E::narrow(numbers, std::slice::from_raw_parts_mut(to, run));
+                        (elements.narrow)(numbers, std::slice::from_raw_parts_mut(to, run));
                     }
                 }
                 return;
@@ -328,9 +308,8 @@ impl Tile {
                     continue;
                 }
                 for channel in 0..self.channels {
-                    let number = std::slice::from_ref(&*from.add(channel * self.lanes + row));
-                    let to = output.at(self.row + row, self.channel + channel);
-                    E::narrow(number, std::slice::from_mut(&mut *to));
+                    let number = *from.add(channel * self.lanes + row);
+                    *output.at(self.row + row, self.channel + channel) = E::narrow(number);
                 }
             }
         }
@@ -341,17 +320,24 @@ impl Tile {
     ///
     /// # Safety
     /// The rows are one run of the tensor, and the tile lies within it.
-    unsafe fn widen<E: Element>(&self, tensor: Tensor<E>, start: usize, channel: usize, to: &mut [E::Real]) {
+    unsafe fn widen<E: Element>(
+        &self,
+        elements: &Elements<E>,
+        tensor: Tensor<E>,
+        start: usize,
+        channel: usize,
+        to: &mut [E::Real],
+    ) {
         // SAFETY: the caller's promise.
         unsafe {
             let from = tensor.at(self.row + start, self.channel + channel);
             if tensor.rows_are_adjacent() {
-                E::widen(std::slice::from_raw_parts(from, to.len()), to);
+                let from = Numbers { first: from.cast_const(), stride: 0, rows: 1, columns: to.len() };
+                (elements.widen)(&from, to.as_mut_ptr(), None);
                 return;
             }
             for (row, number) in to.iter_mut().enumerate() {
-                let element = from.add(row * tensor.rows.stride);
-                E::widen(std::slice::from_ref(&*element), std::slice::from_mut(number));
+                *number = (*from.add(row * tensor.rows.stride)).widen();
             }
         }
     }

@@ -1,12 +1,12 @@
 //! What one thread does at a time: some rows of one seed.
 
 use super::machine::{self, LANES, Machine, Section};
-use super::rows::{Element, Tensor, Tile};
+use super::rows::{Tensor, Tile};
 use super::scratch::Scratch;
-use super::vector::{Numbers, Real, Statistics, Vectors};
-use crate::compile::Pass;
+use super::vector::{Element, Elements, Real, Statistics, View};
 use crate::compile::codegen::cpu::{Procedure, Span};
 use crate::compile::random::{self, Draw};
+use crate::compile::{Destination, Pass};
 use crate::graph::{RowInput, Scalar};
 
 /// The row tensors of a launch.
@@ -38,11 +38,14 @@ fn observed(pass: Pass) -> Option<RowInput> {
     }
 }
 
+/// Elements that are widened at a time to be looked at; they stay in a cache near by.
+const STAGED: usize = 1 << 13;
+
 /// What a task needs to know of its launch.
-pub struct Surroundings<'a, E: Element> {
+pub struct Surroundings<E: Element> {
     pub pass: Pass,
     pub tensors: Tensors<E>,
-    pub vectors: &'a Vectors<E::Real>,
+    pub elements: Elements<E>,
     /// Whether there is a telemetry array.
     pub observe: bool,
     pub loss_scale: f64,
@@ -76,7 +79,7 @@ struct Memory<'a, T: Real> {
     _scratch: Scratch,
 }
 
-impl<E: Element> Surroundings<'_, E> {
+impl<E: Element> Surroundings<E> {
     /// Copies the bits of the input that stands in for the output, and looks at the rows.
     ///
     /// # Safety
@@ -87,7 +90,7 @@ impl<E: Element> Surroundings<'_, E> {
         let in_place = output.is_at(input);
         let Area { row, rows, channel, channels } = area;
         let tile = Tile { row, rows, channel, channels, lanes: rows };
-        // SAFETY: the caller's promise; each row is read before it is written.
+        // SAFETY: the caller's promise; each row is read before it is written; this CPU has the instructions.
         unsafe {
             let Some(seen) = seen.filter(|_| self.observe) else {
                 if !in_place {
@@ -95,30 +98,23 @@ impl<E: Element> Surroundings<'_, E> {
                 }
                 return;
             };
-            let at_once = if input.rows_are_adjacent() { LANES } else { 1 };
+            let at_once = if input.rows_are_adjacent() { LANES } else { (STAGED / channels).clamp(1, LANES) };
             let mut scratch = Scratch::with_room::<E::Real>(&[at_once * channels]);
             let staging = scratch.part(at_once * channels);
             for first in (row..row + rows).step_by(at_once) {
                 let tile = Tile { row: first, rows: at_once.min(row + rows - first), ..tile };
-                self.look(&tile.numbers(self.vectors, input, staging), seen);
-                if !in_place {
-                    output.copy(input, &tile);
-                }
+                let numbers = match in_place {
+                    true => tile.numbers(&self.elements, input, staging),
+                    false => tile.numbers_and_copy(&self.elements, input, output, staging),
+                };
+                (self.elements.vectors.observe)(self.view(), &numbers, seen);
             }
         }
     }
 
-    /// # Safety
-    /// The numbers are valid and nobody writes them meanwhile.
-    unsafe fn look(&self, numbers: &Numbers<E::Real>, seen: &mut Statistics) {
-        // SAFETY: the caller's promise; the vectors were detected on this CPU.
-        unsafe {
-            match self.pass {
-                Pass::Forward => (self.vectors.observe)(numbers, seen),
-                Pass::Backward => (self.vectors.observe_gradient)(numbers, seen),
-                Pass::Train => {}
-            }
-        }
+    /// As what telemetry sees the tensor it looks at.
+    fn view(&self) -> View {
+        if self.pass == Pass::Backward { View::Gradient } else { View::Input }
     }
 
     /// Memory for a procedure, its scalars set, its prologue run, its accumulators at zero.
@@ -136,7 +132,8 @@ impl<E: Element> Surroundings<'_, E> {
         ];
         let mut scratch = Scratch::with_room::<E::Real>(&sizes);
         let [row, uniform, registers, turned, staging] = sizes.map(|elements| scratch.part(elements));
-        let machine = Machine { vectors: self.vectors, row, uniform, parameters: seed.parameters, registers, turned };
+        let machine =
+            Machine { vectors: &self.elements.vectors, row, uniform, parameters: seed.parameters, registers, turned };
         // SAFETY: `check` found these places within the uniform space.
         unsafe {
             for (scalar, offset) in &procedure.scalars {
@@ -181,16 +178,45 @@ impl<E: Element> Surroundings<'_, E> {
         }
     }
 
-    /// Runs a procedure over rows and leaves what it accumulated in `accumulated`.
+    /// Runs a procedure over some of a seed's rows and leaves what it accumulated in `accumulated`.
     ///
     /// # Safety
     /// As `prepare`; the area is as wide as the procedure's chunk, lies within the tensors of the pass, and nobody else
-    /// reads or writes it in the output.
+    /// reads or writes it in the output; there is room for the accumulators.
     pub unsafe fn rows(&self, seed: &Seed<'_, E::Real>, area: Area, accumulated: *mut E::Real, seen: &mut Statistics) {
-        let procedure = seed.procedure;
-        // SAFETY: the caller's promise; `accumulated` has room for the accumulators.
+        // SAFETY: the caller's promise.
         unsafe {
             let memory = self.prepare(seed, area.channels);
+            self.tiles(seed, &memory, area, seen);
+            let sums = accumulators(&memory.machine, seed.procedure.accumulators);
+            std::ptr::copy_nonoverlapping(sums.as_ptr(), accumulated, sums.len());
+        }
+    }
+
+    /// Runs a procedure over all of a seed's rows, and its epilogue, and hands each output on.
+    ///
+    /// # Safety
+    /// As `rows`.
+    pub unsafe fn whole(
+        &self,
+        seed: &Seed<'_, E::Real>,
+        area: Area,
+        seen: &mut Statistics,
+        hand_on: impl FnMut(Destination, &[E::Real]),
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let memory = self.prepare(seed, area.channels);
+            self.tiles(seed, &memory, area, seen);
+            conclude(seed.procedure, &memory.machine, hand_on);
+        }
+    }
+
+    /// # Safety
+    /// As `rows`.
+    unsafe fn tiles(&self, seed: &Seed<'_, E::Real>, memory: &Memory<'_, E::Real>, area: Area, seen: &mut Statistics) {
+        // SAFETY: the caller's promise.
+        unsafe {
             let mut row = area.row;
             let end = area.row + area.rows;
             while row < end {
@@ -198,14 +224,12 @@ impl<E: Element> Surroundings<'_, E> {
                 let lanes = [8, 16].into_iter().find(|lanes| *lanes >= rows).unwrap_or(LANES);
                 self.tile(
                     seed,
-                    &memory,
+                    memory,
                     Tile { row, rows, channel: area.channel, channels: area.channels, lanes },
                     seen,
                 );
                 row += rows;
             }
-            let sums = accumulators(&memory.machine, procedure.accumulators);
-            std::ptr::copy_nonoverlapping(sums.as_ptr(), accumulated, sums.len());
         }
     }
 
@@ -225,12 +249,12 @@ impl<E: Element> Surroundings<'_, E> {
                 }
                 let tensor = self.tensors.input(input);
                 let numbers = unseen.take_if(|unseen| *unseen == input).map(|_| {
-                    let numbers = tile.numbers(self.vectors, tensor, *staging);
-                    self.look(&numbers, seen);
+                    let numbers = tile.numbers(&self.elements, tensor, *staging);
+                    (self.elements.vectors.observe)(self.view(), &numbers, seen);
                     numbers
                 });
                 if let Some(place) = place {
-                    tile.load(self.vectors, tensor, numbers, *staging, machine.row.add(place * tile.lanes));
+                    tile.load(&self.elements, tensor, numbers, *staging, machine.row.add(place * tile.lanes));
                 }
             }
             self.draw(seed, machine, tile);
@@ -245,7 +269,7 @@ impl<E: Element> Surroundings<'_, E> {
                 let instead = self.tensors.input(procedure.fallback);
                 let fell_back = (bad > 0).then_some((&fell_back[..], instead));
                 let from = machine.row.add(place * tile.lanes);
-                tile.store(self.vectors, from, self.tensors.output, fell_back, *staging);
+                tile.store(&self.elements, from, self.tensors.output, fell_back, *staging);
             }
             if !procedure.accumulate.is_empty() && bad < tile.rows {
                 if bad > 0 {
@@ -270,11 +294,11 @@ impl<E: Element> Surroundings<'_, E> {
     ) -> usize {
         let mut flags = [E::Real::ZERO; LANES];
         for guard in &procedure.guards {
-            // SAFETY: `check` found the guard within the row space; the vectors were detected on this CPU.
+            // SAFETY: `check` found the guard within the row space; this CPU has the instructions.
             unsafe {
                 let values = machine.row.add(guard.offset * tile.lanes);
                 let values = std::slice::from_raw_parts(values, guard.elements * tile.lanes);
-                (self.vectors.guard)(values, E::HEADROOM, &mut flags[..tile.lanes]);
+                (self.elements.vectors.guard)(values, E::HEADROOM, &mut flags[..tile.lanes]);
             }
         }
         for (fallen, flag) in fell_back.iter_mut().zip(&flags[..tile.rows]) {
@@ -291,10 +315,10 @@ impl<E: Element> Surroundings<'_, E> {
         &self,
         seed: &Seed<'_, E::Real>,
         sums: &[E::Real],
-        mut hand_on: impl FnMut(crate::compile::Destination, &[E::Real]),
+        hand_on: impl FnMut(Destination, &[E::Real]),
     ) {
         let procedure = seed.procedure;
-        // SAFETY: the caller's promise; `check` found the outputs within their spaces.
+        // SAFETY: the caller's promise.
         unsafe {
             let memory = self.prepare(seed, 0);
             let machine = &memory.machine;
@@ -304,11 +328,26 @@ impl<E: Element> Surroundings<'_, E> {
                     total.iter_mut().zip(sums).for_each(|(total, sum)| *total += *sum);
                 }
             }
-            machine.run(&procedure.epilogue, Section::Uniform);
-            for output in &procedure.outputs {
-                let first = machine.uniform_element(output.space, output.span.offset);
-                hand_on(output.destination, std::slice::from_raw_parts(first, output.span.elements));
-            }
+            conclude(procedure, machine, hand_on);
+        }
+    }
+}
+
+/// Runs the epilogue on what was accumulated and hands each output on.
+///
+/// # Safety
+/// The machine was made for the procedure, and all its rows are done.
+unsafe fn conclude<T: Real>(
+    procedure: &Procedure,
+    machine: &Machine<'_, T>,
+    mut hand_on: impl FnMut(Destination, &[T]),
+) {
+    // SAFETY: the caller's promise; `check` found the outputs within their spaces.
+    unsafe {
+        machine.run(&procedure.epilogue, Section::Uniform);
+        for output in &procedure.outputs {
+            let first = machine.uniform_element(output.space, output.span.offset);
+            hand_on(output.destination, std::slice::from_raw_parts(first, output.span.elements));
         }
     }
 }

@@ -5,7 +5,7 @@ use super::scene::*;
 use crate::Status;
 use crate::compile::Pass;
 use crate::device::cpu::launch::{Loaded, dispatch};
-use crate::device::cpu::vector::Vectors;
+use crate::device::cpu::vector::Instructions;
 use crate::device::{Address, Bank, Launch, Rows};
 use crate::graph::DataType;
 
@@ -15,7 +15,7 @@ fn scene() -> Scene {
 
 #[track_caller]
 fn refused(scene: &Scene, change: impl FnOnce(&Loaded, &Launch<'_>) -> crate::Result<()>, words: &str) {
-    let kernel = load(&scene.class, Vectors::detect(), Vectors::detect()).unwrap();
+    let kernel = load(&scene.class, Instructions::detect()).unwrap();
     let error = run_with(scene, &kernel, change).expect_err(words);
     assert!(matches!(error.status(), Status::InvalidArgument | Status::ShapeMismatch));
     assert!(error.message().contains(words), "{error} does not say {words:?}");
@@ -56,7 +56,7 @@ fn tensors_that_overlap_without_being_the_same_are_refused() {
 #[test]
 fn two_halves_of_one_tensor_do_not_overlap() {
     let scene = Scene::new(Pass::Forward, DataType::F32, vec![bottleneck(8, 3)], 2, 40);
-    let kernel = load(&scene.class, Vectors::detect(), Vectors::detect()).unwrap();
+    let kernel = load(&scene.class, Instructions::detect()).unwrap();
     let mut wide = Memory::of(&vec![0.5f32; 40 * 2 * scene.hidden]);
     let first = wide.address();
     run_with(&scene, &kernel, |kernel, launch| {

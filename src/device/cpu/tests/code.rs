@@ -52,7 +52,7 @@ fn a_flipped_bit_anywhere_is_an_error() {
 fn damage_behind_the_checksum_never_panics_nor_leaves_its_memory() {
     use super::scene::{Scene, run_with};
     use crate::device::cpu::launch::{Loaded, dispatch};
-    use crate::device::cpu::vector::Vectors;
+    use crate::device::cpu::vector::Instructions;
     let (mut refused, mut ran) = (0, 0);
     for pass in PASSES {
         let (class, code) = (class(pass), compile(&class(pass)).unwrap());
@@ -66,13 +66,13 @@ fn damage_behind_the_checksum_never_panics_nor_leaves_its_memory() {
                     refused += 1;
                     continue;
                 };
-                let (single, double) = (Vectors::detect(), Vectors::detect());
+                let instructions = Instructions::detect();
                 let KernelClass { pass, data_type, chunk, .. } = class;
                 // A loop may have become long without leaving its memory; that is no danger, only slow.
                 if code.programs.iter().chain(&code.frozen).any(|p| p.iterations() > 1 << 20) {
                     continue;
                 }
-                let kernel = Loaded { pass, data_type, chunk, code, single, double };
+                let kernel = Loaded { pass, data_type, chunk, code, instructions };
                 let scene = Scene::new(pass, data_type, class.programs.clone(), 3, 9);
                 let scene = Scene { class: class.clone(), ..scene };
                 ran += usize::from(run_with(&scene, &kernel, dispatch).is_ok());

@@ -1,7 +1,7 @@
 //! The elementary functions of every kind of instructions against libm.
 
 use crate::compile::Unary;
-use crate::device::cpu::vector::{Real, Vectors};
+use crate::device::cpu::vector::{Instructions, Real};
 
 const FUNCTIONS: [Unary; 15] = [
     Unary::Neg,
@@ -30,18 +30,18 @@ fn arguments() -> Vec<f64> {
 }
 
 /// The worst error in units in the last place, where `step` is the distance from a number to the next.
-fn worst<T: Real>(vectors: &Vectors<T>, function: Unary, step: impl Fn(f64) -> f64) -> (f64, f64) {
+fn worst<T: Real>(instructions: Instructions, function: Unary, step: impl Fn(f64) -> f64) -> (f64, f64) {
     let arguments: Vec<T> = arguments().into_iter().map(T::from_f64).collect();
     let mut results = vec![T::ZERO; arguments.len()];
-    // SAFETY: the vectors are of those available.
-    unsafe { (vectors.unary)(function, &arguments, &mut results) };
+    // SAFETY: the instructions are of those available.
+    unsafe { (instructions.vectors().unary)(function, &arguments, &mut results) };
     let mut worst = (0.0, 0.0);
     for (x, result) in arguments.iter().zip(results) {
         let (x, result) = (x.to_f64(), result.to_f64());
         let expected = T::from_f64(function.of(x)).to_f64();
         if !expected.is_finite() || !result.is_finite() {
             let same = result == expected || (result.is_nan() && expected.is_nan());
-            assert!(same, "{function:?}({x}) is {result}, expected {expected} with {}", vectors.name);
+            assert!(same, "{function:?}({x}) is {result}, expected {expected} with {}", instructions.name());
             continue;
         }
         assert!(expected != 0.0 || result.abs() <= step(0.0), "{function:?}({x}) is {result} instead of 0");
@@ -56,11 +56,11 @@ fn worst<T: Real>(vectors: &Vectors<T>, function: Unary, step: impl Fn(f64) -> f
 #[test]
 fn single_precision_is_within_three_units_in_the_last_place_of_libm() {
     let step = |x: f64| f64::from(f32::from_bits((x.abs() as f32).to_bits() + 1)) - f64::from(x.abs() as f32);
-    for vectors in Vectors::<f32>::available() {
+    for instructions in Instructions::available() {
         for function in FUNCTIONS {
-            let (error, at) = worst(&vectors, function, step);
-            println!("{} {function:?}: {error:.2} at {at}", vectors.name);
-            assert!(error <= 3.0, "{function:?} is {error} units off at {at} with {}", vectors.name);
+            let (error, at) = worst::<f32>(instructions, function, step);
+            println!("{} {function:?}: {error:.2} at {at}", instructions.name());
+            assert!(error <= 3.0, "{function:?} is {error} units off at {at} with {}", instructions.name());
         }
     }
 }
@@ -68,11 +68,15 @@ fn single_precision_is_within_three_units_in_the_last_place_of_libm() {
 #[test]
 fn double_precision_is_within_1e_13_of_libm() {
     let step = |x: f64| f64::from_bits(x.abs().to_bits() + 1) - x.abs();
-    for vectors in Vectors::<f64>::available() {
+    for instructions in Instructions::available() {
         for function in FUNCTIONS {
-            let (error, at) = worst(&vectors, function, step);
-            println!("{} {function:?}: {error:.2} at {at}", vectors.name);
-            assert!(error * f64::EPSILON <= 1e-13, "{function:?} is {error} units off at {at} with {}", vectors.name);
+            let (error, at) = worst::<f64>(instructions, function, step);
+            println!("{} {function:?}: {error:.2} at {at}", instructions.name());
+            assert!(
+                error * f64::EPSILON <= 1e-13,
+                "{function:?} is {error} units off at {at} with {}",
+                instructions.name()
+            );
         }
     }
 }

@@ -5,7 +5,7 @@ use super::reference;
 use super::scene::*;
 use crate::compile::{Pass, Program};
 use crate::device::cpu::launch::dispatch;
-use crate::device::cpu::vector::Vectors;
+use crate::device::cpu::vector::Instructions;
 use crate::device::telemetry::FALLBACK_ROWS;
 use crate::graph::DataType;
 
@@ -45,13 +45,14 @@ fn training_agrees_with_plain_loops_for_every_type_and_row_count() {
 
 #[test]
 fn every_kind_of_instructions_agrees_with_plain_loops() {
-    for (single, double) in Vectors::<f32>::available().into_iter().zip(Vectors::<f64>::available()) {
-        for data_type in [DataType::F32, DataType::F64] {
+    for instructions in Instructions::available() {
+        for data_type in TYPES {
             for scene in [
                 forward(vec![bottleneck(37, 18), attention(37), normalised(37)], data_type, 71),
                 Scene::new(Pass::Backward, data_type, vec![linear_backward(37)], 2, 71),
+                Scene::new(Pass::Train, data_type, vec![reconstruction(37)], 2, 71),
             ] {
-                let kernel = load(&scene.class, single, double).unwrap();
+                let kernel = load(&scene.class, instructions).unwrap();
                 let outcome = run_with(&scene, &kernel, dispatch).unwrap();
                 compare(&scene, &outcome, &reference::run(&scene));
             }
@@ -149,7 +150,7 @@ fn telemetry_and_alpha_gradient_may_be_absent() {
         forward(vec![bottleneck(8, 3)], DataType::BF16, 40),
         Scene::new(Pass::Backward, DataType::F32, vec![linear_backward(8)], 2, 40),
     ] {
-        let kernel = load(&scene.class, Vectors::detect(), Vectors::detect()).unwrap();
+        let kernel = load(&scene.class, Instructions::detect()).unwrap();
         let outcome = run_with(&scene, &kernel, |kernel, launch| {
             dispatch(kernel, &Launch { telemetry: Address::NULL, alpha_gradient: Address::NULL, ..*launch })
         });

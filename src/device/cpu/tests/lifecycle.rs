@@ -4,7 +4,7 @@ use super::programs::*;
 use super::scene::*;
 use crate::compile::Pass;
 use crate::device::cpu::launch::dispatch;
-use crate::device::cpu::vector::Vectors;
+use crate::device::cpu::vector::Instructions;
 use crate::device::telemetry::*;
 use crate::device::{Launch, Rows};
 use crate::graph::DataType;
@@ -73,7 +73,7 @@ fn identity_copies_bits_and_so_does_a_row_that_falls_back() {
         for states in [vec![0, 1, 2, 8], vec![3, 0, 3, 9]] {
             let mut scene = Scene::new(Pass::Forward, data_type, vec![bottleneck(9, 3)], 4, 50);
             scene.lifecycle = states;
-            let kernel = load(&scene.class, Vectors::detect(), Vectors::detect()).unwrap();
+            let kernel = load(&scene.class, Instructions::detect()).unwrap();
             let bytes = strange(data_type);
             let (mut x, mut y) = (Memory::new(&bytes), Memory::new(&vec![0x55; bytes.len()]));
             // Every chunk of every row holds something that is not finite, so every row falls back.

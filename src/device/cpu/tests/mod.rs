@@ -3,6 +3,7 @@
 mod adamw;
 mod arguments;
 mod code;
+mod elements;
 mod fork;
 mod functions;
 mod launches;
@@ -11,3 +12,4 @@ mod programs;
 mod random;
 mod reference;
 mod scene;
+mod telemetry;

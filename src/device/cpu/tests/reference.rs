@@ -51,7 +51,8 @@ pub fn run(scene: &Scene) -> Outcome {
     outcome
 }
 
-fn observe(chunk: &[f64], telemetry: &mut [f64; COLUMNS]) {
+/// Adds what telemetry sees of the input's chunk of one row.
+pub fn observe(chunk: &[f64], telemetry: &mut [f64; COLUMNS]) {
     telemetry[COUNT] += chunk.len() as f64;
     for value in chunk {
         if value.is_finite() {

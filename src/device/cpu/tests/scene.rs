@@ -1,7 +1,7 @@
 //! A launch with everything it needs, run on the backend and compared with the reference.
 
 use super::super::launch::{self, Loaded};
-use super::super::vector::Vectors;
+use super::super::vector::Instructions;
 use super::reference;
 use crate::Result;
 use crate::compile::codegen::cpu::{self, Code};
@@ -201,14 +201,14 @@ impl Memory {
 }
 
 /// Compiles, writes to bytes, reads back: as the pipeline does.
-pub fn load(class: &KernelClass, single: Vectors<f32>, double: Vectors<f64>) -> Result<Loaded> {
+pub fn load(class: &KernelClass, instructions: Instructions) -> Result<Loaded> {
     let code = Code::decode(class, &cpu::compile(class)?)?;
-    Ok(Loaded { pass: class.pass, data_type: class.data_type, chunk: class.chunk, code, single, double })
+    Ok(Loaded { pass: class.pass, data_type: class.data_type, chunk: class.chunk, code, instructions })
 }
 
 /// Runs a scene on the instructions of this CPU.
 pub fn run(scene: &Scene) -> Result<Outcome> {
-    let kernel = load(&scene.class, Vectors::detect(), Vectors::detect())?;
+    let kernel = load(&scene.class, Instructions::detect())?;
     run_with(scene, &kernel, launch::dispatch)
 }
 
@@ -326,7 +326,7 @@ pub fn compare(scene: &Scene, outcome: &Outcome, expected: &Outcome) {
     close(&format!("{what}: alpha gradient"), &outcome.alpha_gradient, &expected.alpha_gradient, sums.max(1e-5));
     close(&format!("{what}: loss"), outcome.loss.as_flattened(), expected.loss.as_flattened(), sums);
     let (seen, wanted) = (outcome.telemetry.as_flattened(), expected.telemetry.as_flattened());
-    close(&format!("{what}: telemetry"), seen, wanted, 1e-10);
+    close(&format!("{what}: telemetry"), seen, wanted, tolerance(data_type.compute()));
 }
 
 #[track_caller]

@@ -29,6 +29,8 @@ pub trait Real:
     fn from_f64(number: f64) -> Self;
     /// The nearest number of this type.
     fn from_i64(number: i64) -> Self;
+    /// The least number of this type that is not below this one.
+    fn at_least(number: f64) -> Self;
     /// The same number.
     fn to_f64(self) -> f64;
     /// Whether this is neither infinite nor NaN.
@@ -66,6 +68,12 @@ macro_rules! real {
             #[inline(always)]
             fn from_i64(number: i64) -> Self {
                 number as $type
+            }
+
+            #[inline(always)]
+            fn at_least(number: f64) -> Self {
+                let nearest = number as $type;
+                if f64::from(nearest) < number { nearest.next_up() } else { nearest }
             }
 
             #[inline(always)]

@@ -4,11 +4,34 @@
 use super::Real;
 use crate::compile::{Binary, Reducer, Unary};
 
-/// What an operation reads: as many numbers as it writes, or the same one for all.
+/// What an operation reads: as many numbers as it writes, one for each group of lanes, or the same one for all.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a, T> {
     Lanes(&'a [T]),
+    /// One for each group; the groups are equally long.
+    Each(&'a [T]),
     Splat(T),
+}
+
+impl<T: Copy> Source<'_, T> {
+    /// How many groups it tells apart, if it does.
+    #[inline(always)]
+    fn groups(&self) -> Option<usize> {
+        match self {
+            Source::Each(numbers) => Some(numbers.len()),
+            Source::Lanes(_) | Source::Splat(_) => None,
+        }
+    }
+
+    /// What it is for one group of so many lanes.
+    #[inline(always)]
+    fn group(&self, group: usize, lanes: usize) -> Self {
+        match *self {
+            Source::Lanes(numbers) => Source::Lanes(&numbers[group * lanes..][..lanes]),
+            Source::Each(numbers) => Source::Splat(numbers[group]),
+            Source::Splat(number) => Source::Splat(number),
+        }
+    }
 }
 
 #[inline(always)]
@@ -43,6 +66,14 @@ pub fn unary<T: Real, const FUSED: bool>(function: Unary, from: &[T], to: &mut [
 pub fn binary<T: Real>(function: Binary, a: Source<'_, T>, b: Source<'_, T>, to: &mut [T]) {
     #[inline(always)]
     fn map<T: Real>(a: Source<'_, T>, b: Source<'_, T>, to: &mut [T], function: impl Fn(T, T) -> T) {
+        let Some(groups) = a.groups().or(b.groups()) else { return map_alike(a, b, to, &function) };
+        let lanes = to.len() / groups;
+        for (group, to) in to.chunks_exact_mut(lanes).enumerate() {
+            map_alike(a.group(group, lanes), b.group(group, lanes), to, &function);
+        }
+    }
+    #[inline(always)]
+    fn map_alike<T: Real>(a: Source<'_, T>, b: Source<'_, T>, to: &mut [T], function: &impl Fn(T, T) -> T) {
         match (a, b) {
             (Source::Lanes(a), Source::Lanes(b)) => {
                 for ((to, a), b) in to.iter_mut().zip(a).zip(b) {
@@ -60,6 +91,8 @@ pub fn binary<T: Real>(function: Binary, a: Source<'_, T>, b: Source<'_, T>, to:
                 }
             }
             (Source::Splat(a), Source::Splat(b)) => to.fill(function(a, b)),
+            // A group has none.
+            (Source::Each(_), _) | (_, Source::Each(_)) => {}
         }
     }
     let truth = |holds: bool| if holds { T::ONE } else { T::ZERO };
@@ -132,12 +165,32 @@ pub fn sum<T: Real>(lanes: &[T]) -> T {
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
-/// Makes the flag of every lane NaN in which some value times `headroom` is not finite; the others stay 0.
+/// The sum of the first `count` of each group of lanes, added to a result each.
 #[inline(always)]
-pub fn guard<T: Real>(values: &[T], headroom: T, flags: &mut [T]) {
-    for group in values.chunks_exact(flags.len()) {
-        for (flag, value) in flags.iter_mut().zip(group) {
-            *flag += *value * headroom * T::ZERO;
+pub fn add_sums<T: Real>(values: &[T], lanes: usize, count: usize, results: &mut [T]) {
+    for (values, result) in values.chunks_exact(lanes).zip(results) {
+        *result += sum(&values[..count]);
+    }
+}
+
+/// Makes the flag of every lane NaN in which some value times `headroom` is not finite; the others stay 0. There are a
+/// multiple of `WIDTH` lanes.
+#[inline(always)]
+pub fn guard<T: Real, const WIDTH: usize>(values: &[T], headroom: T, flags: &mut [T]) {
+    let lanes = flags.len();
+    for (block, flags) in flags.chunks_exact_mut(WIDTH).enumerate() {
+        // Several at a time, because each addition waits for the one before.
+        let mut partial = [[T::ZERO; WIDTH]; 4];
+        for group in values.chunks(4 * lanes) {
+            for (values, partial) in group.chunks_exact(lanes).zip(&mut partial) {
+                let values = &values[block * WIDTH..][..WIDTH];
+                for (flag, value) in partial.iter_mut().zip(values) {
+                    *flag += *value * headroom * T::ZERO;
+                }
+            }
+        }
+        for partial in partial {
+            flags.iter_mut().zip(partial).for_each(|(flag, partial)| *flag += partial);
         }
     }
 }
