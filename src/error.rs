@@ -41,6 +41,8 @@ pub enum Status {
     NotReady = 3003,
     /// The blueprint needs more of the device (shared memory, say) than there is.
     KernelTooLarge = 3004,
+    /// The kernel or its gradients are not what the blueprint says; it was never used.
+    ValidationFailed = 3005,
 
     /// No CUDA driver or no such device.
     DeviceUnavailable = 4001,

@@ -12,6 +12,7 @@
 //! - [`store`]: where compiled kernels are kept: in memory and on disk.
 //! - [`lifecycle`]: the eleven states, and the predicates that layers and kernels decide by.
 //! - [`device`]: the two backends that run them: the CPU, and CUDA through the driver.
+//! - [`validate`]: proves a kernel on its device before it may run: reference, finite differences, guard zones.
 //! - [`layer`]: seeds, their state and transitions, parameter banks, telemetry, checkpoints.
 //! - [`ffi`]: the C ABI over all of it, and nothing else.
 
@@ -24,5 +25,6 @@ pub mod layer;
 pub mod lifecycle;
 pub mod ops;
 pub mod store;
+pub mod validate;
 
 pub use error::{Error, Result, Status};

@@ -68,6 +68,8 @@ enum kasmina_status
     KASMINA_STATUS_NOT_READY = 3003,
     // The blueprint needs more of the device (shared memory, say) than there is.
     KASMINA_STATUS_KERNEL_TOO_LARGE = 3004,
+    // The kernel or its gradients are not what the blueprint says; it was never used.
+    KASMINA_STATUS_VALIDATION_FAILED = 3005,
     // No CUDA driver or no such device.
     KASMINA_STATUS_DEVICE_UNAVAILABLE = 4001,
     // The driver reported an error.
@@ -356,6 +358,12 @@ typedef struct {
     uint64_t waiting;
     // Times the disk cache could not be read or written.
     uint64_t disk_errors;
+    // Kernels that were proven on their device before their first use.
+    uint64_t validated;
+    // Kernels that did not pass; they never run.
+    uint64_t refused;
+    // Seconds spent on proving.
+    double validation_seconds;
 } kasmina_statistics;
 
 // Takes a message: its level (a kasmina_log_level), its text (valid during the call only) and the host's own pointer.

@@ -93,6 +93,9 @@ class Statistics(ctypes.Structure):
         ("compile_seconds", ctypes.c_double),
         ("waiting", ctypes.c_uint64),
         ("disk_errors", ctypes.c_uint64),
+        ("validated", ctypes.c_uint64),
+        ("refused", ctypes.c_uint64),
+        ("validation_seconds", ctypes.c_double),
     ]
 
 

@@ -6,6 +6,7 @@ use super::error::kasmina_error;
 use super::{blueprint::BLUEPRINTS, layer::LAYERS};
 use crate::Status;
 use crate::compile::pipeline;
+use crate::validate;
 use std::ffi::{CStr, c_char};
 
 /// The version of this ABI: functions and fields are only ever added to it.
@@ -39,6 +40,12 @@ pub struct kasmina_statistics {
     pub waiting: u64,
     /// Times the disk cache could not be read or written.
     pub disk_errors: u64,
+    /// Kernels that were proven on their device before their first use.
+    pub validated: u64,
+    /// Kernels that did not pass; they never run.
+    pub refused: u64,
+    /// Seconds spent on proving.
+    pub validation_seconds: f64,
 }
 
 // SAFETY: repr(C), starts with struct_size, and has only numbers.
@@ -67,7 +74,7 @@ pub unsafe extern "C" fn kasmina_get_statistics(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_get_statistics", error, || {
-        let found = pipeline().statistics();
+        let (found, proven) = (pipeline().statistics(), validate::statistics());
         let found = kasmina_statistics {
             struct_size: 0,
             compiled: found.compiled,
@@ -77,6 +84,9 @@ pub unsafe extern "C" fn kasmina_get_statistics(
             waiting: found.waiting,
             disk_errors: found.disk_errors,
             compile_seconds: found.compile_seconds,
+            validated: proven.validated,
+            refused: proven.refused,
+            validation_seconds: proven.seconds,
         };
         // SAFETY: the caller promises that it can be written and that its struct_size is set.
         unsafe { convert::write(statistics, &found) }

@@ -46,7 +46,7 @@ impl Layer {
         let repaired = self.state.verify(stream)?;
         self.repaired.extend(repaired);
         self.observe(stream)?;
-        self.kernels.collect();
+        self.kernels.collect(stream);
 
         self.pending = None;
         let world = self.world();
@@ -145,7 +145,7 @@ impl Layer {
         let mut columns = plan.columns;
         let live = live_blueprints(&columns);
         self.kernels.request(&live, &self.banks, stream)?;
-        self.kernels.collect();
+        self.kernels.collect(stream);
         self.exchange_slots(&mut columns, stream)?;
         if self.kernels.swap(&live, &running) {
             log::debug!("layer '{}' now runs blueprints {live:?}", self.config.settings.layer_id);

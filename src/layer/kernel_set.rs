@@ -4,6 +4,7 @@
 use crate::compile::{self, KernelClass, Pass, Ticket};
 use crate::device::{Buffer, Device, Kernel, Stream};
 use crate::graph::{Blueprint, DataType};
+use crate::validate::validate;
 use crate::{Error, Result, error};
 use parking_lot::Mutex;
 use std::array;
@@ -148,7 +149,7 @@ impl KernelSet {
                 Progress::Requested(ticket) => ticket,
                 _ => self.ask(kind)?,
             };
-            let kernel = self.load(kind, &ticket)?;
+            let kernel = self.load(kind, &ticket, stream)?;
             let _ = slot.set(kernel);
         }
         slot.get().ok_or_else(|| error!(NotReady, "the {} could not be kept", self.name(kind)))
@@ -191,12 +192,12 @@ impl KernelSet {
 
     /// Loads what the background has finished, and forgets what could not be loaded the last time. Only between epochs:
     /// loading may wait for the device.
-    pub fn collect(&self) {
+    pub fn collect(&self, stream: Stream) {
         let mut progress = self.progress.lock();
         for kind in Kind::all() {
             let index = kind.index();
             progress[index] = match std::mem::take(&mut progress[index]) {
-                Progress::Requested(ticket) if ticket.poll().is_some() => match self.load(kind, &ticket) {
+                Progress::Requested(ticket) if ticket.poll().is_some() => match self.load(kind, &ticket, stream) {
                     Ok(kernel) => {
                         let _ = self.kernels[index].set(kernel);
                         Progress::Idle
@@ -237,9 +238,15 @@ impl KernelSet {
         Ok(compile::pipeline().request(class, self.device.architecture()))
     }
 
-    fn load(&self, kind: Kind, ticket: &Ticket) -> Result<Kernel> {
+    /// Loads a kernel and proves it: one that is refused is never used.
+    fn load(&self, kind: Kind, ticket: &Ticket, stream: Stream) -> Result<Kernel> {
         let artifact = ticket.wait().map_err(|error| error.context(self.name(kind)))?;
-        self.device.load(&self.class(kind)?, &artifact.machine_code)
+        let class = self.class(kind)?;
+        let kernel = self.device.load(&class, &artifact.machine_code)?;
+        let blueprints: Vec<&Blueprint> = self.blueprints.iter().map(Arc::as_ref).collect();
+        validate(&self.device, &artifact.key, &class, &kernel, &blueprints, stream)
+            .map_err(|error| error.context(self.name(kind)))?;
+        Ok(kernel)
     }
 
     fn name(&self, kind: Kind) -> String {

@@ -103,8 +103,8 @@ impl Kernels {
     }
 
     /// Loads what is compiled, everywhere.
-    pub fn collect(&self) {
-        self.sets.iter().for_each(|set| set.collect());
+    pub fn collect(&self, stream: Stream) {
+        self.sets.iter().for_each(|set| set.collect(stream));
     }
 
     /// Swaps in the set of the live blueprints if it is loaded; else any that has at least those that run. Returns
@@ -136,7 +136,7 @@ impl Kernels {
 mod tests {
     use super::*;
     use crate::Status;
-    use crate::compile::{Architecture, KernelClass};
+    use crate::compile::{Architecture, Expression, KernelClass, Unary, codegen};
     use crate::device::{Adamw, Address, DeviceKind, Kernel, Launch, cpu};
     use crate::graph::{Attributes, library};
     use crate::layer::bank::Bank;
@@ -145,8 +145,10 @@ mod tests {
 
     const CAPTURING: Stream = Stream(7);
     const UNLOADABLE: DataType = DataType::F64;
+    const BROKEN: usize = 5;
 
-    /// The CPU, but its stream 7 is recording a graph, and it loads no kernels for f64 rows.
+    /// The CPU, but its stream 7 is recording a graph, it loads no kernels for f64 rows, and those for
+    /// chunks of 5 compute something else.
     struct Recorder(Arc<dyn Device>);
 
     impl Device for Recorder {
@@ -198,6 +200,12 @@ mod tests {
             if class.data_type == UNLOADABLE {
                 return Err(error!(KernelTooLarge, "no room for it"));
             }
+            if class.chunk == BROKEN && !class.programs.is_empty() {
+                let mut wrong = class.clone();
+                let last = wrong.programs[0].body.last_mut().unwrap();
+                last.expression = Expression::unary(Unary::Neg, last.expression.clone());
+                return self.0.load(&wrong, &codegen::cpu::compile(&wrong)?);
+            }
             self.0.load(class, machine_code)
         }
 
@@ -211,13 +219,17 @@ mod tests {
     }
 
     fn kernels() -> (Kernels, Vec<Bank>) {
+        kernels_for(4)
+    }
+
+    fn kernels_for(chunk: usize) -> (Kernels, Vec<Bank>) {
         let device: Arc<dyn Device> = Arc::new(Recorder(cpu::device()));
         let bank = |name| {
-            let blueprint = library(name, 4, &Attributes::new()).unwrap();
+            let blueprint = library(name, chunk, &Attributes::new()).unwrap();
             Bank::new(Arc::new(blueprint), 2, DataType::F32, &device).unwrap()
         };
         let banks = ["residual", "mlp", "attention"].map(bank).into();
-        (Kernels::new(device.clone(), 4, DataType::F32, Stream::default()).unwrap(), banks)
+        (Kernels::new(device.clone(), chunk, DataType::F32, Stream::default()).unwrap(), banks)
     }
 
     fn blueprints(indices: &[u32]) -> BTreeSet<u32> {
@@ -227,7 +239,7 @@ mod tests {
     fn wait(kernels: &Kernels, live: &BTreeSet<u32>) {
         for _ in 0..2000 {
             match kernels.readiness(live) {
-                Ok(()) => return kernels.collect(),
+                Ok(()) => return kernels.collect(Stream::default()),
                 Err(error) => assert_eq!(error.status(), Status::NotReady, "{error}"),
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -292,9 +304,30 @@ mod tests {
             assert_eq!(kernels.readiness(&live).unwrap_err().status(), Status::KernelTooLarge);
         }
         assert!(!kernels.swap(&live, &live));
-        kernels.collect();
+        kernels.collect(Stream::default());
         wait(&kernels, &live);
         assert_eq!(kernels.readiness(&live).unwrap_err().status(), Status::KernelTooLarge, "it was tried again");
+    }
+
+    #[test]
+    fn a_kernel_that_computes_something_else_never_runs_and_is_counted() {
+        let (mut kernels, banks) = kernels_for(BROKEN);
+        let (live, kind) = (blueprints(&[0]), Kind::forward(DataType::F32));
+        let before = crate::validate::statistics().refused;
+        kernels.request(&live, &banks, Stream::default()).unwrap();
+        wait(&kernels, &live);
+        for _ in 0..2 {
+            let refusal = kernels.readiness(&live).unwrap_err();
+            assert_eq!(refusal.status(), Status::ValidationFailed);
+            assert!(refusal.message().contains("row 0, channel 0 of the output of seed 1 (GRAFTING) as"), "{refusal}");
+            assert!(refusal.message().contains("forward kernel for f32 rows"), "{refusal}");
+            assert!(!kernels.swap(&live, &live));
+            kernels.collect(Stream::default());
+            wait(&kernels, &live);
+        }
+        kernels.swap_at_once();
+        assert_eq!(kernels.current().kernel(kind, Stream::default()).err().unwrap().status(), Status::ValidationFailed);
+        assert_eq!(crate::validate::statistics().refused, before + 2, "forward and training were tried once");
     }
 
     #[test]

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod broken;
 mod generator;
 mod generators;
 mod hostile;
 mod identity;
+mod validation;
 
 use generator::{Choices, blueprint};
 use kasmina::graph::Blueprint;

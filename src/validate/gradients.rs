@@ -1,0 +1,207 @@
+//! Finite differences: what a program computes as a gradient must be the slope of the forward program, in f64.
+//!
+//! The slope is taken along random directions, of x, of alpha and of each parameter alone, with two step sizes. Where they
+//! disagree there is a kink or a step, and another point is tried.
+
+use super::Numbers;
+use crate::compile::reference::{Inputs, Outputs, run};
+use crate::compile::{Destination, Expression, Pass, Program, Unary};
+use crate::graph::Blueprint;
+use crate::{Result, fail};
+
+const ROWS: usize = 2;
+const STEP: f64 = 1e-4;
+/// Points to try before giving up on one that is smooth.
+const POINTS: u16 = 6;
+const LOSS_SCALE: f64 = 0.125;
+const RANDOM: u64 = 77;
+
+/// Where a slope is taken.
+#[derive(Clone)]
+struct Point {
+    x: Vec<f64>,
+    parameters: Vec<f64>,
+    alpha: f64,
+}
+
+/// What moves.
+#[derive(Clone, Copy)]
+enum Part<'a> {
+    X,
+    Alpha,
+    Parameter(&'a crate::graph::Parameter),
+}
+
+/// Holds a backward or training program of a blueprint against its forward program.
+///
+/// # Errors
+///
+/// `ValidationFailed`, naming the gradient that is wrong.
+pub(super) fn check(blueprint: &Blueprint, pass: Pass, forward: &Program, program: &Program) -> Result<()> {
+    let (forward, program) = (unrounded(forward), unrounded(program));
+    let computes = |part: &Part<'_>| {
+        let leaves = |target: Destination| program.outputs.iter().any(|output| output.target == target);
+        match part {
+            Part::X => leaves(Destination::Row),
+            Part::Alpha => leaves(Destination::AlphaGradient),
+            Part::Parameter(parameter) => leaves(Destination::ParameterGradient(parameter.offset)),
+        }
+    };
+    let parameters = blueprint.parameters.iter().map(Part::Parameter);
+    for part in [Part::X, Part::Alpha].into_iter().chain(parameters).filter(computes) {
+        let mut wrong = None;
+        for point in 0..POINTS {
+            let check = Check { blueprint, pass, forward: &forward, program: &program, part };
+            match check.at(point)? {
+                Verdict::Right => {
+                    wrong = None;
+                    break;
+                }
+                Verdict::Kink => {}
+                Verdict::Wrong { found, slope } => wrong = Some((found, slope)),
+            }
+        }
+        if let Some((found, slope)) = wrong {
+            let name = match part {
+                Part::X => String::from("x"),
+                Part::Alpha => String::from("alpha"),
+                Part::Parameter(parameter) => format!("the parameter `{}`", parameter.name),
+            };
+            fail!(
+                ValidationFailed,
+                "the gradient of {name} is wrong: along a random direction it is {found}, but finite differences give {slope}",
+            );
+        }
+    }
+    Ok(())
+}
+
+enum Verdict {
+    Right,
+    Kink,
+    Wrong { found: f64, slope: f64 },
+}
+
+struct Check<'a> {
+    blueprint: &'a Blueprint,
+    pass: Pass,
+    forward: &'a Program,
+    program: &'a Program,
+    part: Part<'a>,
+}
+
+impl Check<'_> {
+    fn at(&self, number: u16) -> Result<Verdict> {
+        let mut numbers = Numbers::new(100 + number);
+        let elements = ROWS * self.blueprint.chunk;
+        let (x, weights) = (numbers.take(elements), numbers.take(elements));
+        // Training sees f(x) itself.
+        let alpha = if self.pass == Pass::Train { 1.0 } else { 0.625 };
+        let point = Point { x, parameters: numbers.slot(self.blueprint), alpha };
+        let direction = self.direction(&mut numbers);
+
+        let gradient = self.run(self.program, &point, &weights)?;
+        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+        let found = match self.part {
+            Part::X => dot(&gradient.rows, &direction.x),
+            Part::Alpha => gradient.alpha_gradient * direction.alpha,
+            Part::Parameter(_) => dot(&gradient.parameter_gradient, &direction.parameters),
+        };
+        let (wide, narrow) =
+            (self.slope(&point, &direction, &weights, 2.0)?, self.slope(&point, &direction, &weights, 1.0)?);
+        if gradient.fallback_rows > 0 || !(wide.slope.is_finite() && narrow.slope.is_finite() && found.is_finite()) {
+            return Ok(Verdict::Kink);
+        }
+        // Both have an error of the square of the step, which cancels here.
+        let slope = narrow.slope + (narrow.slope - wide.slope) / 3.0;
+        let size = slope.abs().max(found.abs()).max(1e-3 * narrow.value);
+        let noise = 1e-12 * narrow.value / STEP;
+        if (found - slope).abs() <= 1e-5 * size + noise {
+            return Ok(Verdict::Right);
+        }
+        let smooth = (wide.slope - narrow.slope).abs() <= 1e-4 * size + noise;
+        Ok(if smooth { Verdict::Wrong { found, slope } } else { Verdict::Kink })
+    }
+
+    /// The difference quotient along a direction, by steps of so many times [`STEP`]; and how large the values are.
+    fn slope(&self, point: &Point, direction: &Point, weights: &[f64], times: f64) -> Result<Slope> {
+        let mut sides = [0.0; 2];
+        let mut size: f64 = 0.0;
+        for (side, sign) in sides.iter_mut().zip([1.0, -1.0]) {
+            let step = sign * times * STEP;
+            let move_by = |from: &[f64], by: &[f64]| -> Vec<f64> {
+                from.iter().zip(by).map(|(from, by)| from + step * by).collect()
+            };
+            let moved = Point {
+                x: move_by(&point.x, &direction.x),
+                parameters: move_by(&point.parameters, &direction.parameters),
+                alpha: point.alpha + step * direction.alpha,
+            };
+            let terms = self.terms(&moved, weights)?;
+            size = size.max(terms.iter().map(|term| term.abs()).sum());
+            *side = terms.iter().sum();
+        }
+        Ok(Slope { slope: (sides[0] - sides[1]) / (2.0 * times * STEP), value: size })
+    }
+
+    /// What the scalar is a sum of: the output times its gradient, or, in training, what is left of the target.
+    fn terms(&self, point: &Point, weights: &[f64]) -> Result<Vec<f64>> {
+        let outputs = self.run(self.forward, point, weights)?.rows;
+        let term = |(y, weight): (&f64, &f64)| match self.pass {
+            Pass::Train => (y - weight).powi(2) * LOSS_SCALE,
+            _ => y * weight,
+        };
+        Ok(outputs.iter().zip(weights).map(term).collect())
+    }
+
+    fn direction(&self, numbers: &mut Numbers) -> Point {
+        let (x, parameters) = (ROWS * self.blueprint.chunk, self.blueprint.parameter_count());
+        let mut direction = Point { x: vec![0.0; x], parameters: vec![0.0; parameters], alpha: 0.0 };
+        match self.part {
+            Part::X => direction.x = numbers.take(x),
+            Part::Alpha => direction.alpha = 1.0,
+            Part::Parameter(parameter) => {
+                let own = &mut direction.parameters[parameter.offset..][..parameter.shape.elements()];
+                own.copy_from_slice(&numbers.take(own.len()));
+            }
+        }
+        direction
+    }
+
+    /// Weights are the gradient of the output, or the target of training.
+    fn run(&self, program: &Program, point: &Point, weights: &[f64]) -> Result<Outputs> {
+        run(
+            program,
+            &Inputs {
+                rows: ROWS,
+                x: &point.x,
+                output_gradient: weights,
+                target: weights,
+                parameters: &point.parameters,
+                alpha: point.alpha,
+                loss_scale: LOSS_SCALE,
+                random: Some(RANDOM),
+                ..Inputs::default()
+            },
+        )
+    }
+}
+
+struct Slope {
+    slope: f64,
+    value: f64,
+}
+
+/// The program without its roundings to half precision: a staircase whose gradient is meant to be that of the ramp.
+fn unrounded(program: &Program) -> Program {
+    fn strip(expression: &mut Expression) {
+        while let Expression::Unary(Unary::RoundF16 | Unary::RoundBF16, of) = expression {
+            *expression = std::mem::replace(&mut **of, Expression::Constant(0.0));
+        }
+        expression.parts_mut().for_each(strip);
+    }
+    let mut program = program.clone();
+    let steps = [&mut program.prologue, &mut program.body, &mut program.accumulate, &mut program.epilogue];
+    steps.into_iter().flatten().for_each(|step| strip(&mut step.expression));
+    program
+}
