@@ -115,7 +115,7 @@ impl<'a> Scene<'a> {
                 size: self.parameters[bank].len() / 3,
             })
             .collect();
-        let rows = |array: &Array| Rows { address: array.address(), stride: self.hidden + GAP };
+        let rows = |array: &Array| Rows::spaced(array.address(), self.hidden + GAP);
         let only = |when: bool, array: &Array| if when { rows(array) } else { Rows::default() };
         let launch = Launch {
             rows: self.rows,

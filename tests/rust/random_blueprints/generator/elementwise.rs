@@ -243,12 +243,15 @@ pub fn taken(growth: &mut Growth) -> Option<Value> {
     if !growth.has_room(3 * shape.iter().product::<usize>()) {
         return None;
     }
+    let before = growth.count();
     let mut branch = |when: bool, op: &str| {
         let seen = growth.call("taken", &[&condition, &a], json!({"when": when}), &shape, a.low, a.high);
         let (low, high) = image(op, a.low, a.high);
         growth.call(op, &[&seen], Json::Null, &shape, low, high)
     };
     let (one, other) = (branch(true, "tanh"), branch(false, "silu"));
+    // Outside of its branch, the gradient of what was taken is not its slope.
+    growth.hide_after(before);
     let (low, high) = (one.low.min(other.low), one.high.max(other.high));
     Some(growth.call("where", &[&condition, &one, &other], Json::Null, &shape, low, high))
 }

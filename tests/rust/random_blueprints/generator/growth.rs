@@ -182,6 +182,16 @@ impl<'a> Growth<'a> {
         value
     }
 
+    /// How many values later calls can read.
+    pub fn count(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Lets no later call read what came after so many values.
+    pub fn hide_after(&mut self, count: usize) {
+        self.values.truncate(count);
+    }
+
     /// Marks the latest value as made of the elements of exact ones.
     pub fn mark_exact(&mut self, exact: bool) {
         if let Some(last) = self.values.last_mut() {
