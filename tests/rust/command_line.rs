@@ -177,6 +177,14 @@ fn compile_prints_what_the_library_generates() {
 }
 
 #[test]
+fn compile_prints_triton_source_for_every_blueprint_named() {
+    let blueprints = ["library:mlp", "library:attention"];
+    let source = printed(&[&["compile"], &blueprints[..], &["--chunk", "8", "--emit", "triton"]].concat());
+    assert!(source.contains("def kasmina(") && source.contains("def launch("), "{source}");
+    assert!(source.contains("def program_1(") && !source.contains("def program_2("), "{source}");
+}
+
+#[test]
 fn compile_makes_ptx_and_machine_code_for_the_architecture_named() {
     if without_nvrtc() {
         return;

@@ -4,7 +4,7 @@ use crate::{output, source};
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kasmina::Result;
-use kasmina::compile::codegen::cuda;
+use kasmina::compile::codegen::{cuda, triton};
 use kasmina::compile::{Architecture, KernelClass, Pass, kernel_class, nvrtc};
 use kasmina::graph::{Blueprint, DataType};
 use std::path::PathBuf;
@@ -44,6 +44,8 @@ enum Form {
     Program,
     /// CUDA C++
     Cuda,
+    /// Triton source with a function that launches it
+    Triton,
     /// NVIDIA's virtual instructions, by NVRTC
     Ptx,
     /// NVIDIA's machine code, by NVRTC
@@ -59,6 +61,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     match arguments.emit {
         Form::Program => output::text(&programs(&class, &blueprints), file),
         Form::Cuda => output::text(&cuda()?, file),
+        Form::Triton => output::text(&triton::generate(&class)?, file),
         Form::Ptx => output::text(&nvrtc::ptx(&cuda()?, arguments.arch)?, file),
         Form::Cubin => output::binary(&nvrtc::compile(&cuda()?, arguments.arch)?, "machine code", file),
     }

@@ -6,9 +6,12 @@ use crate::table::Table;
 use crate::{output, source};
 use kasmina::Result;
 use kasmina::compile::operations;
-use kasmina::graph::{Attributes, Blueprint, Limits, Node, Source, ValueId};
+use kasmina::graph::{Attributes, Blueprint, Initializer, Limits, Node, Source, ValueId};
 use serde_json::json;
 use std::path::PathBuf;
+
+/// The most letters of an initializer.
+const LONGEST: usize = 60;
 
 /// Print what is in a blueprint: shapes, types, cost, parameters, its hash, how much of the limits it uses
 #[derive(clap::Args)]
@@ -72,10 +75,16 @@ fn parameters(blueprint: &Blueprint) -> Table {
             parameter.shape.to_string(),
             parameter.shape.elements().to_string(),
             parameter.offset.to_string(),
-            json!(parameter.initializer).to_string().replace('"', ""),
+            fresh(&parameter.initializer),
         ]);
     }
     table
+}
+
+/// An initializer as in JSON, of which given values can be long.
+fn fresh(initializer: &Initializer) -> String {
+    let text = json!(initializer).to_string().replace('"', "");
+    if text.len() > LONGEST { format!("{}...", text.chars().take(LONGEST).collect::<String>()) } else { text }
 }
 
 fn values(blueprint: &Blueprint, costs: &[u64]) -> Table {

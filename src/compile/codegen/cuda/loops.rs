@@ -4,7 +4,7 @@ use crate::compile::{Operand, Step, ValueId};
 
 /// An axis and how far each operand moves along it.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Axis {
+pub(in crate::compile::codegen) struct Axis {
     pub size: usize,
     pub strides: Vec<usize>,
 }
@@ -147,7 +147,7 @@ fn product(axes: &[Axis]) -> usize {
 }
 
 /// Axes without those of size 1, an axis merged into the next where every operand steps over exactly the whole of it.
-fn merge(sizes: &[usize], operands: &[Operand], first: usize) -> Vec<Axis> {
+pub(in crate::compile::codegen) fn merge(sizes: &[usize], operands: &[Operand], first: usize) -> Vec<Axis> {
     let mut axes: Vec<Axis> = Vec::new();
     for (position, &size) in sizes.iter().enumerate().filter(|(_, size)| **size != 1) {
         let strides: Vec<usize> = operands.iter().map(|operand| operand.strides[first + position]).collect();

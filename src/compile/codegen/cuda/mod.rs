@@ -25,6 +25,7 @@ pub(crate) mod tests;
 mod validate;
 
 pub use image::Image;
+pub(super) use loops::{Axis, merge};
 pub use plan::LaunchShape;
 
 use crate::compile::{Architecture, KernelClass, Pass, nvrtc};
@@ -142,7 +143,7 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
 }
 
 /// The set of the states that a predicate holds for: bit n for state n.
-fn states(predicate: impl Fn(Lifecycle) -> bool) -> u32 {
+pub(super) fn states(predicate: impl Fn(Lifecycle) -> bool) -> u32 {
     Lifecycle::ALL.into_iter().filter(|&state| predicate(state)).map(|state| 1 << state as u32).sum()
 }
 
