@@ -141,7 +141,7 @@ def compare(request, device):
         name, *attributes = blueprint.removeprefix("library:").split(",")
         attributes = {key: int(value) for key, value in (attribute.split("=") for attribute in attributes)}
         blueprint = kasmina.Blueprint.library(name, chunk, **attributes)
-    references = [kasmina.to_module(blueprint, random_seed=seed).double() for seed in range(len(STATES))]
+    references = [kasmina.to_module(blueprint, random_seed=seed).double().eval() for seed in range(len(STATES))]
     bank = torch.zeros(len(STATES), sum(parameter.numel() for parameter in references[0].parameters()), dtype=compute)
     for reference, slot in zip(references, slots):
         if library:
@@ -229,9 +229,10 @@ def plain(kind, references, rows, chunk, slots, bank_shape, compute):
                 output[:, columns] = row.grad
                 alpha_gradient[seed] = alpha.grad
         if kind != "forward" and state != FOSSILIZED:
-            flat = [parameter.grad.flatten().double() for parameter in reference.parameters() if parameter.grad is not None]
-            if flat:
-                found["gradient"][slots[seed]] = torch.cat(flat)
+            # Autograd gives none where a parameter decides and does nothing else.
+            gradients = [one.grad if one.grad is not None else torch.zeros_like(one) for one in reference.parameters()]
+            if gradients:
+                found["gradient"][slots[seed]] = torch.cat([gradient.flatten().double() for gradient in gradients])
     if kind == "forward":
         return {"output": output.double(), "telemetry": telemetry(x.double(), chunk)}
     if kind == "backward":
