@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use kasmina::compile::{Architecture, Pass, codegen::cuda, kernel_class};
-use kasmina::graph::{Attributes, DataType, LIBRARY, library};
+use kasmina::graph::{Attributes, DataType, LIBRARY, Limits, library};
 use kasmina::ops::Group;
 use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
@@ -210,7 +210,7 @@ fn hostile_input_is_refused_in_one_sentence() {
         (vec![0xff, 0xfe, 0x00], "not a blueprint"),
         (valid.as_bytes()[..valid.len() / 2].to_vec(), "not a blueprint"),
         (endless.into_bytes(), "not a blueprint"),
-        (vec![b' '; (1 << 20) + 4096], "bytes; at most"),
+        (vec![b' '; Limits::DEFAULT.bytes + 4096], "bytes; at most"),
         (valid.replace("\"gelu\"", "\"__import__('os')\"").into_bytes(), "is not a name"),
         (valid.replace("\"inner\"", "\"a\\u001b[31m\"").into_bytes(), "is not a name"),
         (valid.replace("\"chunk\": 8", "\"chunk\": 99999999999").into_bytes(), "the chunk"),
