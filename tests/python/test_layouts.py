@@ -1,10 +1,10 @@
-"""Where channels and rows lie: behind convolutions, in any strides, and layers of any size."""
+"""Where channels and rows lie: behind convolutions, and in any strides."""
 
 import copy
 
 import pytest
 import torch
-from growing import OPEN, bring, layer_of, randomise
+from growing import bring, layer_of, randomise
 
 import kasmina
 from kasmina import Lifecycle
@@ -122,48 +122,3 @@ def test_where_channels_are_survives_a_copy_and_anything_else_is_refused(device)
         layer(torch.randn(3, 5, 8, device=device))
     with pytest.raises(ValueError, match="'first' .axis 1. or 'last'"):
         kasmina.Layer(8, 2, channels="middle", device=device)
-
-
-def grafted(name, hidden, seeds, growing, device):
-    """A layer whose first `growing` seeds are in GRAFTING, taken there in one batch for each step."""
-    settings = {"training": {**OPEN["training"], "places": growing}}
-    layer = layer_of([(name, growing)], hidden=hidden, seeds=seeds, device=device, settings=settings)
-    for action in (kasmina.Action.GERMINATE, kasmina.Action.START_TRAINING, kasmina.Action.START_GRAFTING):
-        layer.prepare()
-        layer.submit(*(kasmina.Command(seed, action) for seed in range(growing)))
-        for _ in range(2):
-            layer(torch.randn(2, hidden, device=device))  # what seeds in TRAINING learn from, and a gate asks for
-            layer.end_epoch()
-    layer.telemetry.zero_()
-    randomise(layer)
-    return layer
-
-
-@pytest.mark.parametrize("seeds", [3, 1000])
-def test_any_number_of_seeds_grows_in_one_batch(seeds, device):
-    layer = grafted("residual", 3 * seeds + 2, seeds, seeds, device)
-    assert set(layer.states()) == {Lifecycle.GRAFTING}
-    x = torch.randn(2, layer.hidden, device=device, requires_grad=True)
-    y = layer(x)
-    y.sum().backward()
-    bank, slots = layer.bank_0.detach(), layer.array("slot").long()
-    alpha = layer.alpha.reshape(seeds, 1)
-    w, s = bank[slots, :3], bank[slots, 3:]
-    wanted = x.detach()[:, :-2].reshape(2, seeds, 3) + alpha * w * s
-    torch.testing.assert_close(y[:, :-2].reshape(2, seeds, 3), wanted)
-    assert torch.equal(y[:, -2:], x[:, -2:])
-    torch.testing.assert_close(layer.bank_0.grad[slots, :3], (2 * alpha * s).expand(seeds, 3))
-
-
-def test_a_million_rows_are_computed_as_a_thousand_times_a_thousand(device):
-    layer = grafted("bottleneck", 9, 2, 1, device)
-    x = torch.randn(1000, 9, device=device).repeat(1000, 1).requires_grad_()
-    y = layer(x)
-    y.square().sum().mul(1e-3).backward()
-    part = x.detach()[:1000].requires_grad_()
-    whole, layer.bank_0.grad = layer.bank_0.grad, None
-    wanted = layer(part)
-    wanted.square().sum().backward()
-    assert torch.equal(y.reshape(1000, 1000, 9), wanted.expand(1000, 1000, 9))
-    torch.testing.assert_close(layer.bank_0.grad, whole, rtol=1e-3, atol=1e-3 * float(whole.abs().max()))
-    assert layer.telemetry[0, 0] == 4 * 1_001_000
