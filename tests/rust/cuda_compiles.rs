@@ -6,9 +6,8 @@
 use kasmina::Status;
 use kasmina::compile::codegen::cuda::{Image, compile, generate};
 use kasmina::compile::{Architecture, KernelClass, Pass, kernel_class, nvrtc};
-use kasmina::graph::{Attributes, Blueprint, DataType, library};
+use kasmina::graph::{Attributes, Blueprint, DataType, LIBRARY, library};
 
-const NAMES: [&str; 7] = ["residual", "attention", "mlp", "bottleneck", "low_rank", "squeeze_excite", "normalized_mlp"];
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
 const ARCHITECTURES: [Architecture; 2] = [Architecture::Cuda(80), Architecture::Cuda(90)];
 
@@ -17,7 +16,7 @@ fn may_skip() -> bool {
 }
 
 fn blueprints(chunk: usize) -> Vec<Blueprint> {
-    NAMES.iter().map(|name| library(name, chunk, &Attributes::new()).unwrap()).collect()
+    LIBRARY.iter().map(|name| library(name, chunk, &Attributes::new()).unwrap()).collect()
 }
 
 fn assert_compiles(class: &KernelClass, architecture: Architecture, what: &str) {
@@ -41,7 +40,7 @@ fn every_library_blueprint_compiles_in_every_pass_for_both_architectures() {
         for (position, blueprint) in blueprints.iter().enumerate() {
             let class = kernel_class(pass, DataType::BF16, true, &[blueprint]).unwrap();
             let architecture = ARCHITECTURES[position % 2];
-            assert_compiles(&class, architecture, &format!("{} {pass:?}", NAMES[position]));
+            assert_compiles(&class, architecture, &format!("{} {pass:?}", LIBRARY[position]));
         }
         // All of them in one kernel, as in a layer in which all are live.
         let all: Vec<_> = blueprints.iter().collect();
@@ -81,7 +80,7 @@ const WIDTHS: [usize; 14] = [1, 2, 3, 7, 31, 64, 100, 127, 255, 513, 768, 1000, 
 fn no_width_up_to_1024_is_too_large_for_any_library_blueprint() {
     let mut too_large = Vec::new();
     for chunk in WIDTHS {
-        for (name, blueprint) in NAMES.iter().zip(blueprints(chunk)) {
+        for (name, blueprint) in LIBRARY.iter().zip(blueprints(chunk)) {
             for pass in PASSES {
                 for data_type in [DataType::BF16, DataType::F64] {
                     let class = kernel_class(pass, data_type, true, &[&blueprint]).unwrap();
