@@ -12,12 +12,27 @@ use super::{Program, Step, ValueId};
 use crate::Result;
 use std::collections::HashMap;
 
+/// Rounds of simplification, at most; few programs need a third one.
+const ROUNDS: usize = 16;
+
 /// A program that computes the same with fewer steps.
 ///
 /// # Errors
 ///
 /// None for a program that came from [`super::lower()`]; otherwise as there.
-pub fn simplify(program: Program) -> Result<Program> {
+pub fn simplify(mut program: Program) -> Result<Program> {
+    for _ in 0..ROUNDS {
+        let simpler = round(program.clone())?;
+        if simpler == program {
+            break;
+        }
+        program = simpler;
+    }
+    Ok(program)
+}
+
+/// One round: sharing leaves steps with one reader, which the next round can put into it.
+fn round(program: Program) -> Result<Program> {
     let mut draft = Draft::from(program);
     draft.steps.iter_mut().for_each(tidy::tidy);
     share(&mut draft);

@@ -7,6 +7,7 @@ mod generator;
 mod generators;
 mod hostile;
 mod identity;
+mod passes;
 mod validation;
 
 use generator::{Choices, blueprint};
