@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "operators/branches.rs"]
+mod branches;
 #[path = "operators/control.rs"]
 mod control;
 #[path = "operators/documentation.rs"]

@@ -1,8 +1,9 @@
-//! Makes programs fast without changing a bit of what they compute: constants are folded, equal steps become one, and
-//! steps are put into the steps that read them where that is not more work.
+//! Makes programs fast without changing a bit of what they compute: constants are folded, equal steps become one, steps
+//! are put into the steps that read them where that is not more work, and heavy ones that few need are skipped.
 //!
 //! "Not more work" means: a function is evaluated no more often than before, counted over all indices of all steps.
 
+mod branch;
 mod fold;
 mod fuse;
 mod tidy;
@@ -34,10 +35,12 @@ pub fn simplify(mut program: Program) -> Result<Program> {
 /// One round: sharing leaves steps with one reader, which the next round can put into it.
 fn round(program: Program) -> Result<Program> {
     let mut draft = Draft::from(program);
+    draft.steps.iter_mut().for_each(|step| step.condition = None);
     draft.steps.iter_mut().for_each(tidy::tidy);
     share(&mut draft);
     fuse::fuse(&mut draft);
     share(&mut draft);
+    branch::branch(&mut draft);
     draft.schedule()
 }
 
