@@ -200,6 +200,9 @@ fn execute(program: &Program, step: &Step, values: &mut [Vec<Number>]) {
 fn compute(program: &Program, step: &Step, values: &[Vec<Number>], result: &mut [Number]) {
     let data_type = |operand: usize| program.values[step.operands[operand].value.index()].data_type;
     let own = step.expression.data_type(&data_type);
+    if let Some(factors) = factors(step).filter(|pair| pair.iter().all(|&factor| !data_type(factor).is_integer())) {
+        return contract(step, factors, values, result);
+    }
     let rank = step.shape.rank();
     let mut index = vec![0; rank + step.reduced.rank()];
     for element in result {
@@ -219,6 +222,45 @@ fn compute(program: &Program, step: &Step, values: &[Vec<Number>], result: &mut 
             }
         }
         *element = combined.unwrap_or(Number::Real(0.0));
+        advance(&mut index[..rank], &step.shape.0);
+    }
+}
+
+/// The two operands of which a step sums the products, if that is all it does.
+fn factors(step: &Step) -> Option<[usize; 2]> {
+    match &step.expression {
+        Expression::Binary(Binary::Mul, a, b) if step.reducer == Reducer::Sum && step.reduced.rank() > 0 => {
+            match (&**a, &**b) {
+                (Expression::Operand(a), Expression::Operand(b)) => Some([*a, *b]),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// [`compute`] for a sum of products, which is most of the work there is: the same sums in the same order.
+fn contract(step: &Step, factors: [usize; 2], values: &[Vec<Number>], result: &mut [Number]) {
+    let operands = factors.map(|factor| &step.operands[factor]);
+    let [a, b] = operands.map(|operand| &values[operand.value.index()]);
+    let rank = step.shape.rank();
+    let last = rank + step.reduced.rank() - 1;
+    let count = step.reduced.0[last - rank];
+    let [a_stride, b_stride] = operands.map(|operand| operand.strides[last]);
+    let mut index = vec![0; last + 1];
+    for element in result {
+        // What leaves the first product as it is, its sign included.
+        let mut sum = -0.0;
+        loop {
+            let [a_first, b_first] = operands.map(|operand| operand.position(&index));
+            for step in 0..count {
+                sum += a[a_first + step * a_stride].real() * b[b_first + step * b_stride].real();
+            }
+            if !advance(&mut index[rank..last], &step.reduced.0[..last - rank]) {
+                break;
+            }
+        }
+        *element = Number::Real(sum);
         advance(&mut index[..rank], &step.shape.0);
     }
 }
