@@ -48,11 +48,16 @@ pub(super) fn check(blueprint: &Blueprint, pass: Pass, forward: &Program, progra
         }
     };
     let parameters = blueprint.parameters.iter().map(Part::Parameter);
+    // All parts are looked at in the same points, so the program runs once in each.
+    let mut places: Vec<Place> = Vec::new();
     for part in [Part::X, Part::Alpha].into_iter().chain(parameters).filter(computes) {
         let mut wrong = None;
         for point in 0..POINTS {
-            let check = Check { blueprint, pass, forward: &forward, program: &program, part };
-            match check.at(point)? {
+            let check = Check { blueprint, pass, forward: &forward, part };
+            if places.len() <= usize::from(point) {
+                places.push(check.place(point, &program)?);
+            }
+            match check.at(&places[usize::from(point)])? {
                 Verdict::Right => {
                     wrong = None;
                     break;
@@ -86,21 +91,32 @@ struct Check<'a> {
     blueprint: &'a Blueprint,
     pass: Pass,
     forward: &'a Program,
-    program: &'a Program,
     part: Part<'a>,
 }
 
+/// A point, and what the program says there.
+struct Place {
+    number: u16,
+    point: Point,
+    weights: Vec<f64>,
+    gradient: Outputs,
+}
+
 impl Check<'_> {
-    fn at(&self, number: u16) -> Result<Verdict> {
+    fn place(&self, number: u16, program: &Program) -> Result<Place> {
         let mut numbers = Numbers::new(100 + number);
         let elements = ROWS * self.blueprint.chunk;
         let (x, weights) = (numbers.take(elements), numbers.take(elements));
         // Training sees f(x) itself.
         let alpha = if self.pass == Pass::Train { 1.0 } else { 0.625 };
         let point = Point { x, parameters: numbers.slot(self.blueprint), alpha };
-        let direction = self.direction(&mut numbers);
+        let gradient = self.run(program, &point, &weights)?;
+        Ok(Place { number, point, weights, gradient })
+    }
 
-        let gradient = self.run(self.program, &point, &weights)?;
+    fn at(&self, place: &Place) -> Result<Verdict> {
+        let Place { number, point, weights, gradient } = place;
+        let direction = self.direction(&mut Numbers::new(200 + number));
         let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
         let found = match self.part {
             Part::X => dot(&gradient.rows, &direction.x),
@@ -108,7 +124,7 @@ impl Check<'_> {
             Part::Parameter(_) => dot(&gradient.parameter_gradient, &direction.parameters),
         };
         let (wide, narrow) =
-            (self.slope(&point, &direction, &weights, 2.0)?, self.slope(&point, &direction, &weights, 1.0)?);
+            (self.slope(point, &direction, weights, 2.0)?, self.slope(point, &direction, weights, 1.0)?);
         if gradient.fallback_rows > 0 || !(wide.slope.is_finite() && narrow.slope.is_finite() && found.is_finite()) {
             return Ok(Verdict::Kink);
         }
