@@ -22,8 +22,8 @@ import kasmina
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROWS = 5
-# Seeds of one layer: fewer than blueprints that a layer may know.
-AT_ONCE = 64
+# Seeds of one layer: fewer than blueprints that a layer may know; on CUDA few, because NVRTC compiles them as one.
+AT_ONCE = {"cpu": 64, "cuda": 8}
 # Rounding errors: half the distance from 1 to the next number.
 UNIT = {torch.float64: 2.0**-53, torch.float32: 2.0**-24, torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 # What inputs are moved by to see how far results move.
@@ -122,8 +122,8 @@ def test_layers_compute_random_graphs_as_torch_does(dtype, every, graphs, device
     worst, compared, failures = [0.0, 0.0, 0.0], 0, []
     for blueprints in graphs.values():
         chosen = blueprints[::every]
-        for first in range(0, len(chosen), AT_ONCE):
-            some = chosen[first : first + AT_ONCE]
+        for first in range(0, len(chosen), AT_ONCE[device.type]):
+            some = chosen[first : first + AT_ONCE[device.type]]
             layer = grafted(some, device=device, dtype=bank_type, row_type=dtype)
             modules = [reference(blueprint, bank_type).to(device) for blueprint in some]
             give_parameters(layer, modules)
@@ -156,4 +156,4 @@ def test_layers_compute_random_graphs_as_torch_does(dtype, every, graphs, device
             f"{len(failures)} results are wrong; result {position} is {share:.3g} times too far in "
             + blueprint.to_json()
         )
-    assert compared >= 500 / every, f"only {compared} graphs were compared"
+    assert compared == sum(len(blueprints[::every]) for blueprints in graphs.values()) > 0
