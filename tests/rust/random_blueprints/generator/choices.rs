@@ -1,6 +1,7 @@
 //! Choices drawn from bytes.
 
 /// A source of choices. When the bytes are used up, every choice is the first one.
+#[derive(Default)]
 pub struct Choices<'a> {
     bytes: std::slice::Iter<'a, u8>,
 }
@@ -23,6 +24,18 @@ impl<'a> Choices<'a> {
         let mut bytes: Vec<u8> = (0..count.div_ceil(8)).flat_map(|_| word()).collect();
         bytes.truncate(count);
         bytes
+    }
+
+    /// Whether only first options are left.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.as_slice().is_empty()
+    }
+
+    /// The next bytes themselves, as many as there are.
+    pub fn take(&mut self, most: usize) -> &'a [u8] {
+        let (taken, rest) = self.bytes.as_slice().split_at(most.min(self.bytes.len()));
+        self.bytes = rest.iter();
+        taken
     }
 
     /// A number below the bound, which is 1 to 256.
