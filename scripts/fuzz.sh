@@ -49,7 +49,7 @@ for target in "${targets[@]}"; do
     log=build/fuzz/$target.log
     verdict="nothing found"
     if ! wait "${running[$target]}"; then
-        verdict="FAILED: $(grep -m1 -E 'panicked at|ERROR: |SUMMARY: ' "$log" || tail -n1 "$log"); see $log and fuzz/artifacts/$target"
+        verdict="FAILED: $(grep -a -m1 -E "panicked at|memory allocation|ERROR: |SUMMARY: " "$log" || tail -n1 "$log"); see $log and fuzz/artifacts/$target"
         found=1
     fi
     executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")

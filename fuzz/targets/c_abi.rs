@@ -11,4 +11,6 @@ mod document;
 #[path = "../../tests/rust/random_blueprints/generator/mod.rs"]
 mod generator;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| c_abi::call(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    c_abi::call(bytes);
+});

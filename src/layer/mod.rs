@@ -32,7 +32,7 @@ pub use run::{AdamwStep, Backward, Forward, Train};
 pub use settings::{GateSettings, MinimumEpochs, Settings, TrainingSettings};
 
 use crate::device::{self, Buffer, Device, DeviceKind, Stream};
-use crate::graph::{Blueprint, DataType};
+use crate::graph::{Blueprint, DataType, Limits};
 use crate::{Result, fail};
 use bank::Bank;
 use kernel_set::MAXIMUM_BLUEPRINTS;
@@ -122,7 +122,8 @@ impl Layer {
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if there are no seeds or fewer channels than seeds, or a setting means nothing;
+    /// `InvalidArgument` if there are no seeds, fewer channels than seeds or more in a chunk than any blueprint has, or a
+    /// setting means nothing;
     /// `TypeMismatch` if the parameter type is neither F32 nor F64; `DeviceUnavailable`, `OutOfMemory`.
     pub fn new(config: LayerConfig) -> Result<Layer> {
         let LayerConfig { hidden, seeds, device, parameter_type, ref settings } = config;
@@ -131,6 +132,13 @@ impl Layer {
                 InvalidArgument,
                 "{hidden} channels and {seeds} seeds make no layer: a seed needs a channel, and there may be 1 to \
                  {MAXIMUM_SEEDS} seeds"
+            );
+        }
+        let (chunk, most) = (hidden / seeds as usize, Limits::DEFAULT.elements);
+        if chunk > most {
+            fail!(
+                InvalidArgument,
+                "{hidden} channels and {seeds} seeds make chunks of {chunk}; no blueprint has more than {most} channels"
             );
         }
         if !matches!(parameter_type, DataType::F32 | DataType::F64) {

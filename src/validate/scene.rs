@@ -59,7 +59,8 @@ impl<'a> Scene<'a> {
             seeds.extend(of_branch.map(|(&(state, alpha), slot)| Seed { state, branch, alpha, slot }));
         }
         let cost: usize = class.programs.iter().chain(&class.frozen).map(work).sum();
-        let rows = (BUDGET / cost.max(1)).clamp(LEAST_ROWS, MOST_ROWS);
+        // A chunk costs something even where nothing is computed.
+        let rows = (BUDGET / cost.max(class.chunk).max(1)).clamp(LEAST_ROWS, MOST_ROWS);
         let hidden = seeds.len() * class.chunk + 1;
         let held = |data_type: DataType, numbers: Vec<f64>| decode(data_type, &encode(data_type, &numbers));
         let mut tensor = || held(class.data_type, numbers.take(rows * hidden));

@@ -2,7 +2,9 @@
 
 use crate::bench::{Bench, STREAM, command, easy, read, write};
 use kasmina::Status;
-use kasmina::layer::{Action, Command, Evidence, Lifecycle, Settings};
+use kasmina::device::DeviceKind;
+use kasmina::graph::{DataType, Limits};
+use kasmina::layer::{Action, Command, Evidence, Layer, LayerConfig, Lifecycle, Settings};
 
 fn germinate(seed: u32, blueprint: i32) -> Command {
     Command { blueprint, ..command(seed, Action::Germinate) }
@@ -60,6 +62,21 @@ fn what_no_layer_has_is_refused_by_name() {
     for (strategy, status) in [(1, Status::Unsupported), (3, Status::Unsupported), (4, Status::InvalidArgument)] {
         assert_eq!(bench.refusal(&[Command { strategy, ..germinate(0, 0) }]).status(), status);
     }
+}
+
+#[test]
+fn a_layer_whose_chunks_no_blueprint_has_is_refused() {
+    let most = Limits::DEFAULT.elements;
+    let layer = |hidden, seeds| {
+        let (device, parameter_type, settings) = (DeviceKind::Cpu, DataType::F32, easy());
+        Layer::new(LayerConfig { hidden, seeds, device, parameter_type, settings })
+    };
+    for (hidden, seeds) in [(most + 1, 1), (2 * most + 2, 2), (1 << 48, 3), (usize::MAX, 1)] {
+        let refusal = layer(hidden, seeds).err().unwrap();
+        assert_eq!(refusal.status(), Status::InvalidArgument);
+        assert!(refusal.message().contains("no blueprint has more than 4194304 channels"), "{refusal}");
+    }
+    assert!(layer(2 * most + 1, 2).is_ok());
 }
 
 #[test]

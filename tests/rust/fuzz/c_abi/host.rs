@@ -12,7 +12,8 @@ macro_rules! call {
         let place = if $host.choices.once_in(16) { std::ptr::null_mut() } else { &raw mut error };
         // SAFETY: every pointer is null or points to what the header says, for as long as the call takes.
         let status = unsafe { kasmina::ffi::$function($($argument,)* place) };
-        $crate::c_abi::host::returned(stringify!($function), status, error, !place.is_null());
+        let message = $crate::c_abi::host::returned(stringify!($function), status, error, !place.is_null());
+        $host.outcomes.push((stringify!($function), status, message));
         status
     }};
 }
@@ -33,9 +34,14 @@ pub struct Host<'a> {
     pub blueprints: Vec<u64>,
     pub memory: Vec<Exported>,
     pub checkpoints: Vec<Vec<u8>>,
+    /// Every call so far, and what came of it.
+    pub outcomes: Vec<Outcome>,
     /// Handles of anything that was destroyed.
     stale: Vec<u64>,
 }
+
+/// The name of a function, what it returned, and the message of its error.
+pub type Outcome = (&'static str, Status, String);
 
 /// What a handle is wanted of.
 #[derive(Clone, Copy, PartialEq)]
@@ -131,8 +137,8 @@ impl<'a> Host<'a> {
         }
     }
 
-    /// Ends every handle.
-    pub fn give_back(mut self) {
+    /// Ends every handle, and tells what came of all calls.
+    pub fn give_back(mut self) -> Vec<Outcome> {
         self.choices = Choices::default();
         for id in std::mem::take(&mut self.layers) {
             assert_eq!(call!(self, kasmina_layer_destroy(kasmina_layer { id })), Status::Ok);
@@ -145,6 +151,7 @@ impl<'a> Host<'a> {
             assert_eq!(call!(self, kasmina_memory_release(kasmina_memory { id: memory.id })), Status::Ok);
         }
         call!(self, kasmina_set_log(None, std::ptr::null_mut(), 0));
+        self.outcomes
     }
 }
 
@@ -158,8 +165,8 @@ impl Exported {
     }
 }
 
-/// What holds for every call.
-pub fn returned(function: &str, status: Status, error: *mut kasmina_error, wanted: bool) {
+/// Checks what holds for every call; gives the error's message.
+pub fn returned(function: &str, status: Status, error: *mut kasmina_error, wanted: bool) -> String {
     let mut message = String::new();
     if !error.is_null() {
         // SAFETY: the error was given out, is read here only, and then destroyed; its texts live as long.
@@ -180,6 +187,7 @@ pub fn returned(function: &str, status: Status, error: *mut kasmina_error, wante
     // What a host of the CPU cannot cause, however it errs.
     assert!(!matches!(status, Status::CompileFailed | Status::DeviceFailed), "{function}: {status:?}: {message}");
     assert_eq!(status == Status::Ok || !wanted, error.is_null(), "{function}: {status:?} {message}");
+    message
 }
 
 /// # Safety

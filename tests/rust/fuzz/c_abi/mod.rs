@@ -13,7 +13,7 @@ mod structs;
 mod tensors;
 
 use crate::generator::Choices;
-use host::Host;
+use host::{Host, Outcome};
 
 /// Calls that one input makes at most.
 const MOST_CALLS: usize = 64;
@@ -74,11 +74,12 @@ pub const CALLS: &[Call] = calls! {
     kasmina_set_log => blueprints::set_log,
 };
 
-/// Makes the calls that the bytes say, then gives everything back. Panics if the library breaks its word.
+/// Makes the calls that the bytes say, gives everything back, and tells what came of each call. Panics if the library
+/// breaks its word.
 ///
 /// A call is the position of its function, the number of bytes that choose its arguments, and these. Arguments that are
 /// not chosen are the usual ones.
-pub fn call(bytes: &[u8]) {
+pub fn call(bytes: &[u8]) -> Vec<Outcome> {
     let (mut program, mut host) = (Choices::new(bytes), Host::default());
     for _ in 0..MOST_CALLS {
         if program.is_empty() {
@@ -88,5 +89,5 @@ pub fn call(bytes: &[u8]) {
         host.choices = Choices::new(program.take(length));
         (call.make)(&mut host);
     }
-    host.give_back();
+    host.give_back()
 }
