@@ -194,6 +194,17 @@ def _cast(row, a, type):
     )
 
 
+def _group_norm(a, weight=None, bias=None, *, groups, eps):
+    """By hand: torch's own refuses groups of one element, and gradients that are not contiguous."""
+    rows = a.reshape(groups, -1)
+    centred = rows - rows.mean(-1, keepdim=True)
+    normal = (centred * (centred.square().mean(-1, keepdim=True) + eps).rsqrt()).reshape(a.shape)
+    of_channels = (-1,) + (1,) * (a.dim() - 1)
+    if weight is not None:
+        normal = normal * weight.reshape(of_channels)
+    return normal if bias is None else normal + bias.reshape(of_channels)
+
+
 def _dropout(row, a, p, stream):
     if row.random is None:
         return a
@@ -219,7 +230,7 @@ OPERATORS = {
     "glu": _glu,
     "greater": torch.gt,
     "greater_equal": torch.ge,
-    "group_norm": lambda a, *affine, groups, eps: F.group_norm(a[None], groups, *affine, eps=eps)[0],
+    "group_norm": _group_norm,
     "layer_norm": _over_last_axis(F.layer_norm),
     "less": torch.lt,
     "less_equal": torch.le,

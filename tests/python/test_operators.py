@@ -268,8 +268,17 @@ CASES = {
     ),
     "taken": (
         {"w": (C,)},
-        [("c", "greater", "x w"), ("t", "taken", "c x", {"when": False}), ("y", "mul", "t w")],
-        lambda x, p: torch.where(x > p["w"], x.detach(), x) * p["w"],
+        # The square root is NaN in the rows that do not take it, and so is its slope.
+        [
+            ("zero", "constant", "", {"value": 0.0}),
+            ("c", "greater", "zero x"),
+            ("t", "taken", "c x", {"when": False}),
+            ("r", "sqrt", "t"),
+            ("u", "taken", "c w", {"when": False}),
+            ("s", "mul", "r u"),
+            ("y", "where", "c x s"),
+        ],
+        lambda x, p: torch.where(x < 0, x, x.clamp(min=0).add((x < 0).to(x)).sqrt() * p["w"]),
     ),
 }
 
