@@ -9,6 +9,10 @@ use crate::compile::{Expression, Program, Unary};
 use crate::graph::DataType;
 use crate::{Result, fail};
 
+/// Inputs are numbers of about 1, so where terms cancel a fused multiplication may leave as much as rounding numbers of
+/// this size does.
+const LEAST_SCALE: f64 = 1.0 / 64.0;
+
 /// What is expected of one group of numbers: a row of a seed, its slot's gradient, its loss.
 pub(super) struct Expected<'a> {
     pub numbers: &'a [f64],
@@ -57,7 +61,7 @@ impl Expected<'_> {
         name: impl Fn(usize) -> String,
     ) -> Result<()> {
         let largest = |numbers: &mut dyn Iterator<Item = f64>| numbers.filter(|it| !it.is_nan()).fold(0.0, f64::max);
-        let scale = largest(&mut self.numbers.iter().chain(before).map(|number| number.abs()));
+        let scale = largest(&mut self.numbers.iter().chain(before).map(|number| number.abs())).max(LEAST_SCALE);
         let spread = largest(&mut self.numbers.iter().zip(self.rough).map(|(exact, rough)| (exact - rough).abs()));
         // Beyond half of what f16 can hold, a row falls back or not as rounding decides.
         if written == DataType::F16 && scale > 32000.0 || !spread.is_finite() {
