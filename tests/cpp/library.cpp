@@ -7,8 +7,8 @@
 #include <vector>
 
 int main() {
-    for (const char* name : {"residual", "attention", "mlp", "conv", "bottleneck", "low_rank", "squeeze_excite",
-                             "normalized_mlp"}) {
+    for (const char* name :
+         {"residual", "attention", "mlp", "conv", "bottleneck", "low_rank", "squeeze_excite", "normalized_mlp"}) {
         const auto blueprint = kasmina::Blueprint::from_library(name, 16);
         if (blueprint.chunk() != 16 || blueprint.to_json().find(name) == std::string::npos) {
             std::fprintf(stderr, "%s is something else\n", name);
