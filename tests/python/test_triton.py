@@ -92,11 +92,13 @@ def test_every_library_blueprint_compiles_in_every_pass():
     assert refused(kernels, [CAPABILITIES] * len(kernels), telemetry=True) == []
 
 
-def test_a_hundred_random_graphs_compile_in_every_pass():
+def test_a_hundred_random_graphs_compile():
     classes = together(random_blueprints(100, 31))
     assert sum(len(blueprints) for blueprints, _ in classes) == 100
-    kernels = requests(classes)
-    # Each for one architecture: passes and classes take turns, so that every graph meets both.
+    # The passes take turns, and so do the architectures: all of them for every graph take many minutes.
+    every = requests(classes)
+    passes = len(every) // len(classes)
+    kernels = [every[number * passes + number % passes] for number in range(len(classes))]
     capabilities = [CAPABILITIES[number % 2 : number % 2 + 1] for number in range(len(kernels))]
     assert refused(kernels, capabilities, telemetry=False) == []
 
