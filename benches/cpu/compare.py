@@ -20,11 +20,9 @@ from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 OUTPUT = Path(__file__).parents[2] / "build" / "bench"
-# How far from f64 a contestant may be, relative to the largest number. bf16 has 8 bits, and torch rounds after every
-# operation, to sums of thousands of rows in the gradients.
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-PASSES = ("forward", "forward and backward")
 BEST = "torch.compile"
 
 
@@ -64,7 +62,10 @@ def processor():
 
 def measure(options):
     """All workloads with one number of threads: a list of records."""
-    from workloads import WORKLOADS, Kasmina, Torch, gathering, masking
+    from contest.correctness import PASSES
+    from contest.grown import Kasmina
+    from contest.plain import Torch, gathering, masking
+    from contest.workloads import WORKLOADS, Problem
 
     (threads,) = options.threads
     torch.set_num_threads(threads)
@@ -75,19 +76,16 @@ def measure(options):
         workload = workload.cut(options.cut)
         torch.manual_seed(0)
         torch.compiler.reset()
-        ours = Kasmina(workload)
+        problem = Problem(workload)
         contestants = {
-            "kasmina": ours,
-            "eager": Torch(gathering, ours, workload.dtype, compiled=False),
-            "compiled, gathering": Torch(gathering, ours, workload.dtype, compiled=True),
-            "compiled, masking": Torch(masking, ours, workload.dtype, compiled=True),
+            "kasmina": Kasmina(problem),
+            "eager": Torch(gathering, problem),
+            "compiled, gathering": Torch(gathering, problem, mode="default"),
+            "compiled, masking": Torch(masking, problem, mode="default"),
         }
-        shape = (workload.rows, workload.hidden)
-        inputs = [torch.randn(shape, dtype=workload.dtype) for _ in range(4)]
-        gradient = torch.randn(shape, dtype=workload.dtype)
-        errors = compare(contestants, Torch(gathering, ours, torch.float64, compiled=False), inputs[0], gradient)
-        for name in PASSES:
-            run = forward if name == "forward" else both
+        *inputs, gradient = problem.rows(5)
+        errors = compare(contestants, problem, inputs[0], gradient)
+        for name, run in PASSES.items():
             milliseconds = time_all(contestants, run, inputs, gradient, options.repetitions)
             record = {
                 "workload": workload.name,
@@ -105,38 +103,16 @@ def measure(options):
     return records
 
 
-def forward(contestant, x, _):
-    with torch.no_grad():
-        return contestant.forward(x)
+def compare(contestants, problem, x, gradient):
+    """The largest error of each contestant; fails if one is out of bounds."""
+    from contest.correctness import Wrong, largest_error, reference
 
-
-def both(contestant, x, gradient):
-    """A forward and a backward pass: the gradient of x and of every parameter."""
-    x = x.detach().requires_grad_()
-    for leaf in contestant.leaves():
-        leaf.grad = None
-    y = contestant.forward(x)
-    y.backward(gradient)
-    return y, x.grad
-
-
-def compare(contestants, exact, x, gradient):
-    """The largest error of each contestant; fails if one is out of bounds. Compiles what has to be compiled."""
-    wanted_y, wanted_dx = both(exact, x.double(), gradient.double())
-    wanted = {"y": wanted_y.detach(), "dx": wanted_dx, **exact.gradients()}
-    errors = {}
+    wanted, errors = reference(problem, x, gradient), {}
     for name, contestant in contestants.items():
-        y, dx = both(contestant, x, gradient)
-        found = {"y": y.detach().double(), "dx": dx.double(), **contestant.gradients()}
-        forward_only = forward(contestant, x, gradient)
-        worst = 0.0
-        for key, value in {**found, "y without backward": forward_only.double()}.items():
-            reference = wanted[key.split()[0]]
-            error = ((value - reference).abs().max() / reference.abs().max()).item()
-            if not error <= TOLERANCE[x.dtype]:
-                sys.exit(f"{name} is wrong: {key} is off by {error:.2g} of the largest number")
-            worst = max(worst, error)
-        errors[name] = worst
+        try:
+            errors[name] = largest_error(contestant, wanted, x, gradient)
+        except Wrong as wrong:
+            sys.exit(f"{name} is wrong: {wrong}")
     return errors
 
 
