@@ -55,6 +55,9 @@ test-python: build ## Run the Python tests alone
 bench-cpu: build ## Compare the CPU backend with torch; writes build/bench/cpu.{json,png}
 	$(PYTHON) benches/cpu/compare.py $(ARGUMENTS)
 
+bench-gpu: build ## Compare the CUDA backend with its peers; writes build/bench/gpu.{json,png}
+	$(PYTHON) benches/gpu/compare.py $(ARGUMENTS)
+
 fuzz: ## Fuzz the decoder and the C ABI for ten minutes each; ARGUMENTS="--seconds 60" for less
 	scripts/fuzz.sh $(ARGUMENTS)
 
@@ -71,4 +74,4 @@ clean: ## Remove what was built; keeps .venv
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@mkdir -p build && touch $@
 
-.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu fuzz gpu clean
+.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-gpu fuzz gpu clean

@@ -1,0 +1,125 @@
+"""What the host pays: calls without waiting, the batch of commands at an epoch's end, and the copy of telemetry."""
+
+import ctypes
+import statistics
+import time
+
+import torch
+from contest.grown import Kasmina
+from contest.workloads import WORKLOADS, Problem, Workload
+from growing import OPEN
+from layers import record
+from stopwatch import copy_rate, failure, host_microseconds
+
+import kasmina
+from kasmina import Action, Command, _native
+
+
+class Calls:
+    """The host's cost of a call, with next to no work on the device: one row."""
+
+    def to_prepare(self, options):
+        return []
+
+    def run(self, options, ready):
+        (workload,) = [workload for workload in WORKLOADS if workload.name == "latency_1000"]
+        problem = Problem(workload, options.device)
+        layer = Kasmina(problem).layer
+        x = problem.rows(1)[0][:1].contiguous()
+        wanted = x.clone().requires_grad_()
+        banks, gradient = layer.banks(), torch.ones_like(x)
+
+        def operator(x):
+            return torch.ops.kasmina.forward(x, layer.alpha, banks, layer.telemetry, layer._id)
+
+        def without(function):
+            def run():
+                with torch.no_grad():
+                    function(x)
+
+            return run
+
+        def step():
+            torch.autograd.grad(operator(wanted), (wanted, *banks), gradient)
+
+        ways = {
+            "kasmina, operator": without(operator),
+            "kasmina, operator with autograd": lambda: operator(wanted),
+            "kasmina, module": without(layer),
+            "kasmina, module with autograd": lambda: layer(wanted),
+            "kasmina, operator forward and backward": step,
+            "torch.relu": without(torch.relu),
+        }
+        ready()
+        calls = {"cpu": 1}.get(options.device, 100 if options.quick else 300)
+        times = {name: host_microseconds(run, options.device, 20, calls) for name, run in ways.items()}
+        yield record(problem, "host cost of a call", times)
+
+
+class Transitions:
+    """A command for every one of 100 000 seeds, and the end of the epoch that applies them."""
+
+    seeds, chunk = 100_000, 4
+
+    def to_prepare(self, options):
+        return []
+
+    def run(self, options, ready):
+        seeds = max(self.seeds // options.cut, 16)
+        workload = Workload("transitions", 1, seeds * self.chunk, seeds, torch.bfloat16, ("residual",), 1)
+        problem = Problem(workload, options.device)
+        settings = {**OPEN, "max_active_seeds": seeds}
+        layer = kasmina.Layer(workload.hidden, seeds, [("residual", seeds)], device=options.device, settings=settings)
+        # There and back again: three transitions, each of all seeds.
+        batches = [_commands(seeds, action) for action in (Action.GERMINATE, Action.CANCEL, Action.RESET)]
+        for batch in batches:
+            _submit(layer, batch)
+            _end_epoch(layer)
+        ready()
+        rate = copy_rate(options.device)
+        submitted, applied, idle = [], [], []
+        for _ in range(1 if options.quick else 3):
+            for batch in batches:
+                submitted.append(_microseconds(layer, lambda: _submit(layer, batch)))
+                applied.append(_microseconds(layer, lambda: _end_epoch(layer)))
+                idle.append(_microseconds(layer, lambda: _end_epoch(layer)))
+        yield record(problem, "submitting a batch for every seed", {"kasmina": _times(submitted)})
+        yield record(problem, "a batch for every seed", {"kasmina": _times(applied)})
+        contestants = {"kasmina": _times(idle)}
+        try:
+            pinned = torch.empty(layer.telemetry.shape, dtype=torch.float64, pin_memory=layer.telemetry.is_cuda)
+            copies = [_microseconds(layer, lambda: pinned.copy_(layer.telemetry)) for _ in range(10)]
+            contestants["copy of the telemetry alone"] = _times(copies)
+        except Exception as error:
+            contestants["copy of the telemetry alone"] = failure(error)
+        yield record(problem, "end of an epoch without commands, telemetry copied", contestants, copy_rate=rate)
+
+
+def _commands(seeds, action):
+    return (_native.Command * seeds)(*(Command(seed, action)._native() for seed in range(seeds)))
+
+
+def _submit(layer, batch):
+    _native.call("kasmina_layer_submit", layer._handle, batch, len(batch))
+
+
+def _end_epoch(layer):
+    """The call of the C ABI, without what Python makes of its summary."""
+    summary = ctypes.c_void_p()
+    _native.call("kasmina_layer_end_epoch", layer._handle, layer._stream(), ctypes.byref(summary))
+    _native._library.kasmina_bytes_destroy(summary)
+
+
+def _microseconds(layer, run):
+    if layer.device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    return (time.perf_counter() - start) * 1e6
+
+
+def _times(all_times):
+    return {"call": statistics.median(all_times), "least": min(all_times), "turns": len(all_times)}
+
+
+HOST = {"host": Calls(), "transitions": Transitions()}
