@@ -16,7 +16,7 @@ const LEAST_SCALE: f64 = 1.0 / 64.0;
 /// What is expected of one group of numbers: a row of a seed, its slot's gradient, its loss.
 pub(super) struct Expected<'a> {
     pub numbers: &'a [f64],
-    rough: &'a [f64],
+    pub rough: &'a [f64],
 }
 
 /// What a program leaves behind, exactly and roughly.

@@ -74,6 +74,11 @@ static int __syncthreads_or(int predicate) {
 template <class T> static T __shfl_xor_sync(unsigned, T value, int mask) {
   return emulation::exchange(value, emulation::current ^ mask);
 }
+template <class T> static T __shfl_sync(unsigned, T value, int lane) {
+  return emulation::exchange(value, emulation::current / 32 * 32 + lane % 32);
+}
+template <class T> static T __ldcs(const T* at) { return *at; }
+template <class T> static void __stcs(T* at, T value) { *at = value; }
 static unsigned __ballot_sync(unsigned, int predicate) {
   unsigned bits = 0;
   const unsigned warp = emulation::current / 32 * 32;
@@ -126,7 +131,63 @@ static unsigned short float_to_half(float v) {
   return sign | (unsigned short)(((exponent + 13) << 10) + (unsigned)std::nearbyint(fraction * 2048) - 0);
 }
 
+// What the instructions of the tensor cores do: the test leaves out the files that have them as PTX.
 namespace emulation {
+
+// Every lane gives a few words and sees those of all lanes of its warp.
+template <int N> struct Gathered {
+  unsigned lanes[32][N];
+};
+static unsigned gathered[1024][8];
+template <int N> static Gathered<N> gather(const unsigned (&words)[N]) {
+  std::memcpy(gathered[current], words, sizeof words);
+  wait_for(WARP);
+  Gathered<N> all;
+  for (unsigned lane = 0; lane < 32; ++lane) std::memcpy(all.lanes[lane], gathered[current / 32 * 32 + lane], sizeof words);
+  wait_for(WARP);
+  return all;
+}
+
+static unsigned transposed(unsigned word) {
+  const Gathered<1> all = gather<1>({word});
+  const unsigned g = current % 32 / 4, t = current % 4;
+  unsigned result = 0;
+  for (unsigned e = 0; e < 2; ++e) {
+    const unsigned from = all.lanes[(2 * t + e) * 4 + g / 2][0];
+    result |= (g % 2 ? from >> 16 : from & 0xffff) << (16 * e);
+  }
+  return result;
+}
+
+// Half types: `value` reads 16 bits. Lane 4 g + t has rows g and g + 8 of the first factor and column g of the second.
+template <class Value> static void multiply(float (&sums)[4], const unsigned (&words)[6], Value value) {
+  const Gathered<6> all = gather(words);
+  const unsigned g = current % 32 / 4, t = current % 4;
+  for (unsigned c = 0; c < 4; ++c) {
+    const unsigned row = g + c / 2 * 8, column = 2 * t + c % 2;
+    double sum = sums[c];
+    for (unsigned k = 0; k < 16; ++k) {
+      const unsigned a = all.lanes[row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2], b = all.lanes[column * 4 + k % 8 / 2][4 + k / 8];
+      sum += (double)value(k % 2 ? a >> 16 : a & 0xffff) * value(k % 2 ? b >> 16 : b & 0xffff);
+    }
+    sums[c] = (float)sum;
+  }
+}
+
+// f32 of which 13 bits are cut off.
+static void multiply_single(float (&sums)[4], const unsigned (&words)[6]) {
+  const Gathered<6> all = gather(words);
+  const unsigned g = current % 32 / 4, t = current % 4;
+  for (unsigned c = 0; c < 4; ++c) {
+    const unsigned row = g + c / 2 * 8, column = 2 * t + c % 2;
+    double sum = sums[c];
+    for (unsigned k = 0; k < 8; ++k) {
+      const unsigned a = all.lanes[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2], b = all.lanes[column * 4 + k % 4][4 + k / 4];
+      sum += (double)__uint_as_float(a & 0xffffe000) * __uint_as_float(b & 0xffffe000);
+    }
+    sums[c] = (float)sum;
+  }
+}
 
 template <class L> struct Entry {
   static void (*kernel)(const L);

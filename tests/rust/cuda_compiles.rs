@@ -136,7 +136,7 @@ fn the_kernel_in_the_documentation_is_the_one_that_is_printed() {
          What is printed for the backward pass of a layer whose only blueprint is `bottleneck` on chunks of 64 channels, in \
          bf16, for sm_90: tiles of {} rows, {} threads, {} bytes of shared memory. The text between the constants and the \
          first program, and after the last, is the same in every kernel.\n\n```cuda\n{}```\n",
-        generated.shape.tile, generated.shape.threads, generated.shape.shared_bytes, generated.source
+        generated.shape.rows, generated.shape.threads, generated.shape.shared_bytes, generated.source
     );
     if std::env::var_os("KASMINA_UPDATE_DOCUMENTATION").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

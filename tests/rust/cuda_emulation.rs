@@ -140,3 +140,21 @@ fn state_arrays_that_point_at_nothing_are_identity() {
         }
     }
 }
+
+#[test]
+fn programs_in_fragments_agree_in_every_pass_and_type() {
+    let emulator = Emulator::device(2);
+    for pass in PASSES {
+        for (chunk, data_type, poisoned) in [
+            (64, DataType::F32, false),
+            (40, DataType::F32, true),
+            (64, DataType::BF16, true),
+            (32, DataType::BF16, false),
+            (48, DataType::F16, true),
+        ] {
+            let mut case = Case::new(pass, data_type, &["residual", "bottleneck", "low_rank", "normalized_mlp"]);
+            (case.chunk, case.rows, case.seeds, case.poisoned) = (chunk, 70, 25, poisoned);
+            check(&emulator, &case);
+        }
+    }
+}

@@ -82,7 +82,7 @@ impl Loaded {
         if columns == 0 {
             return (0, 0);
         }
-        let tiles = launch.rows.div_ceil(self.shape.tile).clamp(1, MOST_ROW_BLOCKS);
+        let tiles = launch.rows.div_ceil(self.shape.rows).clamp(1, MOST_ROW_BLOCKS);
         let waves = if self.pass == Pass::Forward { 4 } else { 2 };
         let wanted = (self.resident_blocks * waves).div_ceil(columns);
         (columns, if launch.deterministic { 1 } else { wanted.clamp(1, tiles) })

@@ -26,6 +26,37 @@ struct Emulated {
     chunk: usize,
 }
 
+/// The instructions of the tensor cores, by type, and functions of the same names that do what they do.
+const INSTRUCTIONS: [(&str, &str); 3] = [
+    (
+        include_str!("../../../src/compile/codegen/cuda/fragments/tensor_bf16.cu"),
+        "static unsigned packed(number low, number high) { return to_element(low) | (unsigned)to_element(high) << 16; }
+         static unsigned word_of(const number* elements, int j) { return packed(elements[2 * j], elements[2 * j + 1]); }
+         static unsigned transposed(unsigned word) { return emulation::transposed(word); }
+         static void multiply(number (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+           emulation::multiply(sums, {a0, a1, a2, a3, b0, b1}, to_number);
+         }\n",
+    ),
+    (
+        include_str!("../../../src/compile/codegen/cuda/fragments/tensor_f16.cu"),
+        "static unsigned packed(number low, number high) { return to_element(low) | (unsigned)to_element(high) << 16; }
+         static unsigned word_of(const number* elements, int j) { return packed(elements[2 * j], elements[2 * j + 1]); }
+         static unsigned transposed(unsigned word) { return emulation::transposed(word); }
+         static void multiply(number (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
+           emulation::multiply(sums, {a0, a1, a2, a3, b0, b1}, half_to_float);
+         }\n",
+    ),
+    (
+        include_str!("../../../src/compile/codegen/cuda/fragments/tensor_f32.cu"),
+        "static unsigned word_of(const number* elements, int j) { return __float_as_uint(elements[j]); }
+         static unsigned transposed(unsigned word) { return emulation::transposed(word); }
+         static void multiply(number (&sums)[4], number a0, number a1, number a2, number a3, number b0, number b1) {
+           emulation::multiply_single(sums, {__float_as_uint(a0), __float_as_uint(a1), __float_as_uint(a2),
+                                             __float_as_uint(a3), __float_as_uint(b0), __float_as_uint(b1)});
+         }\n",
+    ),
+];
+
 /// Blocks run one at a time, in memory that all of them share.
 static RUNNING: Mutex<()> = Mutex::new(());
 
@@ -39,6 +70,7 @@ impl Emulator {
         let source = source
             .replace(r#"asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));"#, "value = half_to_float(bits);")
             .replace(r#"asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));"#, "bits = float_to_half(value);");
+        let source = INSTRUCTIONS.iter().fold(source, |source, (own, emulated)| source.replace(own, emulated));
         let entry = "extern \"C\" void emulate(const Launch* launch, unsigned x, unsigned y, size_t shared) {\n  \
                      emulation::run<Launch>(kasmina, launch, x, y, THREADS, shared);\n}\n";
         let name = blake3_name(&source);

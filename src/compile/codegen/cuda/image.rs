@@ -5,7 +5,7 @@ use crate::{Error, Result, error, fail};
 use serde::{Deserialize, Serialize};
 
 /// The first bytes of an image: a name and the version of the format.
-const MAGIC: [u8; 8] = *b"KSMCUDA\x01";
+const MAGIC: [u8; 8] = *b"KSMCUDA\x02";
 
 /// A compiled kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,16 +34,16 @@ impl Image {
         };
         let rest = bytes.strip_prefix(&MAGIC).ok_or_else(damaged)?;
         let image: Image = postcard::from_bytes(rest).map_err(|reason| damaged().caused_by(reason))?;
-        let LaunchShape { tile, threads, shared_bytes, .. } = image.shape;
+        let LaunchShape { rows, threads, shared_bytes } = image.shape;
         if !image.machine_code.starts_with(b"\x7fELF") {
             fail!(FileCorrupted, "the machine code of a CUDA kernel is not an ELF file; compile it again");
         }
-        if !(1..=32).contains(&tile)
+        if !(1..=512).contains(&rows)
             || !threads.is_multiple_of(32)
             || !(32..=1024).contains(&threads)
             || shared_bytes > 232_448
         {
-            fail!(FileCorrupted, "a CUDA kernel asks for {threads} threads, {tile} rows and {shared_bytes} bytes");
+            fail!(FileCorrupted, "a CUDA kernel asks for {threads} threads, {rows} rows and {shared_bytes} bytes");
         }
         Ok(image)
     }

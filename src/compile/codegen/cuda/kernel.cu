@@ -14,6 +14,12 @@ static __device__ int select_program(const Launch& launch, int seed, int& slot) 
   return FROZEN >> state & 1 ? PROGRAMS + branch : branch;
 }
 
+// The rows of a seed that runs no program, as they are.
+static __device__ void copy_chunk(const Launch& launch, int seed, Observed& seen) {
+  if constexpr (PASS == FORWARD) copy_rows_of_seed<EVERYTHING>(launch, launch.x, seed, seen);
+  if constexpr (PASS == BACKWARD) copy_rows_of_seed<GRADIENT>(launch, launch.output_gradient, seed, seen);
+}
+
 extern "C" __global__ void __launch_bounds__(THREADS) kasmina(const __grid_constant__ Launch launch) {
   if (blockIdx.x >= launch.seeds) return copy_tail(launch);
   const int seed = blockIdx.x;

@@ -1,6 +1,7 @@
 //! Where the values of a program lie: which in shared memory, at what offset, so that values which never live at the same
 //! time share their place.
 
+use super::fragments::Fragments;
 use crate::compile::{Destination, Program, Source, Step, ValueId};
 use crate::graph::Scalar;
 
@@ -96,8 +97,9 @@ impl Times {
     }
 }
 
-/// Places every value of an arranged program.
-pub(super) fn lay_out(program: &Program, tile: usize, economy: Economy) -> Layout {
+/// Places every value of an arranged program. In fragments, values of each row lie in registers, and parameters that are
+/// only weights have a place of their own.
+pub(super) fn lay_out(program: &Program, tile: usize, economy: Economy, fragments: Option<&Fragments>) -> Layout {
     let times = Times::new(program);
     let lives = lives(program, &times);
     let mut places: Vec<Option<Place>> = vec![None; program.values.len()];
@@ -107,6 +109,15 @@ pub(super) fn lay_out(program: &Program, tile: usize, economy: Economy) -> Layou
     for index in order {
         let Some(life) = lives[index] else { continue };
         let value = ValueId(index as u32);
+        let is_random = matches!(program.values[index].source, Source::Random(_));
+        if fragments.is_some() && program.values[index].per_row && !is_random {
+            continue;
+        }
+        let economy = match fragments {
+            None => economy,
+            Some(fragments) if fragments.is_only_weights(program, value) => Economy::Parameters,
+            Some(_) => Economy::Nothing,
+        };
         let place = match program.values[index].source {
             Source::Scalar(Scalar::Alpha) => Place::Alpha,
             Source::Scalar(Scalar::LossScale) => Place::LossScale,

@@ -1,8 +1,9 @@
 //! CUDA C++ for a whole layer's kernel, and machine code from it.
 //!
-//! A thread block owns one seed and walks tiles of rows. Every per-row value of the seed's program lies in shared memory,
+//! A thread block owns one seed and walks tiles of rows. A program runs in [`fragments`] if it fits: each warp has rows of
+//! its own, their values in registers. Else every per-row value of it lies in shared memory,
 //! the rows of a channel adjacent, so that a warp whose lanes are rows reads without conflicts; the groups of the block
-//! share the elements of each step. Sums over rows stay in shared memory until the block ends.
+//! share the elements of each step. Sums over rows stay on chip until the block ends.
 //!
 //! In order: [`validate`] checks what a printed program relies on; [`arrange`] rewrites long reductions so that all groups
 //! work; [`loops`] gives each step its loops and register blocks; [`plan`] places values in shared memory and picks the tile;
@@ -13,6 +14,7 @@
 
 mod arrange;
 mod expression;
+mod fragments;
 mod hazards;
 mod image;
 mod loops;
@@ -98,8 +100,8 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         data_type = class.data_type.name(),
         chunk = class.chunk,
         programs = class.programs.len(),
-        tile = plan.shape.tile,
-        pitch = memory::pitch(plan.shape.tile),
+        tile = plan.tile,
+        pitch = memory::pitch(plan.tile),
         threads = plan.shape.threads,
         widest = widest(class.chunk, class.data_type.bytes()),
         runs = states(|state| class.pass.runs(state)),
@@ -126,9 +128,19 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
     let _ = write!(text, "\nconstexpr Pass PASS = {pass};\n");
     text += include_str!("telemetry.cu");
     text += include_str!("rows.cu");
+    if plan.in_fragments {
+        let (instructions, factors) = match class.data_type {
+            DataType::F16 => (include_str!("fragments/tensor_f16.cu"), include_str!("fragments/factors_half.cu")),
+            DataType::BF16 => (include_str!("fragments/tensor_bf16.cu"), include_str!("fragments/factors_half.cu")),
+            _ => (include_str!("fragments/tensor_f32.cu"), include_str!("fragments/factors_f32.cu")),
+        };
+        text.extend([instructions, include_str!("fragments/fragments.cu"), factors]);
+    } else {
+        text += include_str!("identity.cu");
+    }
     for (number, planned) in plan.programs.iter().enumerate() {
         text.push('\n');
-        text += &program::print(class, number, planned, plan.shape);
+        text += &program::print(class, number, planned, plan);
     }
     text += "\n// Runs a program for the rows of this block; false if there is none of this number.\n";
     text +=

@@ -1,6 +1,7 @@
 //! The shape of a kernel: how many rows a block works on at a time, how many threads it has, and where values lie.
 
 use super::arrange::arrange;
+use super::fragments::{self, Fragments};
 use super::memory::{Economy, Layout, lay_out};
 use super::reserved_bytes;
 use crate::compile::{KernelClass, Pass, Program};
@@ -11,8 +12,8 @@ use serde::{Deserialize, Serialize};
 /// What a launch of a kernel must use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LaunchShape {
-    /// Rows that a block works on at a time; a power of two, at most 32.
-    pub tile: usize,
+    /// Rows that a block works on at a time.
+    pub rows: usize,
     /// Threads of a block.
     pub threads: usize,
     /// Bytes of dynamic shared memory.
@@ -23,6 +24,10 @@ pub struct LaunchShape {
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub shape: LaunchShape,
+    /// Rows that a block has in shared memory at a time; a power of two, at most 32.
+    pub tile: usize,
+    /// Whether identity copies in fragments.
+    pub in_fragments: bool,
     /// The programs, and after them the frozen ones.
     pub programs: Vec<Planned>,
 }
@@ -33,6 +38,8 @@ pub(super) struct Planned {
     /// With long reductions split.
     pub program: Program,
     pub layout: Layout,
+    /// What the steps over rows are, if they run in fragments.
+    pub fragments: Option<Fragments>,
 }
 
 /// Rows of a tile, largest first. A warp with fewer rows than lanes has several groups.
@@ -53,6 +60,7 @@ fn limits(capability: u32) -> (usize, usize) {
 /// Plans a class: the largest tile with the least economy that fits.
 pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
     let (comfortable, maximum) = limits(capability);
+    let in_fragments = fragments::serve(class, capability);
     let mut candidates = Vec::new();
     for (limit, tiles, economies) in [
         (comfortable, &TILES[..2], &[Economy::Nothing, Economy::Parameters][..]),
@@ -66,7 +74,7 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
     }
     let mut needed = 0;
     for (limit, tile, economy) in candidates {
-        let plan = attempt(class, tile, economy);
+        let plan = attempt(class, in_fragments, tile, economy);
         needed = plan.shape.shared_bytes;
         if needed <= limit {
             return Ok(plan);
@@ -81,28 +89,41 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
     )
 }
 
-fn attempt(class: &KernelClass, tile: usize, economy: Economy) -> Plan {
-    let threads = threads(class, tile);
+fn attempt(class: &KernelClass, in_fragments: bool, tile: usize, economy: Economy) -> Plan {
     let watched = match class.pass {
         Pass::Forward => Some(RowInput::X),
         Pass::Backward => Some(RowInput::OutputGradient),
         Pass::Train => None,
     };
-    let programs: Vec<Planned> = class
+    let programs: Vec<(&Program, Option<Fragments>)> = class
         .programs
         .iter()
         .chain(&class.frozen)
-        .map(|program| {
-            let (groups, workers) = if economy == Economy::Partials { (1, 1) } else { (threads / tile, threads) };
+        .map(|program| (program, in_fragments.then(|| fragments::plan(program, class.data_type)).flatten()))
+        .collect();
+    let all_in_fragments = in_fragments && programs.iter().all(|(_, fragments)| fragments.is_some());
+    let threads = if all_in_fragments { fragments::THREADS } else { threads(class, tile) };
+    let programs: Vec<Planned> = programs
+        .into_iter()
+        .map(|(program, fragments)| {
+            let (groups, workers) = match (&fragments, economy) {
+                (_, Economy::Partials) => (1, 1),
+                (Some(_), _) => (1, threads),
+                (None, _) => (threads / tile, threads),
+            };
             let program = arrange(program, watched, groups, workers);
-            let layout = lay_out(&program, tile, economy);
-            Planned { program, layout }
+            let layout = lay_out(&program, tile, economy, fragments.as_ref());
+            Planned { program, layout, fragments }
         })
         .collect();
-    let numbers = programs.iter().map(|planned| planned.layout.numbers).max().unwrap_or(0);
+    let numbers = |planned: &Planned| {
+        planned.layout.numbers + planned.fragments.as_ref().map_or(0, |fragments| fragments.extent(class.data_type))
+    };
+    let numbers = programs.iter().map(numbers).max().unwrap_or(0);
     let bytes = if class.data_type == DataType::F64 { 8 } else { 4 };
-    let shape = LaunchShape { tile, threads, shared_bytes: reserved_bytes(threads) + numbers * bytes };
-    Plan { shape, programs }
+    let rows = if all_in_fragments { threads / 32 * fragments::ROWS } else { tile };
+    let shape = LaunchShape { rows, threads, shared_bytes: reserved_bytes(threads) + numbers * bytes };
+    Plan { shape, tile, in_fragments, programs }
 }
 
 /// Enough threads that each has about four elements of the widest per-row value.

@@ -1,22 +1,38 @@
 //! Prints a program: prologue, loop over tiles of rows, epilogue, and the waits between steps.
 
+use super::fragments;
 use super::hazards::{Access, Hazards};
 use super::loops::{Loops, over_rows};
 use super::memory::{Place, extent, is_single};
-use super::plan::{LaunchShape, Planned};
+use super::plan::{Plan, Planned};
 use super::step::Printer;
 use crate::compile::{Condition, Destination, KernelClass, Pass, Source, Step, ValueId};
 use crate::graph::{RowInput, Scalar};
 use std::fmt::Write;
 
 /// The function of one program.
-pub(super) fn print(class: &KernelClass, number: usize, planned: &Planned, shape: LaunchShape) -> String {
-    let mut writer = Writer { text: String::new(), planned, shape, hazards: Hazards::default() };
+pub(super) fn print(class: &KernelClass, number: usize, planned: &Planned, plan: &Plan) -> String {
+    let (tile, threads) = (plan.tile, plan.shape.threads);
+    let mut writer = Writer { text: String::new(), planned, tile, threads, hazards: Hazards::default() };
     let frozen = number >= class.programs.len();
     let branch = if frozen { number - class.programs.len() } else { number };
     writer.head(number, branch, frozen);
-    writer.before_rows();
-    writer.rows(class);
+    match &planned.fragments {
+        None => {
+            writer.before_rows();
+            writer.rows(class);
+        }
+        Some(fragments) => {
+            let mut rows = fragments::Rows::new(planned, fragments, class.pass);
+            writer.text += &rows.first_fetch();
+            writer.before_rows();
+            writer.wait();
+            writer.text += &rows.weights();
+            writer.wait();
+            writer.text += &rows.rows();
+            writer.text += &rows.sums_of_warps();
+        }
+    }
     writer.after_rows();
     writer.text += "}\n";
     indent(&writer.text)
@@ -25,7 +41,8 @@ pub(super) fn print(class: &KernelClass, number: usize, planned: &Planned, shape
 struct Writer<'a> {
     text: String,
     planned: &'a Planned,
-    shape: LaunchShape,
+    tile: usize,
+    threads: usize,
     hazards: Hazards,
 }
 
@@ -183,16 +200,16 @@ impl Writer<'_> {
 
     /// A step outside the rows: threads share its results.
     fn uniform_step(&mut self, step: &Step) {
-        let loops = Loops::new(step, self.shape.threads);
-        self.note(step, "");
+        let loops = Loops::new(step, self.threads);
+        self.text += &note(step, "");
         self.touch(self.accesses(step, &loops, false));
         self.under_condition(step, |planned| Printer { planned, step, loops }.print("threadIdx.x", "THREADS"));
     }
 
     /// A step of the body: groups share its results, the threads of a group have a row each.
     fn row_step(&mut self, step: &Step) {
-        let loops = Loops::new(step, self.shape.threads / self.shape.tile);
-        self.note(step, " per row");
+        let loops = Loops::new(step, self.threads / self.tile);
+        self.text += &note(step, " per row");
         self.touch(self.accesses(step, &loops, true));
         self.under_condition(step, |planned| Printer { planned, step, loops }.print("group", "GROUPS"));
     }
@@ -213,27 +230,17 @@ impl Writer<'_> {
     }
 
     fn sum_step(&mut self, position: usize, step: &Step) {
-        self.note(step, ", summed over rows");
+        self.text += &note(step, ", summed over rows");
         let single = is_single(step);
-        let loops = if single { Loops::new(step, 1) } else { over_rows(step, self.shape.threads) };
+        let loops = if single { Loops::new(step, 1) } else { over_rows(step, self.threads) };
         let reads = step.operands.iter().map(|operand| self.access(operand.value, false, false)).collect();
         self.touch(reads);
         let printer = Printer { planned: self.planned, step, loops };
         self.text += &if single {
             printer.print_single(&format!("sum_{position}"))
         } else {
-            printer.print_sums(self.shape.tile, self.shape.threads)
+            printer.print_sums(self.tile, self.threads)
         };
-    }
-
-    fn note(&mut self, step: &Step, what: &str) {
-        let read: Vec<String> = step.operands.iter().map(|operand| format!("v{}", operand.value.0)).collect();
-        let over = if step.reduced.elements() > 1 {
-            format!(", {:?} over {}", step.reducer, step.reduced).to_lowercase()
-        } else {
-            String::new()
-        };
-        let _ = writeln!(self.text, "// v{} {}{what}{over}, from {}", step.result.0, step.shape, read.join(", "));
     }
 
     /// What a step touches. In a step of the body that blocks nothing, the groups share elements in the usual way.
@@ -263,7 +270,7 @@ impl Writer<'_> {
             Some(Place::Shared(start)) => start,
             _ => return Access { range: 0..0, writes, own: None },
         };
-        let size = extent(&self.planned.program, value, self.shape.tile);
+        let size = extent(&self.planned.program, value, self.tile);
         Access { range: start..start + size, writes, own: own.then_some(value.0) }
     }
 
@@ -279,7 +286,18 @@ impl Writer<'_> {
     }
 }
 
-fn row_name(input: RowInput) -> &'static str {
+/// The comment above a step.
+pub(super) fn note(step: &Step, what: &str) -> String {
+    let read: Vec<String> = step.operands.iter().map(|operand| format!("v{}", operand.value.0)).collect();
+    let over = if step.reduced.elements() > 1 {
+        format!(", {:?} over {}", step.reducer, step.reduced).to_lowercase()
+    } else {
+        String::new()
+    };
+    format!("// v{} {}{what}{over}, from {}\n", step.result.0, step.shape, read.join(", "))
+}
+
+pub(super) fn row_name(input: RowInput) -> &'static str {
     match input {
         RowInput::X => "x",
         RowInput::OutputGradient => "output_gradient",

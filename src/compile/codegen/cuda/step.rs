@@ -270,7 +270,7 @@ fn unrolled(name: &str, size: usize, inner: &str) -> String {
 }
 
 /// `start + sum(name * stride)`, without what is zero.
-fn index(start: usize, terms: &[(String, usize)]) -> String {
+pub(super) fn index(start: usize, terms: &[(String, usize)]) -> String {
     let mut parts: Vec<String> = terms
         .iter()
         .filter(|(_, stride)| *stride != 0)

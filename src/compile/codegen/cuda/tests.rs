@@ -270,9 +270,9 @@ fn equal_classes_print_the_same_source() {
 fn a_larger_program_gets_a_smaller_tile_and_then_an_error_that_names_the_bytes() {
     let shape =
         |chunk| generate(&class(Pass::Forward, DataType::F32, chunk, 1), Architecture::Cuda(80)).map(|one| one.shape);
-    assert_eq!(shape(64).unwrap().tile, 32);
+    assert_eq!(shape(64).unwrap().rows, 32);
     let wide = shape(3000).unwrap();
-    assert!(wide.tile < 32 && wide.shared_bytes <= 163 << 10, "{wide:?}");
+    assert!(wide.rows < 32 && wide.shared_bytes <= 163 << 10, "{wide:?}");
     let error = shape(100_000).unwrap_err();
     assert_eq!(error.status(), Status::KernelTooLarge);
     assert!(error.message().contains("166912"), "{error}");
@@ -295,7 +295,7 @@ fn a_program_that_reads_past_a_value_is_refused() {
 
 #[test]
 fn an_image_that_is_damaged_is_refused() {
-    let shape = LaunchShape { tile: 32, threads: 256, shared_bytes: 4096 };
+    let shape = LaunchShape { rows: 32, threads: 256, shared_bytes: 4096 };
     let bytes = Image { shape, machine_code: b"\x7fELF and more".to_vec() }.to_bytes().unwrap();
     assert_eq!(Image::from_bytes(&bytes).unwrap().shape, shape);
     for damaged in [&bytes[..bytes.len() - 1], &bytes[1..], b"".as_slice()] {

@@ -1,0 +1,115 @@
+
+// ---- Factors of f32: the tensor cores multiply numbers of 11 bits, so each is taken in two parts and three of the four
+// products are added, which leaves the error of about one f32 rounding. ----
+
+// A value of each row as the first factor.
+template <int E> struct FirstFactor {
+  number rows[2][E / 4];
+};
+
+template <int E> static __device__ FirstFactor<E> operand_of(const Fragment<E>& value) {
+  FirstFactor<E> operand;
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int i = 0; i < E / 4; ++i) operand.rows[h][i] = value.rows[h][i];
+  return operand;
+}
+
+static __device__ FirstFactor<CHUNK> operand_of(const Tile& tile) { return operand_of(numbers_of(tile)); }
+
+// Zeros where a row is not alive: it may hold what is not finite, and 0 times that is not 0.
+template <int E> static __device__ FirstFactor<E> living(FirstFactor<E> operand, const bool (&alive)[2]) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int i = 0; i < E / 4; ++i) operand.rows[h][i] = alive[h] ? operand.rows[h][i] : 0;
+  return operand;
+}
+
+// The bits that the tensor cores take, and what they leave.
+struct Parts {
+  number high, low;
+};
+
+static __device__ Parts parts_of(number value) {
+  const number high = __uint_as_float(__float_as_uint(value) & 0xffffe000);
+  return {high, value - high};
+}
+
+static __device__ void multiply_parts(number (&sums)[4], const Parts (&a)[4], Parts b0, Parts b1) {
+  multiply(sums, a[0].low, a[1].low, a[2].low, a[3].low, b0.high, b1.high);
+  multiply(sums, a[0].high, a[1].high, a[2].high, a[3].high, b0.low, b1.low);
+  multiply(sums, a[0].high, a[1].high, a[2].high, a[3].high, b0.high, b1.high);
+}
+
+// Items of a matrix [K, N]: by 8 rows, 8 columns, and lane.
+template <int K, int N> constexpr int FACTORS = K / 8 * (N / 8) * 32;
+
+template <int K, int N> static __device__ Factor factor(int item) {
+  const int lane = item % 32, n = item / 32 % (N / 8), pair = item / 32 / (N / 8);
+  const int g = lane / 4, t = lane % 4;
+  return {channel<K>(t, 2 * pair), channel<N>(g / 2, 2 * n + g % 2), true};
+}
+
+static __device__ void keep_factor(number* to, int item, number first, number second) {
+  const Parts one = parts_of(first), two = parts_of(second);
+  to[4 * item] = one.high;
+  to[4 * item + 1] = two.high;
+  to[4 * item + 2] = one.low;
+  to[4 * item + 3] = two.low;
+}
+
+template <int K, int N>
+static __device__ Fragment<N> contract(const FirstFactor<K>& rows, const number* factors, Place place) {
+  number sums[N / 8][4] = {};
+  const uint4* const lane = reinterpret_cast<const uint4*>(factors) + 4 * place.g + place.t;
+#pragma unroll
+  for (int k = 0; k < K / 8; ++k) {
+    const Parts a[4] = {parts_of(rows.rows[0][2 * k]), parts_of(rows.rows[1][2 * k]), parts_of(rows.rows[0][2 * k + 1]),
+                        parts_of(rows.rows[1][2 * k + 1])};
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+      const uint4 column = lane[(k * (N / 8) + n) * 32];
+      multiply_parts(sums[n], a, {__uint_as_float(column.x), __uint_as_float(column.z)},
+                     {__uint_as_float(column.y), __uint_as_float(column.w)});
+    }
+  }
+  Fragment<N> result;
+#pragma unroll
+  for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+    for (int c = 0; c < 4; ++c) result.rows[c / 2][2 * n + c % 2] = sums[n][c];
+  return result;
+}
+
+// Two neighbouring elements of 8 rows, turned: those of rows 2 t and 2 t + 1 in column g.
+struct Turned {
+  Parts first, second;
+};
+
+static __device__ Turned turned(number even, number odd) {
+  const unsigned a = __float_as_uint(even), b = __float_as_uint(odd);
+  const unsigned high = transposed(a >> 16 | (b & 0xffff0000)), low = transposed((a & 0xffff) | b << 16);
+  return {parts_of(__uint_as_float(high << 16 | (low & 0xffff))), parts_of(__uint_as_float((high & 0xffff0000) | low >> 16))};
+}
+
+template <int M, int N>
+static __device__ void multiply_rows(Products<M, N>& products, const FirstFactor<M>& left, const FirstFactor<N>& right) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h) {
+    Turned columns[N / 8];
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) columns[n] = turned(right.rows[h][2 * n], right.rows[h][2 * n + 1]);
+#pragma unroll
+    for (int m = 0; m < (M + 15) / 16; ++m) {
+      const bool both = 2 * m + 1 < M / 8;
+      const int second = both ? 2 * m + 1 : 2 * m;
+      const Turned upper = turned(left.rows[h][4 * m], left.rows[h][4 * m + 1]);
+      const Turned lower = both ? turned(left.rows[h][2 * second], left.rows[h][2 * second + 1]) : Turned{};
+      const Parts a[4] = {upper.first, lower.first, upper.second, lower.second};
+#pragma unroll
+      for (int n = 0; n < N / 8; ++n) multiply_parts(products.sums[m][n], a, columns[n].first, columns[n].second);
+    }
+  }
+}

@@ -1,0 +1,88 @@
+
+// ---- Factors of 16 bits: the tensor cores multiply numbers of the tensors' type and add in f32. ----
+
+// A value of each row as the first factor.
+template <int E> struct FirstFactor {
+  unsigned words[2][E / 8];
+};
+
+static __device__ FirstFactor<CHUNK> operand_of(const Tile& tile) {
+  FirstFactor<CHUNK> operand;
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < CHUNK / 8; ++j) operand.words[h][j] = tile.words[h][j];
+  return operand;
+}
+
+template <int E> static __device__ FirstFactor<E> operand_of(const Fragment<E>& value) {
+  FirstFactor<E> operand;
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < E / 8; ++j) operand.words[h][j] = packed(value.rows[h][2 * j], value.rows[h][2 * j + 1]);
+  return operand;
+}
+
+// Zeros where a row is not alive: it may hold what is not finite, and 0 times that is not 0.
+template <int E> static __device__ FirstFactor<E> living(FirstFactor<E> operand, const bool (&alive)[2]) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < E / 8; ++j) operand.words[h][j] = alive[h] ? operand.words[h][j] : 0;
+  return operand;
+}
+
+// Items of a matrix [K, N]: by 16 rows, 8 columns, lane, and half.
+template <int K, int N> constexpr int FACTORS = (K + 15) / 16 * (N / 8) * 64;
+
+template <int K, int N> static __device__ Factor factor(int item) {
+  const int lane = item / 2 % 32, n = item / 64 % (N / 8), pair = item / 64 / (N / 8) * 2 + item % 2;
+  const int g = lane / 4, t = lane % 4;
+  return {channel<K>(t, 2 * pair), channel<N>(g / 2, 2 * n + g % 2), pair < K / 8};
+}
+
+static __device__ void keep_factor(number* to, int item, number first, number second) {
+  to[item] = __uint_as_float(packed(first, second));
+}
+
+template <int K, int N>
+static __device__ Fragment<N> contract(const FirstFactor<K>& rows, const number* factors, Place place) {
+  number sums[N / 8][4] = {};
+  const uint2* const lane = reinterpret_cast<const uint2*>(factors) + 4 * place.g + place.t;
+#pragma unroll
+  for (int k = 0; k < (K + 15) / 16; ++k) {
+    const bool both = 2 * k + 1 < K / 8;
+    const int second = both ? 2 * k + 1 : 2 * k;
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) {
+      const uint2 column = lane[(k * (N / 8) + n) * 32];
+      multiply(sums[n], rows.words[0][2 * k], rows.words[1][2 * k], both ? rows.words[0][second] : 0,
+               both ? rows.words[1][second] : 0, column.x, column.y);
+    }
+  }
+  Fragment<N> result;
+#pragma unroll
+  for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+    for (int c = 0; c < 4; ++c) result.rows[c / 2][2 * n + c % 2] = sums[n][c];
+  return result;
+}
+
+template <int M, int N>
+static __device__ void multiply_rows(Products<M, N>& products, const FirstFactor<M>& left, const FirstFactor<N>& right) {
+  unsigned columns[N / 8][2];
+#pragma unroll
+  for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) columns[n][h] = transposed(right.words[h][n]);
+#pragma unroll
+  for (int m = 0; m < (M + 15) / 16; ++m) {
+    const bool both = 2 * m + 1 < M / 8;
+    const int second = both ? 2 * m + 1 : 2 * m;
+    const unsigned a0 = transposed(left.words[0][2 * m]), a2 = transposed(left.words[1][2 * m]);
+    const unsigned a1 = both ? transposed(left.words[0][second]) : 0, a3 = both ? transposed(left.words[1][second]) : 0;
+#pragma unroll
+    for (int n = 0; n < N / 8; ++n) multiply(products.sums[m][n], a0, a1, a2, a3, columns[n][0], columns[n][1]);
+  }
+}
