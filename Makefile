@@ -17,7 +17,7 @@ ARGUMENTS ?=
 
 help: ## List the commands
 	@echo "usage: make <command>"; echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: build ## Train the handwritten digits with a network that grows; writes build/demo/digits.{json,png}
 	$(PYTHON) examples/digits/train.py $(ARGUMENTS)
@@ -58,6 +58,9 @@ bench-cpu: build ## Compare the CPU backend with torch; writes build/bench/cpu.{
 bench-gpu: build ## Compare the CUDA backend with its peers; writes build/bench/gpu.{json,png}
 	$(PYTHON) benches/gpu/compare.py $(ARGUMENTS)
 
+bench-gpu-training: build ## Time whole models on CUDA with layers in them; needs transformers and torchvision
+	$(PYTHON) benches/gpu/training.py $(ARGUMENTS)
+
 fuzz: ## Fuzz the decoder and the C ABI for ten minutes each; ARGUMENTS="--seconds 60" for less
 	scripts/fuzz.sh $(ARGUMENTS)
 
@@ -74,4 +77,4 @@ clean: ## Remove what was built; keeps .venv
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@mkdir -p build && touch $@
 
-.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-gpu fuzz gpu clean
+.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-gpu bench-gpu-training fuzz gpu clean

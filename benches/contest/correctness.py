@@ -41,7 +41,7 @@ def reference(problem, x, gradient):
 
 
 def largest_error(contestant, wanted, x, gradient):
-    """The largest error of a contestant, relative to the largest number of its kind. Compiles what has to be compiled."""
+    """The largest error of a contestant, relative to the largest number of its kind; compiles what has to be."""
     # A clone, because a contestant may work in place.
     found = {"y": forward(contestant, x.clone())}
     worst = _compare(found, wanted, x.dtype)

@@ -64,7 +64,8 @@ def gathering(x, seeds, alpha, groups):
     chunks = x.view(x.shape[0], seeds, -1)
     y = chunks if groups else chunks.clone()
     for name, active, parameters in groups:
-        y = y.index_copy(1, active, blend(chunks.index_select(1, active), name, alpha, parameters))
+        blended = blend(chunks.index_select(1, active), name, alpha, parameters)
+        y = y.index_copy(1, active, blended.to(y.dtype))
     return y.view_as(x), telemetry(x, seeds)
 
 
@@ -73,7 +74,7 @@ def masking(x, seeds, alpha, groups):
     chunks = x.view(x.shape[0], seeds, -1)
     y = chunks
     for name, active, parameters in groups:
-        y = torch.where(active[:, None], blend(chunks, name, alpha, parameters), y)
+        y = torch.where(active[:, None], blend(chunks, name, alpha, parameters).to(y.dtype), y)
     return y.view_as(x), telemetry(x, seeds)
 
 

@@ -2,10 +2,10 @@
 
     python benches/gpu/compare.py [--only transformer mixed] [--quick] [--device cpu --cut 512]
 
-A process for each comparison sets its contestants up, compiles them and holds their outputs and gradients against f64, all
-at once; what compiles for long is compiled in processes of its own before, into the caches. Then the comparisons have the
-device to themselves, one after the other. Writes build/bench/gpu.json and build/bench/gpu.png and prints tables.
-`--device cpu` tries all of it where there is no device; its times mean nothing.
+A process for each comparison sets its contestants up, compiles them and holds their outputs and gradients against f64,
+all at once; what compiles for long is compiled in processes of its own before, into the caches. Then the comparisons
+have the device to themselves, one after the other. Writes build/bench/gpu.json and build/bench/gpu.png and prints
+tables. `--device cpu` tries all of it where there is no device; its times mean nothing.
 """
 
 import argparse
@@ -207,7 +207,9 @@ def report(about):
     from tables import draw, goal_table, peer_table, time_table
 
     whole = [record for record in about["results"] if "contestants" in record]
-    title = f"{about['device']}, torch {about['torch']}, commit {about['commit'] or 'unknown'}, {about['seconds']:.0f} s"
+    title = (
+        f"{about['device']}, torch {about['torch']}, commit {about['commit'] or 'unknown'}, {about['seconds']:.0f} s"
+    )
     print("\n\n".join([title, time_table(whole), peer_table(whole), goal_table(whole)]))
     for record in about["results"]:
         if "failed" in record:

@@ -96,5 +96,7 @@ def goals(record):
     judged = []
     for goal in wanted:
         measured = goal.measured(record)
-        judged.append({"contestant": goal.contestant, "goal": str(goal), "measured": measured, "met": goal.met(measured)})
+        judged.append(
+            {"contestant": goal.contestant, "goal": str(goal), "measured": measured, "met": goal.met(measured)}
+        )
     return judged

@@ -80,15 +80,15 @@ class Transitions:
         submitted, applied, idle = [], [], []
         for _ in range(1 if options.quick else 3):
             for batch in batches:
-                submitted.append(_microseconds(layer, lambda: _submit(layer, batch)))
-                applied.append(_microseconds(layer, lambda: _end_epoch(layer)))
-                idle.append(_microseconds(layer, lambda: _end_epoch(layer)))
+                submitted.append(_microseconds(layer, _submit, layer, batch))
+                applied.append(_microseconds(layer, _end_epoch, layer))
+                idle.append(_microseconds(layer, _end_epoch, layer))
         yield record(problem, "submitting a batch for every seed", {"kasmina": _times(submitted)})
         yield record(problem, "a batch for every seed", {"kasmina": _times(applied)})
         contestants = {"kasmina": _times(idle)}
         try:
             pinned = torch.empty(layer.telemetry.shape, dtype=torch.float64, pin_memory=layer.telemetry.is_cuda)
-            copies = [_microseconds(layer, lambda: pinned.copy_(layer.telemetry)) for _ in range(10)]
+            copies = [_microseconds(layer, pinned.copy_, layer.telemetry) for _ in range(10)]
             contestants["copy of the telemetry alone"] = _times(copies)
         except Exception as error:
             contestants["copy of the telemetry alone"] = failure(error)
@@ -110,11 +110,11 @@ def _end_epoch(layer):
     _native._library.kasmina_bytes_destroy(summary)
 
 
-def _microseconds(layer, run):
+def _microseconds(layer, function, *arguments):
     if layer.device.type == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()
-    run()
+    function(*arguments)
     return (time.perf_counter() - start) * 1e6
 
 

@@ -42,7 +42,7 @@ PEERS = {
 
 @dataclasses.dataclass
 class Comparison:
-    """A workload and its contestants: functions from the problem. The names of `slow` ones are left out of `--quick`."""
+    """A workload and its contestants: functions from the problem. `--quick` leaves out those named in `slow`."""
 
     workload: Workload
     contestants: dict

@@ -31,7 +31,9 @@ def line(record):
     """One record in one line, while it is being measured."""
     parts = []
     for name, times in record["contestants"].items():
-        parts.append(f"{name}: {times['failed'] if 'failed' in times else number(times.get('device', times.get('call')))}")
+        parts.append(
+            f"{name}: {times['failed'] if 'failed' in times else number(times.get('device', times.get('call')))}"
+        )
     return f"{record['work']}, {record['pass']} (us): " + "; ".join(parts)
 
 

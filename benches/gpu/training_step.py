@@ -17,7 +17,7 @@ RATE, BETAS, EPSILON, DECAY = 1e-3, (0.9, 0.999), 1e-8, 0.01
 
 
 class Part:
-    """A comparison of one record. `_contestants` are functions that make something with `run(input)` and `error(wanted)`."""
+    """A comparison of one record. `_contestants` make something that has `run(input)` and `result()`."""
 
     def to_prepare(self, options):
         return []
@@ -58,8 +58,8 @@ def _largest(found, wanted, dtype):
     return worst
 
 
-# Isolated training: every seed learns to reproduce its chunk. Compared are the first moments after the first step, which
-# are a tenth of the gradients.
+# Isolated training: every seed learns to reproduce its chunk. Compared are the first moments after the first step: a
+# tenth of the gradients.
 
 
 class KasminaTrains:

@@ -28,9 +28,7 @@ def _layer(
     applies = slot >= 0
     # Inner channels beyond the width have weights of zero.
     real = (inner < WIDTH) & applies
-    down = tl.load(
-        w1 + slot * WIDTH * CHUNK + inner[None, :] * CHUNK + channel[:, None], mask=real[None, :], other=0.0
-    )
+    down = tl.load(w1 + slot * WIDTH * CHUNK + inner[None, :] * CHUNK + channel[:, None], mask=real[None, :], other=0.0)
     up = tl.load(w2 + slot * WIDTH * CHUNK + channel[None, :] * WIDTH + inner[:, None], mask=real[:, None], other=0.0)
     down_bias = tl.load(b1 + slot * WIDTH + inner, mask=real, other=0.0).to(tl.float32)
     up_bias = tl.load(b2 + slot * CHUNK + channel, mask=(channel < CHUNK) & applies, other=0.0).to(tl.float32)
