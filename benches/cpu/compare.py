@@ -92,7 +92,7 @@ def measure(options):
                 "rows": workload.rows,
                 "hidden": workload.hidden,
                 "seeds": workload.seeds,
-                "type": str(workload.dtype).removeprefix("torch."),
+                "type": workload.data_type,
                 "threads": threads,
                 "pass": name,
                 "milliseconds": milliseconds,

@@ -99,7 +99,7 @@ class Comparison:
                     continue
                 try:
                     if pass_ not in contestant.passes:
-                        unable[name] = {"failed": "it has no such pass"}
+                        unable[name] = {"failed": "it has the forward pass only"}
                     else:
                         runners[name] = runner(contestant, pass_, inputs, gradient)
                 except Exception as error:

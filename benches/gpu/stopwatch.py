@@ -17,6 +17,8 @@ import torch
 
 # What one contestant may take of one comparison, and how many turns that must and may be.
 SECONDS, FEWEST, MOST = 0.4, 3, 60
+# Three calls warm up, or fewer if they take as long as this.
+WARM_UP = 0.5
 # Short calls are timed several at a time, as many as come near this, because events have a cost of their own.
 MICROSECONDS, TOGETHER = 100, 16
 # The device is kept busy for no longer than this.
@@ -70,9 +72,12 @@ class _Turns:
     def __init__(self, runner, seconds):
         self.runner, self.next = runner, 0
         self.device, self.call = [], []
+        begun = time.perf_counter()
         for _ in range(3):
             self._run()
-        self._wait()
+            self._wait()
+            if time.perf_counter() - begun > WARM_UP:
+                break
         start = time.perf_counter()
         self._run()
         self.host = (time.perf_counter() - start) * 1e6
@@ -109,18 +114,22 @@ class OnCpu(_Turns):
 class OnCuda(_Turns):
     def __init__(self, runner, seconds):
         super().__init__(runner, seconds)
-        self.together = int(min(max(MICROSECONDS / self.whole, 1), TOGETHER))
+        self.together = 1
+        self.together = int(min(max(MICROSECONDS / self._on_device(), 1), TOGETHER))
 
     def _wait(self):
         torch.cuda.synchronize()
 
     def take(self):
         self.call.append(self._between_events(1))
+        self.device.append(self._on_device())
+        self.left -= 1
+
+    def _on_device(self):
         # Long enough for the host to queue everything, with half as much again for its bad moments.
         lead = min(1.5 * self.host * self.together + 50, LONGEST_LEAD)
         torch.cuda._sleep(int(lead * CYCLES))
-        self.device.append(self._between_events(self.together) / self.together)
-        self.left -= 1
+        return self._between_events(self.together) / self.together
 
     def _between_events(self, runs):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

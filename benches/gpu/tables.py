@@ -12,7 +12,9 @@ PEERS = {
 
 
 def best(record, beginning):
-    """The fastest contestant whose name begins so: its times, or None if none was measured."""
+    """The times of the contestant of this name, else of the fastest whose name begins so; None if none was measured."""
+    if "device" in record["contestants"].get(beginning, {}):
+        return record["contestants"][beginning]
     own = [times for name, times in record["contestants"].items() if name.startswith(beginning) and "device" in times]
     return min(own, key=lambda times: times["device"]) if own else None
 
@@ -43,6 +45,8 @@ def goal_table(records):
         for goal in record["goals"]:
             unit = " us" if goal["goal"].endswith(" us") else "x" if "x " in goal["goal"] else ""
             measured = "not measured" if goal["measured"] is None else f"{number(goal['measured'])}{unit}"
+            if goal.get("on_device"):
+                measured += f" (on the device {number(goal['on_device'])}x)"
             met = {True: "yes", False: "no", None: "-"}[goal["met"]]
             who = goal["contestant"]
             lines.append(f"| {record['work']} | {record['pass']} | {who} | {goal['goal']} | {measured} | {met} |")

@@ -152,7 +152,7 @@ class Isolated(Part):
     def _contestants(self, options):
         found = {"kasmina": KasminaTrains, "vmap, torch.compile": lambda problem: VmapTrains(problem, True)}
         if not options.quick:
-            found |= {"loop over seeds": LoopTrains, "vmap, eager": lambda problem: VmapTrains(problem, False)}
+            found |= {"eager loop over seeds": LoopTrains, "vmap, eager": lambda problem: VmapTrains(problem, False)}
         return found
 
     def _wanted(self, problem, x):
