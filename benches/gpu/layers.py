@@ -1,6 +1,7 @@
 """Comparisons of layers: a workload, who takes part in it, and the records of its passes."""
 
 import dataclasses
+import sys
 
 import torch
 from contest.correctness import PASSES, Wrong, largest_error, reference
@@ -57,12 +58,17 @@ class Comparison:
 
     def prepare(self, options, names):
         """Runs contestants once, so that what they compile is in the caches."""
-        problem = self._problem(options)
+        problem, failed = self._problem(options), []
         for name in names:
-            contestant = self.contestants[name](problem)
-            x, gradient = problem.rows(2)
-            for pass_ in contestant.passes:
-                PASSES[pass_](contestant, x, gradient)
+            try:
+                contestant = self.contestants[name](problem)
+                x, gradient = problem.rows(2)
+                for pass_ in contestant.passes:
+                    PASSES[pass_](contestant, x, gradient)
+            except Exception as error:
+                failed.append(f"{name}: {failure(error)['failed']}")
+        if failed:
+            sys.exit("\n".join(failed))
 
     def _names(self, options):
         return [name for name in self.contestants if not (options.quick and name in self.slow)]
@@ -135,6 +141,22 @@ def record(problem, pass_, contestants, floor=None, copy_rate=None, **more):
     }
 
 
+class Deterministic(Kasmina):
+    """The layer as it runs when torch is told to use deterministic algorithms; its price is the ratio to `kasmina`."""
+
+    def __init__(self, problem):
+        super().__init__(problem)
+        # torch's own part of it, which would write the output twice.
+        torch.utils.deterministic.fill_uninitialized_memory = False
+
+    def forward(self, x):
+        torch.use_deterministic_algorithms(True)
+        try:
+            return self.layer(x)
+        finally:
+            torch.use_deterministic_algorithms(False)
+
+
 class InPlace:
     """The layer's output in the memory of its input, so that only active chunks are written."""
 
@@ -205,4 +227,6 @@ COMPARISONS = {
     ),
     "normalised": Comparison(_like("normalised", 8192, 4096, 32, ("normalized_mlp",), 1), ONLY, matmul=True),
 }
+for workload in WORKLOADS:
+    COMPARISONS[workload.name].contestants["kasmina, deterministic"] = Deterministic
 COMPARISONS["latency_1000"].contestants["kasmina, recorded"] = lambda problem: Recorded(Kasmina(problem))
