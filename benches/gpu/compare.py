@@ -72,7 +72,8 @@ def measure(options):
 
             torch.cuda.empty_cache()
         answers.write("ready\n")
-        sys.stdin.readline()
+        if not sys.stdin.readline():
+            sys.exit("nobody waits for the records any more")
 
     for record in comparisons()[options.measure].run(options, ready):
         answers.write(json.dumps(record) + "\n")
