@@ -16,9 +16,11 @@ pub(super) fn print(class: &KernelClass) -> String {
     let arguments = arguments(class);
     text += "\n\n# ---- The kernel: a block has one seed, and takes every num_programs(1)-th tile of rows. ----\n\n\n";
     text += "@triton.jit\ndef kasmina(\n";
-    for (name, _, what) in &arguments {
+    for (name, kind, what) in &arguments {
+        // Triton takes a number of Python's for f32 unless told.
+        let annotation = if kind == "fp64" { ": tl.float64" } else { "" };
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "    {name},{}{what}", if what.is_empty() { "" } else { "  # " });
+        let _ = writeln!(text, "    {name}{annotation},{}{what}", if what.is_empty() { "" } else { "  # " });
     }
     text += "):\n";
     text += &body(class);

@@ -14,8 +14,11 @@ def logarithm(v):
 
 
 @triton.jit
-def root(v):
-    return libdevice.sqrt(v)
+def root(v):  # to the nearest, which f64 always is
+    if DOUBLE:
+        return libdevice.sqrt(v)
+    else:
+        return tl.sqrt_rn(v)
 
 
 @triton.jit
@@ -67,8 +70,8 @@ def sigmoid(v):
 
 
 @triton.jit
-def is_finite(v):
-    return v - v == 0
+def is_finite(v):  # not by v - v: of a product the compiler makes a fused multiplication, which leaves its rounding error
+    return tl.abs(v) < float("inf")
 
 
 @triton.jit

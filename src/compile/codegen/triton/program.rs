@@ -102,7 +102,7 @@ impl Writer<'_> {
 
     fn rows(&mut self) {
         let program = self.program;
-        if (0..program.values.len()).any(|value| self.places.in_memory(ValueId(value as u32)).is_some()) {
+        if self.in_memory().next().is_some() {
             // Everybody has read what the last tile left, and sees what was written before this one.
             self.barrier();
         }
@@ -173,6 +173,8 @@ impl Writer<'_> {
 
     fn after_rows(&mut self) {
         let program = self.program;
+        // A block that has no rows has met no barrier.
+        self.unread = self.in_memory().collect();
         for step in &program.epilogue {
             self.step(step, false, Sink::Value);
         }
@@ -243,7 +245,8 @@ impl Writer<'_> {
         let (program, places, number, double) = (self.program, self.places, self.steps, self.double);
         self.steps += 1;
         let printer = Printer { program, places, step, number, per_row, double };
-        if printer.read_from_memory().any(|value| self.unread.contains(&value)) {
+        let adds_again = sink == Sink::Sum && self.unread.contains(&step.result);
+        if adds_again || printer.read_from_memory().any(|value| self.unread.contains(&value)) {
             self.barrier();
         }
         let read: Vec<String> = step.operands.iter().map(|operand| format!("v{}", operand.value.0)).collect();
@@ -259,6 +262,12 @@ impl Writer<'_> {
         if places.in_memory(step.result).is_some() {
             self.unread.insert(step.result);
         }
+    }
+
+    /// The values that lie in scratch memory.
+    fn in_memory(&self) -> impl Iterator<Item = ValueId> + '_ {
+        let values = (0..self.program.values.len()).map(|value| ValueId(value as u32));
+        values.filter(|value| self.places.in_memory(*value).is_some())
     }
 
     fn barrier(&mut self) {
