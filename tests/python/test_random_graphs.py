@@ -1,7 +1,7 @@
 """Random graphs: what layers compute, forward and backward, against the same graphs in plain torch.
 
 The graphs come from the generator that the Rust tests and the fuzzers use (`cargo run --example random_blueprints`), or
-from the file that `--graphs` names, one blueprint in JSON a line, where there is no cargo.
+from the file that `--graphs` names, one blueprint in JSON a line, where there is no cargo (conftest.py).
 
 The measure is the reference in float64. How far a layer may be from it depends on the graph: on what torch itself loses
 in float32 there, and on how far the results move when the inputs do by a rounding error.
@@ -11,8 +11,6 @@ import collections
 import dataclasses
 import functools
 import json
-import pathlib
-import subprocess
 
 import pytest
 import torch
@@ -20,7 +18,6 @@ from grafted import give_parameters, grafted, run_layer, run_modules
 
 import kasmina
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 ROWS = 5
 # Seeds of one layer: fewer than blueprints that a layer may know; on CUDA few, because NVRTC compiles them as one.
 AT_ONCE = {"cpu": 64, "cuda": 8}
@@ -34,16 +31,10 @@ ROUNDINGS, TIMES_TORCH = 256, 16
 
 
 @pytest.fixture(scope="session")
-def graphs(request):
+def graphs(random_graphs):
     """Blueprints by chunk width."""
-    path = request.config.getoption("--graphs")
-    if path:
-        text = pathlib.Path(path).read_text()
-    else:
-        command = ["cargo", "run", "--quiet", "--example", "random_blueprints", "--", "--count", "500"]
-        text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     by_chunk = collections.defaultdict(list)
-    for line in text.splitlines():
+    for line in random_graphs():
         blueprint = kasmina.Blueprint.from_json(line)
         by_chunk[blueprint.chunk].append(blueprint)
     return by_chunk

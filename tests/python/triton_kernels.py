@@ -6,6 +6,7 @@ TRITON_INTERPRET=1 before Triton is imported, hence the process of its own.
 """
 
 import argparse
+import contextlib
 import importlib.util
 import json
 import os
@@ -26,6 +27,7 @@ PASSES = ["forward", "backward", "train"]
 DORMANT, TRAINING, GRAFTING, FOSSILIZED = 0, 2, 3, 7
 STATES = [GRAFTING, DORMANT, FOSSILIZED, TRAINING]
 ALPHA = [0.25, 1.0, 1.0, 0.5]
+# Rows for two of three blocks.
 ROWS, TAIL = 21, 3
 
 
@@ -47,37 +49,40 @@ def source(request):
     return printed.stdout
 
 
+@contextlib.contextmanager
 def module(text):
-    """The source as a Python module. Triton reads a kernel's source again, so it must lie in a file."""
-    with tempfile.NamedTemporaryFile("w", prefix="kernel_", suffix=".py", delete=False) as file:
-        file.write(text)
-    specification = importlib.util.spec_from_file_location(pathlib.Path(file.name).stem, file.name)
-    made = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(made)
-    return made
+    """The source as a Python module. Triton reads a kernel's source again, so it lies in a file as long as it is used."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder, "kernel.py")
+        path.write_text(text)
+        specification = importlib.util.spec_from_file_location(path.stem, path)
+        made = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(made)
+        yield made
 
 
-def compile_for(request, capabilities, telemetry=True):
-    """Compiles a kernel to machine code, which needs no GPU. Returns the reason if Triton refuses, else None."""
+def compiled(printed, capability, telemetry=True):
+    """What Triton makes of a printed kernel, to machine code, which needs no GPU."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    printed = module(source(request))
     signature = dict(printed.SIGNATURE)
     if not telemetry:
         signature["telemetry"] = "constexpr"
     constants = {} if telemetry else {(list(signature).index("telemetry"),): None}
-    for capability in capabilities:
-        try:
-            compiled = triton.compile(
-                ASTSource(printed.kasmina, signature, constants),
-                target=GPUTarget("cuda", capability, 32),
-                options={"num_stages": 1},
-            )
-            assert compiled.asm["cubin"].startswith(b"\x7fELF")
-        except Exception as error:  # whatever it is, it belongs to this kernel
-            return f"sm_{capability} {request}: {error!r}"
+    kernel = ASTSource(printed.kasmina, signature, constants)
+    return triton.compile(kernel, target=GPUTarget("cuda", capability, 32), options={"num_stages": 1}).asm
+
+
+def refusal(request, capabilities, telemetry=True):
+    """The reason if Triton's compiler refuses a kernel, else None."""
+    with module(source(request)) as printed:
+        for capability in capabilities:
+            try:
+                assert compiled(printed, capability, telemetry)["cubin"].startswith(b"\x7fELF")
+            except Exception as error:  # whatever it is, it belongs to this kernel
+                return f"sm_{capability} {request}: {error!r}"
 
 
 def complete_interpreter():
@@ -128,7 +133,8 @@ def complete_interpreter():
 
 
 def compare(request, device):
-    """Launches a kernel of one blueprint and says in what it differs from plain torch, or None."""
+    """Launches a kernel of one blueprint and says in what it differs from plain torch: nothing, or for each result where it
+    differs most."""
     import kasmina
 
     torch.manual_seed(zlib.crc32(json.dumps(request).encode()))
@@ -174,16 +180,17 @@ def compare(request, device):
     found["telemetry"][:, 3], found["telemetry"][:, 4] = torch.inf, -torch.inf
     given = {"lifecycle": on(torch.tensor(STATES, dtype=torch.int8)), "blueprint": int32([0] * len(STATES))}
     given |= {"slot": int32(slots), "alpha": on(torch.tensor(ALPHA)), "branch": int32([0])}
-    given |= {"banks": [(on(bank), found["gradient"])], "telemetry": found["telemetry"], "row_blocks": 2}
+    given |= {"banks": [(on(bank), found["gradient"])], "telemetry": found["telemetry"], "row_blocks": 3}
     if request["pass"] == "train":
         given |= {"x": on(rows["x"]), "target": on(rows["target"]), "loss": found["loss"], "loss_scale": 0.125}
     else:
         given |= {"x": on(rows["x"]), "output": found["output"]}
     if request["pass"] == "backward":
         given |= {"output_gradient": on(rows["output_gradient"]), "alpha_gradient": found["alpha_gradient"]}
-    module(source(request)).launch(**given)
+    with module(source(request)) as printed:
+        printed.launch(**given)
 
-    unit = torch.finfo(dtype).eps
+    unit, wrong = torch.finfo(dtype).eps, []
     for what, exact in expected.items():
         if exact.numel() == 0:
             continue
@@ -193,12 +200,12 @@ def compare(request, device):
         bound = 2e-6 * exact.abs().max() + 16 * (rounded[what].double() - exact).abs().max() + 1e-9
         if what == "output":
             bound = bound + unit * exact.abs()
-        error = (result - exact).abs()
+        error, bound = (result - exact).abs(), bound.expand(exact.shape)
         if not bool((error <= bound).all()):
             worst = (error - bound).nan_to_num(torch.inf).argmax()
             at = tuple(int(index) for index in torch.unravel_index(worst, error.shape))
-            return f"{what} {at} is {result[at].item()}, not {exact[at].item()} (bound {float(bound.max()):.2e})"
-    return None
+            wrong.append(f"{what} {at} is {result[at].item()}, not {exact[at].item()} (bound {bound[at].item():.2e})")
+    return "; ".join(wrong)
 
 
 def plain(kind, references, rows, chunk, slots, bank_shape, compute):
