@@ -1,9 +1,67 @@
-//! What reductions over axes share: `axes` (none named means all of them), `keep` (they stay with size 1).
+//! Operators that combine elements over `axes` (none named means all of them), which `keep` leaves in the shape with
+//! size 1: a file for each says how they are combined, and nothing else; all that they share stands here.
 
-use super::{Accepts, Call, KnownAttribute, Lowered, Lowering, Value, View, attribute};
+use super::{Accepts, Call, Documentation, Group, KnownAttribute, Lowered, Lowering, Operator, Value, View, attribute};
 use crate::compile::Reducer;
 use crate::graph::{Attribute, Attributes, Builder, DataType, Shape, ValueId};
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
+/// An operator that is one reduction, of numbers or whole numbers.
+#[derive(Debug)]
+pub(super) struct ReductionOperator {
+    pub name: &'static str,
+    pub summary: &'static str,
+    /// What `derivative` computes.
+    pub gradient: &'static str,
+    /// How elements are combined.
+    pub reducer: Reducer,
+    /// The gradient of the input, from that of the result.
+    pub derivative: fn(&mut Builder, &Call<'_>, gradient: ValueId) -> ValueId,
+}
+
+impl Operator for ReductionOperator {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn arity(&self) -> RangeInclusive<usize> {
+        1..=1
+    }
+
+    fn documentation(&self) -> Documentation {
+        Documentation {
+            group: Group::Reduction,
+            summary: self.summary,
+            inputs: &[("a", "numbers or whole numbers")],
+            result: "the type of a, without the axes or with them of size 1",
+            gradient: self.gradient,
+            cost: "|a|",
+        }
+    }
+
+    fn attributes(&self) -> &'static [KnownAttribute] {
+        ATTRIBUTES
+    }
+
+    fn infer(&self, inputs: &[Value<'_>], attributes: &Attributes) -> Result<(DataType, Shape), String> {
+        infer(Accepts::Arithmetic, inputs, attributes)
+    }
+
+    fn normalise(&self, inputs: &[Value<'_>], attributes: &mut Attributes) {
+        normalise(inputs, attributes);
+    }
+
+    fn gradient(&self, builder: &mut Builder, call: &Call<'_>, output_gradient: ValueId) -> Vec<Option<ValueId>> {
+        vec![Some((self.derivative)(builder, call, output_gradient))]
+    }
+
+    fn lower(&self, lowering: &mut Lowering, call: &Lowered<'_>) -> View {
+        let input = &call.inputs[0];
+        let reduced = lowering.reduce(self.reducer, input, &axes(call.attributes, input.shape.rank()));
+        lowering.reshape(&reduced, call.shape)
+    }
+}
 
 /// The attributes of a reduction.
 pub(super) static ATTRIBUTES: &[KnownAttribute] = &[
@@ -49,11 +107,6 @@ pub(super) fn axes(attributes: &Attributes, rank: usize) -> Vec<usize> {
     named(attribute::known(attribute::axes(attributes, "axes", rank)), rank)
 }
 
-/// How many elements go into one of the result.
-pub(super) fn count(attributes: &Attributes, shape: &Shape) -> usize {
-    axes(attributes, shape.rank()).iter().map(|&axis| shape.0[axis]).product()
-}
-
 /// A value of the result's shape, repeated over the reduced axes to the input's shape.
 pub(super) fn spread(builder: &mut Builder, call: &Call<'_>, value: ValueId) -> ValueId {
     let shape = builder.shape(call.inputs[0]);
@@ -75,13 +128,6 @@ pub(super) fn shared_by_the_chosen(builder: &mut Builder, call: &Call<'_>, outpu
     let gradient = spread(builder, call, output_gradient);
     let chosen = builder.mul(gradient, mask);
     builder.div(chosen, ties)
-}
-
-/// The reduction as a step.
-pub(super) fn lower(lowering: &mut Lowering, call: &Lowered<'_>, reducer: Reducer) -> View {
-    let input = &call.inputs[0];
-    let reduced = lowering.reduce(reducer, input, &axes(call.attributes, input.shape.rank()));
-    lowering.reshape(&reduced, call.shape)
 }
 
 fn named(axes: Vec<usize>, rank: usize) -> Vec<usize> {
