@@ -48,7 +48,7 @@ unsafe impl Growing for kasmina_layer_config {
 
 /// What a layer is.
 #[repr(C)]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct kasmina_layer_info {
     /// sizeof(kasmina_layer_info)
     pub struct_size: usize,
@@ -119,7 +119,6 @@ pub unsafe extern "C" fn kasmina_layer_get_info(
             let config = layer.config();
             let (device_type, device_index) = convert::device_numbers(config.device);
             Ok(kasmina_layer_info {
-                struct_size: 0,
                 hidden: config.hidden as u64,
                 seeds: config.seeds.into(),
                 chunk: layer.chunk() as u64,
@@ -129,7 +128,7 @@ pub unsafe extern "C" fn kasmina_layer_get_info(
                 blueprint_count: layer.blueprint_count(),
                 epoch: layer.epoch().into(),
                 draws: layer.draws().into(),
-                reserved: 0,
+                ..kasmina_layer_info::default()
             })
         })?;
         // SAFETY: the caller promises that it can be written and that its struct_size is set.

@@ -89,8 +89,14 @@ pub(super) struct KernelSet {
 enum Progress {
     #[default]
     Idle,
-    Requested(Ticket),
+    Requested(Request),
     Failed(Error),
+}
+
+/// A kernel that was asked for: what of, and where it comes.
+struct Request {
+    class: KernelClass,
+    ticket: Ticket,
 }
 
 impl KernelSet {
@@ -145,11 +151,11 @@ impl KernelSet {
         let mut progress = self.progress.lock();
         if slot.get().is_none() {
             log::info!("compiling the {} now, because it is needed at once", self.name(kind));
-            let ticket = match std::mem::take(&mut progress[kind.index()]) {
-                Progress::Requested(ticket) => ticket,
+            let request = match std::mem::take(&mut progress[kind.index()]) {
+                Progress::Requested(request) => request,
                 _ => self.ask(kind)?,
             };
-            let kernel = self.load(kind, &ticket, stream)?;
+            let kernel = self.load(kind, &request, stream)?;
             let _ = slot.set(kernel);
         }
         slot.get().ok_or_else(|| error!(NotReady, "the {} could not be kept", self.name(kind)))
@@ -169,20 +175,20 @@ impl KernelSet {
             if self.kernels[index].get().is_some() {
                 continue;
             }
-            let ticket = match std::mem::take(&mut progress[index]) {
+            let request = match std::mem::take(&mut progress[index]) {
                 Progress::Failed(error) => {
                     progress[index] = Progress::Failed(error.clone());
                     return Err(error.context(self.name(kind)));
                 }
-                Progress::Requested(ticket) => ticket,
+                Progress::Requested(request) => request,
                 Progress::Idle => self.ask(kind)?,
             };
-            match ticket.poll() {
+            match request.ticket.poll() {
                 Some(Err(error)) => return Err(error.context(self.name(kind))),
                 None => waiting = Some(kind),
                 Some(Ok(_)) => {}
             }
-            progress[index] = Progress::Requested(ticket);
+            progress[index] = Progress::Requested(request);
         }
         match waiting {
             Some(kind) => Err(error!(NotReady, "the {} is still being compiled", self.name(kind))),
@@ -197,16 +203,18 @@ impl KernelSet {
         for kind in Kind::all() {
             let index = kind.index();
             progress[index] = match std::mem::take(&mut progress[index]) {
-                Progress::Requested(ticket) if ticket.poll().is_some() => match self.load(kind, &ticket, stream) {
-                    Ok(kernel) => {
-                        let _ = self.kernels[index].set(kernel);
-                        Progress::Idle
+                Progress::Requested(request) if request.ticket.poll().is_some() => {
+                    match self.load(kind, &request, stream) {
+                        Ok(kernel) => {
+                            let _ = self.kernels[index].set(kernel);
+                            Progress::Idle
+                        }
+                        Err(error) => {
+                            log::warn!("the {} cannot be used: {error}", self.name(kind));
+                            Progress::Failed(error)
+                        }
                     }
-                    Err(error) => {
-                        log::warn!("the {} cannot be used: {error}", self.name(kind));
-                        Progress::Failed(error)
-                    }
-                },
+                }
                 Progress::Failed(_) => Progress::Idle,
                 other => other,
             };
@@ -233,18 +241,18 @@ impl KernelSet {
         compile::kernel_class(kind.pass, kind.data_type, kind.alpha_gradient, &blueprints)
     }
 
-    fn ask(&self, kind: Kind) -> Result<Ticket> {
+    fn ask(&self, kind: Kind) -> Result<Request> {
         let class = self.class(kind).map_err(|error| error.context(self.name(kind)))?;
-        Ok(compile::pipeline().request(class, self.device.architecture()))
+        let ticket = compile::pipeline().request(class.clone(), self.device.architecture());
+        Ok(Request { class, ticket })
     }
 
     /// Loads a kernel and proves it: one that is refused is never used.
-    fn load(&self, kind: Kind, ticket: &Ticket, stream: Stream) -> Result<Kernel> {
+    fn load(&self, kind: Kind, Request { class, ticket }: &Request, stream: Stream) -> Result<Kernel> {
         let artifact = ticket.wait().map_err(|error| error.context(self.name(kind)))?;
-        let class = self.class(kind)?;
-        let kernel = self.device.load(&class, &artifact.machine_code)?;
+        let kernel = self.device.load(class, &artifact.machine_code)?;
         let blueprints: Vec<&Blueprint> = self.blueprints.iter().map(Arc::as_ref).collect();
-        validate(&self.device, &artifact.key, &class, &kernel, &blueprints, stream)
+        validate(&self.device, &artifact.key, class, &kernel, &blueprints, stream)
             .map_err(|error| error.context(self.name(kind)))?;
         Ok(kernel)
     }

@@ -232,20 +232,7 @@ pub fn release(host: &mut Host<'_>) {
 
 pub fn get_info(host: &mut Host<'_>) {
     let layer = handle(host);
-    let empty = kasmina_layer_info {
-        struct_size: 0,
-        hidden: 0,
-        seeds: 0,
-        chunk: 0,
-        device_type: 0,
-        device_index: 0,
-        parameter_type: 0,
-        blueprint_count: 0,
-        epoch: 0,
-        draws: 0,
-        reserved: 0,
-    };
-    let mut info = Structs::new(&mut host.choices, &[empty]);
+    let mut info = Structs::new(&mut host.choices, &[kasmina_layer_info::default()]);
     let place = info.pointer(&mut host.choices);
     call!(host, kasmina_layer_get_info(layer, place));
 }

@@ -24,14 +24,7 @@ impl Fitting {
             struct_size: size_of::<kasmina_layer_info>(),
             hidden: 4,
             seeds: 1,
-            chunk: 0,
-            device_type: 0,
-            device_index: 0,
-            parameter_type: 0,
-            blueprint_count: 0,
-            epoch: 0,
-            draws: 0,
-            reserved: 0,
+            ..kasmina_layer_info::default()
         };
         call!(host, kasmina_layer_get_info(layer, &raw mut info));
         let banks = (0..info.blueprint_count).map(|blueprint| bank(host, layer, blueprint)).collect();
