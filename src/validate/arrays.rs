@@ -69,26 +69,26 @@ impl Array {
 
 /// Numbers as the bytes of a type.
 pub(super) fn encode(data_type: DataType, numbers: &[f64]) -> Vec<u8> {
-    let bytes = |number: &f64| match data_type {
-        DataType::F64 => number.to_le_bytes().to_vec(),
-        DataType::F16 => f16::from_f64(*number).to_le_bytes().to_vec(),
-        DataType::BF16 => bf16::from_f64(*number).to_le_bytes().to_vec(),
-        _ => (*number as f32).to_le_bytes().to_vec(),
-    };
-    numbers.iter().flat_map(bytes).collect()
+    fn each<const N: usize>(numbers: &[f64], bytes: impl Fn(f64) -> [u8; N]) -> Vec<u8> {
+        numbers.iter().map(|number| bytes(*number)).collect::<Vec<_>>().into_flattened()
+    }
+    match data_type {
+        DataType::F64 => each(numbers, f64::to_le_bytes),
+        DataType::F16 => each(numbers, |number| f16::from_f64(number).to_le_bytes()),
+        DataType::BF16 => each(numbers, |number| bf16::from_f64(number).to_le_bytes()),
+        _ => each(numbers, |number| (number as f32).to_le_bytes()),
+    }
 }
 
 /// The bytes of a type as numbers.
 pub(super) fn decode(data_type: DataType, bytes: &[u8]) -> Vec<f64> {
-    let number = |bytes: &[u8]| {
-        let mut eight = [0; 8];
-        eight[..bytes.len()].copy_from_slice(bytes);
-        match data_type {
-            DataType::F64 => f64::from_le_bytes(eight),
-            DataType::F16 => f16::from_le_bytes([eight[0], eight[1]]).to_f64(),
-            DataType::BF16 => bf16::from_le_bytes([eight[0], eight[1]]).to_f64(),
-            _ => f32::from_le_bytes([eight[0], eight[1], eight[2], eight[3]]).into(),
-        }
-    };
-    bytes.chunks_exact(data_type.bytes()).map(number).collect()
+    fn each<const N: usize>(bytes: &[u8], number: impl Fn([u8; N]) -> f64) -> Vec<f64> {
+        bytes.as_chunks().0.iter().map(|bytes| number(*bytes)).collect()
+    }
+    match data_type {
+        DataType::F64 => each(bytes, f64::from_le_bytes),
+        DataType::F16 => each(bytes, |bytes| f16::from_le_bytes(bytes).to_f64()),
+        DataType::BF16 => each(bytes, |bytes| bf16::from_le_bytes(bytes).to_f64()),
+        _ => each(bytes, |bytes| f32::from_le_bytes(bytes).into()),
+    }
 }

@@ -60,9 +60,10 @@ impl Expected<'_> {
         written: DataType,
         name: impl Fn(usize) -> String,
     ) -> Result<()> {
-        let largest = |numbers: &mut dyn Iterator<Item = f64>| numbers.filter(|it| !it.is_nan()).fold(0.0, f64::max);
-        let scale = largest(&mut self.numbers.iter().chain(before).map(|number| number.abs())).max(LEAST_SCALE);
-        let spread = largest(&mut self.numbers.iter().zip(self.rough).map(|(exact, rough)| (exact - rough).abs()));
+        // `max` passes over NaN.
+        let largest = |largest: f64, number: f64| largest.max(number.abs());
+        let scale = self.numbers.iter().chain(before).copied().fold(LEAST_SCALE, largest);
+        let spread = self.numbers.iter().zip(self.rough).map(|(exact, rough)| exact - rough).fold(0.0, largest);
         // Beyond half of what f16 can hold, a row falls back or not as rounding decides.
         if written == DataType::F16 && scale > 32000.0 || !spread.is_finite() {
             return Ok(());

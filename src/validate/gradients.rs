@@ -1,7 +1,9 @@
 //! Finite differences: what a program computes as a gradient must be the slope of the forward program, in f64.
 //!
-//! The slope is taken along random directions, of x, of alpha and of each parameter alone, with two step sizes. Where they
-//! disagree there is a kink or a step, and another point is tried.
+//! The slope is taken along a random direction, with two step sizes. First everything moves at once, each part (x, alpha, a
+//! parameter) so far that all of them weigh the same: a part that is wrong makes the whole wrong. If that does not agree,
+//! each part moves alone, to name the one that is wrong. Where the two step sizes disagree there is a kink or a step, and
+//! another point is tried.
 
 use super::Numbers;
 use crate::compile::reference::{Inputs, Outputs, run};
@@ -16,12 +18,37 @@ const POINTS: u16 = 6;
 const LOSS_SCALE: f64 = 0.125;
 const RANDOM: u64 = 77;
 
-/// Where a slope is taken.
-#[derive(Clone)]
+/// Where a slope is taken; or what moves from there, or the gradient.
 struct Point {
     x: Vec<f64>,
     parameters: Vec<f64>,
     alpha: f64,
+}
+
+impl Point {
+    fn part(&self, part: Part<'_>) -> &[f64] {
+        match part {
+            Part::X => &self.x,
+            Part::Alpha => std::slice::from_ref(&self.alpha),
+            Part::Parameter(parameter) => {
+                &self.parameters[parameter.offset..parameter.offset + parameter.shape.elements()]
+            }
+        }
+    }
+
+    fn part_mut(&mut self, part: Part<'_>) -> &mut [f64] {
+        match part {
+            Part::X => &mut self.x,
+            Part::Alpha => std::slice::from_mut(&mut self.alpha),
+            Part::Parameter(parameter) => {
+                &mut self.parameters[parameter.offset..parameter.offset + parameter.shape.elements()]
+            }
+        }
+    }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// What moves.
@@ -48,16 +75,21 @@ pub(super) fn check(blueprint: &Blueprint, pass: Pass, forward: &Program, progra
         }
     };
     let parameters = blueprint.parameters.iter().map(Part::Parameter);
+    let parts: Vec<Part<'_>> = [Part::X, Part::Alpha].into_iter().chain(parameters).filter(computes).collect();
+    let check = Check { blueprint, pass, forward: &forward };
     // All parts are looked at in the same points, so the program runs once in each.
-    let mut places: Vec<Place> = Vec::new();
-    for part in [Part::X, Part::Alpha].into_iter().chain(parameters).filter(computes) {
+    let mut places = vec![check.place(0, &program)?];
+    if let Verdict::Right = check.at(&places[0], &check.everything(&parts, &places[0]))? {
+        return Ok(());
+    }
+    for part in parts {
         let mut wrong = None;
         for point in 0..POINTS {
-            let check = Check { blueprint, pass, forward: &forward, part };
             if places.len() <= usize::from(point) {
                 places.push(check.place(point, &program)?);
             }
-            match check.at(&places[usize::from(point)])? {
+            let place = &places[usize::from(point)];
+            match check.at(place, &check.direction(&[part], place))? {
                 Verdict::Right => {
                     wrong = None;
                     break;
@@ -91,7 +123,6 @@ struct Check<'a> {
     blueprint: &'a Blueprint,
     pass: Pass,
     forward: &'a Program,
-    part: Part<'a>,
 }
 
 /// A point, and what the program says there.
@@ -99,7 +130,8 @@ struct Place {
     number: u16,
     point: Point,
     weights: Vec<f64>,
-    gradient: Outputs,
+    gradient: Point,
+    fell_back: bool,
 }
 
 impl Check<'_> {
@@ -110,22 +142,20 @@ impl Check<'_> {
         // Training sees f(x) itself.
         let alpha = if self.pass == Pass::Train { 1.0 } else { 0.625 };
         let point = Point { x, parameters: numbers.slot(self.blueprint), alpha };
-        let gradient = self.run(program, &point, &weights)?;
-        Ok(Place { number, point, weights, gradient })
+        let outputs = self.run(program, &point, &weights)?;
+        let fell_back = outputs.fallback_rows > 0;
+        let gradient = Point { x: outputs.rows, parameters: outputs.parameter_gradient, alpha: outputs.alpha_gradient };
+        Ok(Place { number, point, weights, gradient, fell_back })
     }
 
-    fn at(&self, place: &Place) -> Result<Verdict> {
-        let Place { number, point, weights, gradient } = place;
-        let direction = self.direction(&mut Numbers::new(200 + number));
-        let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-        let found = match self.part {
-            Part::X => dot(&gradient.rows, &direction.x),
-            Part::Alpha => gradient.alpha_gradient * direction.alpha,
-            Part::Parameter(_) => dot(&gradient.parameter_gradient, &direction.parameters),
-        };
-        let (wide, narrow) =
-            (self.slope(point, &direction, weights, 2.0)?, self.slope(point, &direction, weights, 1.0)?);
-        if gradient.fallback_rows > 0 || !(wide.slope.is_finite() && narrow.slope.is_finite() && found.is_finite()) {
+    /// Holds the gradient against the slope in a direction.
+    fn at(&self, place: &Place, direction: &Point) -> Result<Verdict> {
+        let Place { point, weights, gradient, fell_back, .. } = place;
+        let found = dot(&gradient.x, &direction.x)
+            + dot(&gradient.parameters, &direction.parameters)
+            + gradient.alpha * direction.alpha;
+        let (wide, narrow) = (self.slope(point, direction, weights, 2.0)?, self.slope(point, direction, weights, 1.0)?);
+        if *fell_back || !(wide.slope.is_finite() && narrow.slope.is_finite() && found.is_finite()) {
             return Ok(Verdict::Kink);
         }
         // Both have an error of the square of the step, which cancels here.
@@ -170,16 +200,30 @@ impl Check<'_> {
         Ok(outputs.iter().zip(weights).map(term).collect())
     }
 
-    fn direction(&self, numbers: &mut Numbers) -> Point {
+    /// Some parts move, the others stay.
+    fn direction(&self, parts: &[Part<'_>], place: &Place) -> Point {
+        let mut numbers = Numbers::new(200 + place.number);
         let (x, parameters) = (ROWS * self.blueprint.chunk, self.blueprint.parameter_count());
         let mut direction = Point { x: vec![0.0; x], parameters: vec![0.0; parameters], alpha: 0.0 };
-        match self.part {
-            Part::X => direction.x = numbers.take(x),
-            Part::Alpha => direction.alpha = 1.0,
-            Part::Parameter(parameter) => {
-                let own = &mut direction.parameters[parameter.offset..][..parameter.shape.elements()];
-                own.copy_from_slice(&numbers.take(own.len()));
+        for &part in parts {
+            match part {
+                Part::Alpha => direction.alpha = 1.0,
+                part => direction.part_mut(part).iter_mut().for_each(|element| *element = numbers.next()),
             }
+        }
+        direction
+    }
+
+    /// All parts move, none much further than the one that changes least.
+    fn everything(&self, parts: &[Part<'_>], place: &Place) -> Point {
+        let mut direction = self.direction(parts, place);
+        let change = |part: &Part<'_>| dot(place.gradient.part(*part), direction.part(*part)).abs();
+        let changes: Vec<f64> = parts.iter().map(change).collect();
+        let largest = changes.iter().copied().fold(0.0, f64::max);
+        // Less than a thousandth would drown in what finite differences leave.
+        let wanted = changes.iter().copied().filter(|change| *change > 1e-3 * largest).fold(largest, f64::min);
+        for (part, change) in parts.iter().zip(changes).filter(|(_, change)| *change > wanted) {
+            direction.part_mut(*part).iter_mut().for_each(|element| *element *= wanted / change);
         }
         direction
     }

@@ -12,7 +12,7 @@ mod expected;
 mod gradients;
 mod scene;
 
-use crate::compile::{KernelClass, Pass, passes};
+use crate::compile::{KernelClass, Pass, passes, random};
 use crate::device::{Device, DeviceKind, Kernel, Stream};
 use crate::graph::{Blueprint, DataType};
 use crate::store::Key;
@@ -133,17 +133,21 @@ pub fn launches(
 struct Numbers {
     stream: u16,
     next: u64,
+    drawn: [u32; 4],
 }
 
 impl Numbers {
     fn new(stream: u16) -> Numbers {
-        Numbers { stream, next: 0 }
+        Numbers { stream, next: 0, drawn: [0; 4] }
     }
 
     fn next(&mut self) -> f64 {
-        let draw = crate::compile::random::Draw { row: self.next, element: 0, seed: 0, stream: self.stream };
+        let (block, word) = (self.next / 4, (self.next % 4) as usize);
+        if word == 0 {
+            self.drawn = random::philox(0x6b61_736d, [block as u32, (block >> 32) as u32, 0, self.stream.into()]);
+        }
         self.next += 1;
-        2.0 * f64::from(crate::compile::random::number(0x6b61_736d, draw)) - 1.0
+        f64::from(self.drawn[word] >> 8) / f64::from(1 << 23) - 1.0
     }
 
     fn take(&mut self, count: usize) -> Vec<f64> {
