@@ -216,6 +216,8 @@ impl<'a, T: Real> Plan<'a, T> {
         sums: &[T],
         parallel: bool,
     ) -> Result<()> {
+        // Waking threads for nothing would cost a short launch more than they brought it.
+        let parallel = parallel && self.active.iter().any(|active| active.tasks > 1);
         pool::for_each(parallel, &mut self.active, |_, active| {
             let procedure = active.seed.procedure;
             if procedure.outputs.is_empty() || active.tasks == 1 {
