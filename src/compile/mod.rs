@@ -28,7 +28,7 @@ pub use lower::{Lowered, Lowering, View, lower};
 pub use passes::kernel_class;
 pub use pipeline::{Artifact, Compiler, Origin, Pipeline, Statistics, Ticket, pipeline};
 pub use program::*;
-pub use simplify::simplify;
+pub use simplify::{Simplification, simplify};
 
 use crate::graph::DataType;
 use crate::lifecycle::Lifecycle;

@@ -1,12 +1,10 @@
 //! One form for steps that compute the same: no axes of size 1, no two axes that are walked as one, no operand twice.
 
-use super::fold::fold;
 use crate::compile::{Expression, Reducer, Step};
 use crate::graph::Shape;
 
 /// Brings a step into that form.
 pub(super) fn tidy(step: &mut Step) {
-    fold(&mut step.expression);
     merge_operands(step);
     let rank = step.shape.rank();
     let mut strides: Vec<Vec<usize>> = step.operands.iter().map(|operand| operand.strides[..rank].to_vec()).collect();
@@ -40,8 +38,8 @@ fn merge_operands(step: &mut Step) {
 
 /// Drops axes of size 1 and joins neighbours where every operand's stride walks on from one to the next.
 fn merge_axes(shape: &mut Shape, strides: &mut [Vec<usize>]) {
-    let mut axis = 0;
-    while axis < shape.rank() {
+    // From the last axis on, so that what an axis may be joined with is settled before it.
+    for axis in (0..shape.rank()).rev() {
         let size = shape.0[axis];
         let joins_next = axis + 1 < shape.rank()
             && strides.iter().all(|strides| strides[axis] == strides[axis + 1] * shape.0[axis + 1]);
@@ -53,8 +51,6 @@ fn merge_axes(shape: &mut Shape, strides: &mut [Vec<usize>]) {
             if size != 1 {
                 shape.0[axis] *= size;
             }
-        } else {
-            axis += 1;
         }
     }
 }
