@@ -4,7 +4,7 @@
 use super::json::{Body, Branch, NodeEntry};
 use super::limits::Limits;
 use super::scope::Frame;
-use super::verify::Building;
+use super::verify::{Building, quoted};
 use super::{Attribute, Attributes, DataType, ValueId};
 use crate::error::Result;
 use crate::fail;
@@ -49,7 +49,9 @@ impl NodeEntry {
         let (nodes, nesting) = match self {
             Self { op, body: Some(body), count, .. } if op == LOOP => {
                 let (nodes, nesting) = extent(&body.nodes);
-                (nodes.saturating_mul(count.unwrap_or(1)), nesting)
+                // Turns of an empty body take time as well.
+                let turns = usize::try_from(count.unwrap_or(1)).unwrap_or(0);
+                (nodes.max(1).saturating_mul(turns), nesting)
             }
             Self { op, then: Some(then), otherwise: Some(otherwise), .. } if op == CONDITIONAL => {
                 let (a, b) = (extent(&then.nodes), extent(&otherwise.nodes));
@@ -69,14 +71,26 @@ fn extent(nodes: &[NodeEntry]) -> (usize, usize) {
 /// Refuses what would become too large, before any of it is built.
 pub(super) fn check_extent(nodes: &[NodeEntry]) -> Result<()> {
     let limits = Limits::DEFAULT;
-    let (count, nesting) = extent(nodes);
-    if nesting > limits.nesting {
-        fail!(
-            BlueprintTooLarge,
-            "its loops and conditionals lie {nesting} deep in each other; at most {} are allowed",
-            limits.nesting,
-        );
+    for node in nodes.iter().filter(|node| node.is_control()) {
+        let (count, nesting) = node.extent();
+        if nesting > limits.nesting {
+            fail!(
+                BlueprintTooLarge,
+                "node {}: its loops and conditionals lie {nesting} deep in each other; at most {} are allowed",
+                quoted(&node.name),
+                limits.nesting,
+            );
+        }
+        if count > limits.nodes {
+            fail!(
+                BlueprintTooLarge,
+                "node {}: it stands for {count} nodes with its loops unrolled; at most {} are allowed",
+                quoted(&node.name),
+                limits.nodes,
+            );
+        }
     }
+    let (count, _) = extent(nodes);
     if count > limits.nodes {
         fail!(
             BlueprintTooLarge,
@@ -119,9 +133,9 @@ impl Building {
     }
 
     /// The body `count` times, each time on what it gave before.
-    pub(super) fn unrolled(&mut self, entry: &NodeEntry, count: usize, body: &Body) -> Result<ValueId> {
-        if count == 0 {
-            fail!(InvalidBlueprint, "its `count` is 0; it must be at least 1");
+    pub(super) fn unrolled(&mut self, entry: &NodeEntry, count: i64, body: &Body) -> Result<ValueId> {
+        if count < 1 {
+            fail!(InvalidBlueprint, "its `count` is {count}; it must be at least 1");
         }
         let mut value = self.scopes.find(&entry.inputs[0], &mut self.values)?;
         for turn in 0..count {

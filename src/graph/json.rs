@@ -54,7 +54,7 @@ pub(super) struct NodeEntry {
     #[serde(default, skip_serializing_if = "Option::is_none", rename = "else")]
     pub(super) otherwise: Option<Branch>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) count: Option<usize>,
+    pub(super) count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) body: Option<Body>,
 }

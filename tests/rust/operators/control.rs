@@ -213,14 +213,14 @@ fn notation_that_makes_no_sense_is_refused_with_the_reason() {
     let tanh = json!([call("g", "tanh", &["h"])]);
     let cases = [
         (json!([turns(json!(0), body(tanh.clone(), "g"))]), Status::InvalidBlueprint, "`count` is 0"),
-        (json!([turns(json!(-1), body(tanh.clone(), "g"))]), Status::MalformedBlueprint, "not a blueprint in JSON"),
+        (json!([turns(json!(-1), body(tanh.clone(), "g"))]), Status::InvalidBlueprint, "`y`: its `count` is -1"),
         (
             json!([turns(json!(1025), body(tanh.clone(), "g"))]),
             Status::BlueprintTooLarge,
-            "1025 nodes with its loops unrolled; at most 1024",
+            "it stands for 1025 nodes with its loops unrolled; at most 1024",
         ),
         (
-            json!([turns(json!(u64::MAX), body(json!([turns(json!(u64::MAX), body(tanh.clone(), "g"))]), "y"))]),
+            json!([turns(json!(i64::MAX), body(json!([turns(json!(i64::MAX), body(tanh.clone(), "g"))]), "y"))]),
             Status::BlueprintTooLarge,
             "at most 1024",
         ),
