@@ -222,6 +222,10 @@ impl Shared {
                 warn!("{} cannot be compiled: {error}", describe(&job));
             }
             self.finish(&job, result);
+            // Now that nobody waits for this kernel any more.
+            if let Some(disk) = &self.disk {
+                disk.clean_up();
+            }
         }
     }
 

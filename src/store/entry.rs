@@ -1,63 +1,100 @@
 //! One stored kernel as bytes:
 //!
 //! ```text
-//! magic [8] | version u32 | preimage length u64 | payload length u64 | preimage | payload
+//! magic [8] | version u32 | preimage length u64 | payload length u64 | preimage | payload, compressed by zstd
 //! CRC-32 of all of the above u32 | BLAKE3 of the payload [32]
 //! ```
 //!
 //! Numbers are little endian. The checksum finds damage anywhere; the hash makes sure of what will be run.
 
 use super::Key;
+use std::io::{self, Read};
 
 /// The version of this layout; also the name of the directory, so that versions never meet.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"KASMINA\n";
 const HEADER: usize = 8 + 4 + 8 + 8;
 const CHECKSUM: usize = 4;
 const HASH: usize = 32;
 
-/// The bytes of an entry.
-pub(super) fn encode(key: &Key, payload: &[u8]) -> Vec<u8> {
+/// How hard zstd tries: what more would save is not worth the time of those who wait.
+const LEVEL: i32 = 3;
+
+/// Machine code shrinks three to six times. What claims more is given room as it comes, not in advance.
+const EXPECTED_RATIO: usize = 8;
+
+/// The bytes of an entry. An error is one of memory.
+pub(super) fn encode(key: &Key, payload: &[u8]) -> io::Result<Vec<u8>> {
     let preimage = key.preimage();
-    let mut bytes = Vec::with_capacity(HEADER + preimage.len() + payload.len() + CHECKSUM + HASH);
+    let compressed = zstd::bulk::compress(payload, LEVEL)?;
+    let mut bytes = Vec::with_capacity(HEADER + preimage.len() + compressed.len() + CHECKSUM + HASH);
     bytes.extend(MAGIC);
     bytes.extend(VERSION.to_le_bytes());
     bytes.extend((preimage.len() as u64).to_le_bytes());
     bytes.extend((payload.len() as u64).to_le_bytes());
     bytes.extend(preimage);
-    bytes.extend(payload);
+    bytes.extend(compressed);
     bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
     bytes.extend(blake3::hash(payload).as_bytes());
-    bytes
+    Ok(bytes)
 }
 
 /// The payload of the entry of this key, or what is wrong with the bytes. Any bytes may come.
-pub(super) fn decode<'a>(bytes: &'a [u8], key: &Key) -> Result<&'a [u8], &'static str> {
-    let (contents, hash) = bytes.split_last_chunk::<HASH>().ok_or("it is cut short")?;
-    let (contents, checksum) = contents.split_last_chunk::<CHECKSUM>().ok_or("it is cut short")?;
-    if crc32fast::hash(contents) != u32::from_le_bytes(*checksum) {
-        return Err("its checksum is wrong");
-    }
-    let (magic, rest) = contents.split_first_chunk::<8>().ok_or("it has no header")?;
-    let (version, rest) = rest.split_first_chunk::<4>().ok_or("it has no header")?;
-    let (preimage_length, rest) = rest.split_first_chunk::<8>().ok_or("it has no header")?;
-    let (payload_length, rest) = rest.split_first_chunk::<8>().ok_or("it has no header")?;
-    if *magic != MAGIC || u32::from_le_bytes(*version) != VERSION {
-        return Err("it is not of this format");
-    }
-    if u64::from_le_bytes(*preimage_length) != key.preimage().len() as u64 {
+pub(super) fn decode(bytes: &[u8], key: &Key) -> Result<Vec<u8>, &'static str> {
+    let entry = Entry::parse(bytes)?;
+    if entry.preimage != key.preimage() {
         return Err("it is the kernel of something else");
     }
-    let (preimage, payload) = rest.split_at_checked(key.preimage().len()).ok_or("its lengths are wrong")?;
-    if preimage != key.preimage() {
-        return Err("it is the kernel of something else");
+    entry.payload()
+}
+
+/// The key and the payload of an entry, whatever its key is.
+pub(super) fn decode_any(bytes: &[u8]) -> Result<(Key, Vec<u8>), &'static str> {
+    let entry = Entry::parse(bytes)?;
+    Ok((Key::of_preimage(entry.preimage), entry.payload()?))
+}
+
+/// An entry of which all is known but whether its payload is what it was.
+struct Entry<'a> {
+    preimage: &'a [u8],
+    length: u64,
+    compressed: &'a [u8],
+    hash: [u8; HASH],
+}
+
+impl Entry<'_> {
+    fn parse(bytes: &[u8]) -> Result<Entry<'_>, &'static str> {
+        let (contents, hash) = bytes.split_last_chunk::<HASH>().ok_or("it is cut short")?;
+        let (contents, checksum) = contents.split_last_chunk::<CHECKSUM>().ok_or("it is cut short")?;
+        if crc32fast::hash(contents) != u32::from_le_bytes(*checksum) {
+            return Err("its checksum is wrong");
+        }
+        let (magic, rest) = contents.split_first_chunk::<8>().ok_or("it has no header")?;
+        let (version, rest) = rest.split_first_chunk::<4>().ok_or("it has no header")?;
+        let (preimage_length, rest) = rest.split_first_chunk::<8>().ok_or("it has no header")?;
+        let (length, rest) = rest.split_first_chunk::<8>().ok_or("it has no header")?;
+        if *magic != MAGIC || u32::from_le_bytes(*version) != VERSION {
+            return Err("it is not of this format");
+        }
+        let preimage_length = usize::try_from(u64::from_le_bytes(*preimage_length)).unwrap_or(usize::MAX);
+        let (preimage, compressed) = rest.split_at_checked(preimage_length).ok_or("its lengths are wrong")?;
+        Ok(Entry { preimage, length: u64::from_le_bytes(*length), compressed, hash: *hash })
     }
-    if u64::from_le_bytes(*payload_length) != payload.len() as u64 {
-        return Err("its lengths are wrong");
+
+    fn payload(&self) -> Result<Vec<u8>, &'static str> {
+        let expected = self.compressed.len().saturating_mul(EXPECTED_RATIO);
+        let mut payload = Vec::with_capacity(expected.min(usize::try_from(self.length).unwrap_or(usize::MAX)));
+        // One byte more than there should be, to see whether there is more.
+        zstd::Decoder::with_buffer(self.compressed)
+            .and_then(|decoder| decoder.take(self.length.saturating_add(1)).read_to_end(&mut payload))
+            .map_err(|_| "it cannot be decompressed")?;
+        if payload.len() as u64 != self.length {
+            return Err("its lengths are wrong");
+        }
+        if blake3::hash(&payload) != self.hash {
+            return Err("its hash is wrong");
+        }
+        Ok(payload)
     }
-    if blake3::hash(payload) != *hash {
-        return Err("its hash is wrong");
-    }
-    Ok(payload)
 }

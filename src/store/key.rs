@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub const GENERATOR_VERSION: &str = env!("KASMINA_GENERATOR");
 
 /// Tells the preimages of this layout from any other; raise the number when the fields change.
-const LAYOUT: &str = "kasmina kernel 1";
+const LAYOUT: &str = "kasmina kernel 2";
 
 /// What a compiled kernel is found by.
 ///
@@ -22,12 +22,30 @@ pub struct Key {
     preimage: Arc<[u8]>,
 }
 
+/// What a preimage says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preimage {
+    /// The version of the code generators.
+    pub generator: String,
+    /// The version of the compiler behind them; empty where there is none.
+    pub compiler: String,
+    /// What the machine code runs on.
+    pub architecture: Architecture,
+    /// What was compiled; `None` if another generator did, whose classes this library cannot read.
+    pub class: Option<KernelClass>,
+}
+
 impl Key {
     /// The key of what this generator and this compiler make of a class for an architecture.
     pub fn new(class: &KernelClass, architecture: Architecture, generator: &str, compiler: &str) -> Result<Key> {
-        let preimage = postcard::to_allocvec(&(LAYOUT, class, architecture, generator, compiler))
+        let preimage = postcard::to_allocvec(&(LAYOUT, generator, compiler, architecture, class))
             .map_err(|cause| crate::error!(InvalidArgument, "the kernel class has no key").caused_by(cause))?;
-        Ok(Key { digest: *blake3::hash(&preimage).as_bytes(), preimage: preimage.into() })
+        Ok(Key::of_preimage(&preimage))
+    }
+
+    /// The key whose preimage this is.
+    pub(super) fn of_preimage(preimage: &[u8]) -> Key {
+        Key { digest: *blake3::hash(preimage).as_bytes(), preimage: preimage.into() }
     }
 
     /// BLAKE3 of the preimage.
@@ -38,6 +56,18 @@ impl Key {
     /// Everything the kernel depends on, serialised.
     pub fn preimage(&self) -> &[u8] {
         &self.preimage
+    }
+
+    /// Everything the kernel depends on; `None` if a library with another layout made this key.
+    pub fn read(&self) -> Option<Preimage> {
+        type Versions = (String, String, String, Architecture);
+        let (versions, class) = postcard::take_from_bytes::<Versions>(&self.preimage).ok()?;
+        let (layout, generator, compiler, architecture) = versions;
+        if layout != LAYOUT {
+            return None;
+        }
+        let class = if generator == GENERATOR_VERSION { postcard::from_bytes(class).ok() } else { None };
+        Some(Preimage { generator, compiler, architecture, class })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whatever happens to the files, a load gives what was saved or nothing.
 
-use crate::samples::key;
+use crate::samples::{incompressible, key};
 use kasmina::store::{DiskCache, DiskLimits};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -9,6 +9,12 @@ use std::time::{Duration, SystemTime};
 use tempfile::{TempDir, tempdir};
 
 const CODE: &[u8] = b"machine code of a kernel";
+
+/// Saves and then cleans up, as the pipeline does.
+fn save_and_clean_up(cache: &DiskCache, chunk: usize, code: &[u8]) {
+    cache.save(&key(chunk), code);
+    cache.clean_up();
+}
 
 /// An empty cache in a new place.
 fn empty() -> (TempDir, DiskCache) {
@@ -191,18 +197,18 @@ fn entries_and_directories_of_another_user_are_refused() {
 #[test]
 fn the_oldest_entries_go_when_there_are_too_many() {
     let place = tempdir().unwrap();
-    let cache = DiskCache::new(place.path(), DiskLimits { entries: 8, bytes: 1 << 20 });
+    let cache = DiskCache::new(place.path(), DiskLimits { entries: 8, bytes: 1 << 20, ..DiskLimits::default() });
     for chunk in 1..=8 {
-        cache.save(&key(chunk), CODE);
+        save_and_clean_up(&cache, chunk, CODE);
         set_age(&cache.directory().join(format!("{}.kernel", key(chunk))), Duration::from_secs(1000 - chunk as u64));
     }
     // Loading counts as a use, so the first is not the oldest any more.
     assert!(cache.load(&key(1)).is_some());
-    cache.save(&key(9), CODE);
+    save_and_clean_up(&cache, 9, CODE);
     let left: Vec<usize> = (1..=9).filter(|chunk| cache.load(&key(*chunk)).is_some()).collect();
     assert_eq!(left, [1, 4, 5, 6, 7, 8, 9]);
     for chunk in 10..40 {
-        cache.save(&key(chunk), CODE);
+        save_and_clean_up(&cache, chunk, CODE);
         assert!(files(&cache).len() <= 8);
         assert!(cache.load(&key(chunk)).is_some(), "what was just saved must stay");
     }
@@ -211,24 +217,68 @@ fn the_oldest_entries_go_when_there_are_too_many() {
 #[test]
 fn bytes_are_bounded_and_larger_entries_are_not_kept() {
     let place = tempdir().unwrap();
-    let cache = DiskCache::new(place.path(), DiskLimits { entries: 1000, bytes: 20_000 });
+    let cache = DiskCache::new(place.path(), DiskLimits { entries: 1000, bytes: 20_000, ..DiskLimits::default() });
     for chunk in 1..40 {
-        cache.save(&key(chunk), &[1; 3000]);
+        save_and_clean_up(&cache, chunk, &incompressible(3000));
         let bytes: u64 = files(&cache).iter().map(|file| fs::metadata(file).unwrap().len()).sum();
         assert!(bytes <= 20_000, "{bytes} bytes after {chunk}");
     }
     let before = files(&cache);
-    cache.save(&key(64), &[1; 20_000]);
+    save_and_clean_up(&cache, 64, &incompressible(20_000));
     assert_eq!((cache.load(&key(64)), cache.errors()), (None, 0));
     assert_eq!(files(&cache), before);
 }
 
 #[test]
+fn what_nobody_used_for_too_long_goes_and_what_is_from_the_future_stays() {
+    let place = tempdir().unwrap();
+    let limits = DiskLimits { age: Duration::from_secs(1000), ..DiskLimits::default() };
+    let cache = DiskCache::new(place.path(), limits);
+    for chunk in 1..=4 {
+        cache.save(&key(chunk), CODE);
+    }
+    let file = |chunk| cache.directory().join(format!("{}.kernel", key(chunk)));
+    set_age(&file(1), Duration::from_secs(1100));
+    set_age(&file(2), Duration::from_secs(900));
+    set_age(&file(3), Duration::from_secs(1100));
+    let tomorrow = SystemTime::now() + Duration::from_secs(86_400);
+    fs::File::options().write(true).open(file(4)).unwrap().set_modified(tomorrow).unwrap();
+    assert!(cache.load(&key(3)).is_some(), "it is there until the clean-up, and this is a use");
+    cache.clean_up();
+    assert_eq!([1, 2, 3, 4].map(|chunk| file(chunk).exists()), [false, true, true, true]);
+}
+
+#[test]
+fn machine_code_is_compressed() {
+    let (_place, cache) = empty();
+    let code = b"mov.b32 r1, r2; ".repeat(1000);
+    cache.save(&key(64), &code);
+    let (preimage, size) = (key(64).preimage().len(), fs::metadata(&files(&cache)[0]).unwrap().len() as usize);
+    assert!(size < preimage + code.len() / 10, "{size} bytes");
+    assert_eq!(cache.load(&key(64)).as_deref(), Some(&code[..]));
+}
+
+#[test]
+fn an_entry_that_unpacks_to_more_or_less_than_it_says_is_a_miss() {
+    let (_place, cache) = empty();
+    for length in [0, CODE.len() as u64 - 1, CODE.len() as u64 + 1, u64::MAX] {
+        let file = saved(&cache);
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[20..28].copy_from_slice(&length.to_le_bytes());
+        let checksum = bytes.len() - 36;
+        let recomputed = crc32fast::hash(&bytes[..checksum]).to_le_bytes();
+        bytes[checksum..checksum + 4].copy_from_slice(&recomputed);
+        fs::write(&file, &bytes).unwrap();
+        assert_removed(&cache, &file, &format!("length {length}"));
+    }
+}
+
+#[test]
 fn what_other_caches_wrote_counts() {
     let place = tempdir().unwrap();
-    let limits = DiskLimits { entries: 10, bytes: 1 << 20 };
+    let limits = DiskLimits { entries: 10, bytes: 1 << 20, ..DiskLimits::default() };
     for chunk in 1..=30 {
-        DiskCache::new(place.path(), limits).save(&key(chunk), CODE);
+        save_and_clean_up(&DiskCache::new(place.path(), limits), chunk, CODE);
     }
     assert!(files(&DiskCache::new(place.path(), limits)).len() <= 10);
 }
@@ -244,7 +294,7 @@ fn abandoned_temporary_files_go_and_all_else_stays() {
     }
     set_age(&abandoned, Duration::from_secs(7200));
     set_age(&foreign, Duration::from_secs(7200));
-    cache.save(&key(64), CODE);
+    save_and_clean_up(&cache, 64, CODE);
     assert!(!abandoned.exists() && fresh.exists() && foreign.exists());
 }
 

@@ -2,7 +2,7 @@
 //! The test binary runs itself; `child` is the other side.
 
 use crate::pipeline::{Fake, SLOW, machine_code};
-use crate::samples::{class, key};
+use crate::samples::{class, incompressible, key};
 use kasmina::compile::{Architecture, Pipeline};
 use kasmina::store::{DiskCache, DiskLimits, MemoryCache};
 use std::fs;
@@ -30,7 +30,7 @@ fn child() {
             let cache = cache();
             for chunk in 1..=3 {
                 println!("loaded {}", cache.load(&key(chunk)).is_some());
-                cache.save(&key(chunk), &vec![7; if chunk == 2 { 100_000 } else { 100 }]);
+                cache.save(&key(chunk), &incompressible(if chunk == 2 { 100_000 } else { 100 }));
             }
             println!("errors {}", cache.errors());
         }
@@ -192,11 +192,11 @@ fn the_environment_says_where_the_cache_is() {
     let (home, xdg, own) = (path("home"), path("xdg"), path("own"));
     let (empty, relative) = (PathBuf::new(), PathBuf::from("relative"));
     let cases: [(&[(&str, &Path)], PathBuf); 5] = [
-        (&[("HOME", &home)], home.join(".cache/kasmina/v1")),
-        (&[("HOME", &home), ("XDG_CACHE_HOME", &xdg)], xdg.join("kasmina/v1")),
-        (&[("HOME", &home), ("XDG_CACHE_HOME", &relative)], home.join(".cache/kasmina/v1")),
-        (&[("HOME", &home), ("XDG_CACHE_HOME", &empty)], home.join(".cache/kasmina/v1")),
-        (&[("HOME", &home), ("XDG_CACHE_HOME", &xdg), ("KASMINA_CACHE_DIR", &own)], own.join("v1")),
+        (&[("HOME", &home)], home.join(".cache/kasmina/v2")),
+        (&[("HOME", &home), ("XDG_CACHE_HOME", &xdg)], xdg.join("kasmina/v2")),
+        (&[("HOME", &home), ("XDG_CACHE_HOME", &relative)], home.join(".cache/kasmina/v2")),
+        (&[("HOME", &home), ("XDG_CACHE_HOME", &empty)], home.join(".cache/kasmina/v2")),
+        (&[("HOME", &home), ("XDG_CACHE_HOME", &xdg), ("KASMINA_CACHE_DIR", &own)], own.join("v2")),
     ];
     for (environment, expected) in cases {
         let _ = fs::remove_dir_all(&expected);

@@ -45,3 +45,9 @@ pub fn class(chunk: usize) -> KernelClass {
 pub fn key(chunk: usize) -> Key {
     Key::new(&class(chunk), Architecture::Cpu, "generator", "compiler").unwrap()
 }
+
+/// Bytes that do not become fewer by compression.
+pub fn incompressible(length: usize) -> Vec<u8> {
+    let blocks = (0..length.div_ceil(32)).flat_map(|block| *blake3::hash(&block.to_le_bytes()).as_bytes());
+    blocks.take(length).collect()
+}
