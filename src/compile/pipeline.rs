@@ -1,8 +1,8 @@
-//! Compiles kernel classes in the background: memory cache, then disk cache, then compiler, and one compile per key
-//! however many ask. Knows no layer: whoever needs a kernel asks for a [`Ticket`] and looks at it when it suits.
+//! Compiles kernel classes in the background: memory cache, then disk cache, then bundle, then compiler, and one compile
+//! per key however many ask. Knows no layer: whoever needs a kernel asks for a [`Ticket`] and looks at it when it suits.
 
 use super::{Architecture, KernelClass, codegen, nvrtc};
-use crate::store::{DiskCache, GENERATOR_VERSION, Key, MemoryCache};
+use crate::store::{Bundle, DiskCache, GENERATOR_VERSION, Key, MemoryCache};
 use crate::{Error, Result, error};
 use log::{debug, info, warn};
 use parking_lot::Mutex;
@@ -39,7 +39,7 @@ pub enum Origin {
     Compiled,
     /// This process had it.
     Memory,
-    /// It was on disk.
+    /// It was on disk, in the cache or in the bundle.
     Disk,
 }
 
@@ -99,6 +99,7 @@ type Flight = OnceLock<Result<Arc<Artifact>>>;
 struct Shared {
     memory: MemoryCache,
     disk: Option<DiskCache>,
+    bundle: Option<Bundle>,
     compiler: Box<dyn Compiler>,
     state: Mutex<State>,
 }
@@ -143,8 +144,14 @@ impl Ticket {
 
 impl Pipeline {
     /// A pipeline of its own, with these caches and this compiler.
-    pub fn new(memory: MemoryCache, disk: Option<DiskCache>, compiler: impl Compiler + 'static) -> Pipeline {
-        Pipeline { shared: Arc::new(Shared { memory, disk, compiler: Box::new(compiler), state: Mutex::default() }) }
+    pub fn new(
+        memory: MemoryCache,
+        disk: Option<DiskCache>,
+        bundle: Option<Bundle>,
+        compiler: impl Compiler + 'static,
+    ) -> Pipeline {
+        let (compiler, state) = (Box::new(compiler), Mutex::default());
+        Pipeline { shared: Arc::new(Shared { memory, disk, bundle, compiler, state }) }
     }
 
     /// Asks for the kernel of a class. Returns at once; whatever goes wrong is told by the ticket.
@@ -232,6 +239,7 @@ impl Shared {
     fn produce(&self, job: &Job) -> Result<Artifact> {
         let started = Instant::now();
         let stored = self.disk.as_ref().and_then(|disk| disk.load(&job.key));
+        let stored = stored.or_else(|| self.bundle.as_ref().and_then(|bundle| bundle.load(&job.key)));
         if let Some(machine_code) = stored {
             let seconds = started.elapsed().as_secs_f64();
             debug!("read {} from disk in {seconds:.6} s", describe(job));
@@ -326,9 +334,12 @@ impl Generation {
     fn new() -> Generation {
         debug!("starting the compile pipeline of process {}", std::process::id());
         let memory = MemoryCache::new(MEMORY_ENTRIES, MEMORY_BYTES);
+        let bundle = Bundle::from_environment().and_then(|opened| {
+            opened.inspect_err(|error| warn!("{error}; kernels that are not in the cache will be compiled")).ok()
+        });
         Generation {
             process: std::process::id(),
-            pipeline: Pipeline::new(memory, DiskCache::from_environment(), Generators),
+            pipeline: Pipeline::new(memory, DiskCache::from_environment(), bundle, Generators),
             next: Box::default(),
         }
     }

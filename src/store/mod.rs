@@ -1,8 +1,10 @@
-//! Where compiled kernels are kept: [`MemoryCache`] for this process, [`DiskCache`] for the next one.
+//! Where compiled kernels are kept: [`MemoryCache`] for this process, [`DiskCache`] for the next one, [`Bundle`] for other
+//! machines.
 //!
 //! All are found by a [`Key`] that is made of content only, and all treat anything doubtful as a miss: a cache may be slow,
 //! never wrong. This module must know no device and no layer, and it compiles nothing.
 
+mod bundle;
 mod cleanup;
 mod disk;
 mod entry;
@@ -10,8 +12,11 @@ mod key;
 mod memory;
 mod place;
 mod publish;
+mod stored;
 
+pub use bundle::Bundle;
 pub use cleanup::{Cleaned, DiskLimits};
 pub use disk::DiskCache;
 pub use key::{GENERATOR_VERSION, Key, Preimage};
 pub use memory::MemoryCache;
+pub use stored::{Imported, Stored};

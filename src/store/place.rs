@@ -1,6 +1,7 @@
-//! Where the disk cache of this process is, by its environment.
+//! Where the disk cache and the bundle of this process are, by its environment.
 
-use super::{DiskCache, DiskLimits};
+use super::{Bundle, DiskCache, DiskLimits};
+use crate::Result;
 use log::warn;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,6 +11,14 @@ impl DiskCache {
     pub fn from_environment() -> Option<DiskCache> {
         let directory = cache_directory(|name| std::env::var_os(name))?;
         Some(DiskCache::new(directory, DiskLimits::default()))
+    }
+}
+
+impl Bundle {
+    /// The bundle that `KASMINA_CACHE_BUNDLE` names; `None` if it names none.
+    pub fn from_environment() -> Option<Result<Bundle>> {
+        let path = std::env::var_os("KASMINA_CACHE_BUNDLE").filter(|path| !path.is_empty())?;
+        Some(Bundle::open(path.as_ref()))
     }
 }
 

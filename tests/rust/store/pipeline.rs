@@ -70,11 +70,11 @@ fn memory() -> MemoryCache {
 }
 
 pub fn on_disk(place: &Path, compiler: &Fake) -> Pipeline {
-    Pipeline::new(memory(), Some(DiskCache::new(place, DiskLimits::default())), compiler.clone())
+    Pipeline::new(memory(), Some(DiskCache::new(place, DiskLimits::default())), None, compiler.clone())
 }
 
 fn in_memory(compiler: &Fake) -> Pipeline {
-    Pipeline::new(memory(), None, compiler.clone())
+    Pipeline::new(memory(), None, None, compiler.clone())
 }
 
 #[test]

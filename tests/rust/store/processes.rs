@@ -4,7 +4,7 @@
 use crate::pipeline::{Fake, SLOW, machine_code};
 use crate::samples::{class, incompressible, key};
 use kasmina::compile::{Architecture, Pipeline};
-use kasmina::store::{DiskCache, DiskLimits, MemoryCache};
+use kasmina::store::{Bundle, DiskCache, DiskLimits, MemoryCache};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
@@ -37,12 +37,13 @@ fn child() {
         "environment" => {
             let disk = DiskCache::from_environment();
             println!("directory {:?}", disk.as_ref().map(DiskCache::directory));
-            let pipeline = Pipeline::new(MemoryCache::new(10, 1 << 20), disk, Fake::default());
+            let bundle = Bundle::from_environment().map(Result::unwrap);
+            let pipeline = Pipeline::new(MemoryCache::new(10, 1 << 20), disk, bundle, Fake::default());
             println!("origin {:?}", pipeline.compile(class(64), Architecture::Cpu).unwrap().origin);
         }
         "slow compile" => {
             log::set_max_level(log::LevelFilter::Info);
-            let pipeline = Pipeline::new(MemoryCache::new(10, 1 << 20), None, Fake::default());
+            let pipeline = Pipeline::new(MemoryCache::new(10, 1 << 20), None, None, Fake::default());
             println!("origin {:?}", pipeline.compile(class(SLOW), Architecture::Cpu).unwrap().origin);
         }
         other => panic!("no scenario {other}"),
@@ -220,6 +221,17 @@ fn the_cache_can_be_turned_off_and_no_directory_appears() {
         }
     }
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_environment_names_a_bundle_which_serves_without_a_cache() {
+    let place = tempdir().unwrap();
+    let path = place.path().join("kernels.bundle");
+    let pipeline = Pipeline::new(MemoryCache::new(10, 1 << 20), None, None, Fake::default());
+    let made = pipeline.compile(class(64), Architecture::Cpu).unwrap();
+    Bundle::write(&path, [(made.key.clone(), made.machine_code.to_vec())]).unwrap();
+    let environment = [("KASMINA_CACHE_DIR", Path::new("off")), ("KASMINA_CACHE_BUNDLE", &path)];
+    assert_eq!(answer(command(&this_program(), "environment", &environment)), ["directory None", "origin Disk"]);
 }
 
 #[test]
