@@ -62,8 +62,7 @@ impl Bundle {
             output.write_all(blake3::hash(&places).as_bytes())?;
             output.flush()
         });
-        written
-            .map_err(|cause| error!(StorageFailed, "{} cannot be written: {cause}", path.display()).caused_by(cause))?;
+        written.map_err(|cause| error!(StorageFailed, "{} cannot be written", path.display()).caused_by(cause))?;
         Ok(index.len() as u64)
     }
 
@@ -72,7 +71,7 @@ impl Bundle {
     /// `StorageFailed` if it cannot be read or somebody else could have written it, `FileCorrupted` if it is damaged or no
     /// bundle, `FileTooNew` and `Unsupported` if another version wrote it.
     pub fn open(path: &Path) -> Result<Bundle> {
-        let failed = |cause: io::Error| error!(StorageFailed, "it cannot be read: {cause}").caused_by(cause);
+        let failed = |cause: io::Error| error!(StorageFailed, "it cannot be read").caused_by(cause);
         let open = || {
             let flags = OFlags::NONBLOCK.bits() as i32;
             let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(failed)?;

@@ -2,12 +2,17 @@
 //! changes nothing, and what goes wrong is an error.
 
 use super::disk::{ENTRY, Miss, check_directory};
+use super::publish::TEMPORARY;
 use super::{Bundle, Cleaned, DiskCache, Key, entry};
 use crate::{Error, Result, error};
+use rustix::fs::{Access, access};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+/// Bytes of a file that is written to see whether a kernel could be.
+const PROBE: usize = 64 << 10;
 
 /// A file of the cache.
 #[derive(Debug)]
@@ -89,15 +94,25 @@ impl DiskCache {
         Ok(imported)
     }
 
-    /// Makes sure that a kernel could be saved: writes a file as one does, and removes it.
+    /// Makes sure that a kernel could be saved, by writing a file as one does and removing it. Where there is no directory
+    /// yet none is made, because it would be of whoever looks and not of whoever compiles: then one must be possible.
     pub fn probe(&self) -> Result<()> {
-        let path = self.directory().join("probe");
-        let written = self.write(&path, b"").and_then(|()| fs::remove_file(&path));
+        let written = if self.directory().exists() {
+            let path = self.directory().join(format!("probe{TEMPORARY}"));
+            self.write(&path, &[0; PROBE]).and_then(|()| fs::remove_file(&path))
+        } else {
+            let above = self.directory().ancestors().find(|above| above.exists()).unwrap_or(Path::new("/"));
+            // A directory can be written to, and a file cannot be read as one.
+            fs::read_dir(above).and_then(|_| Ok(access(above, Access::WRITE_OK | Access::EXEC_OK)?))
+        };
         written.map_err(|cause| self.failed("write", cause))
     }
 
     fn failed(&self, what: &str, cause: io::Error) -> Error {
         let directory = self.directory().display();
-        error!(StorageFailed, "cannot {what} in the kernel cache {directory}: {cause}").caused_by(cause)
+        error!(
+            StorageFailed,
+            "cannot {what} in the kernel cache {directory}: {cause}; set KASMINA_CACHE_DIR to a directory of your own"
+        )
     }
 }

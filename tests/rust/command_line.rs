@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "command_line/cache.rs"]
+mod cache;
+#[path = "command_line/doctor.rs"]
+mod doctor;
+
 use kasmina::compile::{Architecture, Pass, codegen::cuda, kernel_class};
 use kasmina::graph::{Attributes, DataType, LIBRARY, Limits, library};
 use kasmina::ops::Group;
@@ -267,6 +272,11 @@ fn wrong_usage_is_exit_code_two() {
         &["compile", "-", "--pass", "sideways"],
         &["compile", "-", "--dtype", "i32"],
         &["compile", "-", "--arch", "sm_90; rm"],
+        &["cache"],
+        &["cache", "explode"],
+        &["cache", "export"],
+        &["cache", "gc", "--days", "-1"],
+        &["doctor", "--fix"],
     ] {
         refused(&program().args(arguments).stdin(Stdio::null()).output().unwrap(), 2);
     }

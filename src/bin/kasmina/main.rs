@@ -4,7 +4,9 @@
 //! An error is one sentence on standard error and exit code 1; wrong usage is exit code 2. A reader that closes the pipe
 //! early has what it wants, and that is no error.
 
+mod cache;
 mod compile;
+mod doctor;
 mod drawing;
 mod inspect;
 mod ops;
@@ -15,7 +17,7 @@ mod table;
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Looks at blueprints, compiles them, and lists what they can be made of.
+/// Looks at blueprints, compiles them, lists what they can be made of, and looks after the kernel cache.
 #[derive(Parser)]
 #[command(name = "kasmina", version)]
 struct Arguments {
@@ -28,6 +30,8 @@ enum Command {
     Ops(ops::Arguments),
     Inspect(inspect::Arguments),
     Compile(compile::Arguments),
+    Cache(cache::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +39,8 @@ fn main() -> ExitCode {
         Command::Ops(arguments) => ops::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Compile(arguments) => compile::run(&arguments),
+        Command::Cache(arguments) => cache::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use crate::compile::Architecture;
 use crate::device::cuda::nvrtc::{Form, Library};
 use crate::{Result, error, fail};
 use parking_lot::Mutex;
+use std::path::PathBuf;
 
 /// Options that every compile is given besides the architecture. No fast mathematics: results are compared with the
 /// CPU's. A kernel declares its inputs whether or not its programs use them (177).
@@ -62,6 +63,21 @@ fn run(form: Form, kind: &str, source: &str, architecture: Architecture) -> Resu
                 .attach("source", source))
         }
     }
+}
+
+/// Where NVRTC was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The library, or its name if the system's loader found it.
+    pub path: PathBuf,
+    /// Major and minor version.
+    pub version: (i32, i32),
+}
+
+/// Finds NVRTC; `CompilerUnavailable` lists every place where it was looked for.
+pub fn find() -> Result<Found> {
+    let library = library()?;
+    Ok(Found { path: library.path().to_owned(), version: library.version() })
 }
 
 /// What compiles: the compiler and its version, such as `nvrtc 13.0`, and the options. Part of a cache key.

@@ -8,6 +8,7 @@
 
 mod adamw;
 mod driver;
+mod installed;
 mod launch;
 mod module;
 pub(crate) mod nvrtc;
@@ -17,6 +18,8 @@ pub use parameters::Parameters;
 
 use super::{Adamw, Address, Device, DeviceKind, Kernel, Launch, Stream};
 use crate::compile::{Architecture, KernelClass};
+pub use installed::{Installed, installed};
+
 use crate::{Result, error, fail};
 use cudarc::driver::{result, sys};
 use driver::{Relaxed, check};

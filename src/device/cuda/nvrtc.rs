@@ -5,7 +5,7 @@
 
 use libloading::os::unix::{Library as System, RTLD_GLOBAL, RTLD_NOW};
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 type Program = *mut c_void;
 
@@ -28,6 +28,7 @@ pub(crate) struct Library {
     ptx_size: unsafe extern "C" fn(Program, *mut usize) -> c_int,
     ptx: unsafe extern "C" fn(Program, *mut c_char) -> c_int,
     version: (c_int, c_int),
+    path: PathBuf,
 }
 
 /// What a compile is to give.
@@ -49,7 +50,7 @@ pub(crate) struct Outcome {
 
 impl Library {
     /// Loads the library at a path (or of a name, by the system's loader) and the libraries in `first` before it.
-    pub(crate) fn open(path: &Path, first: &[std::path::PathBuf]) -> Result<Library, String> {
+    pub(crate) fn open(path: &Path, first: &[PathBuf]) -> Result<Library, String> {
         for needed in first {
             // SAFETY: NVIDIA's built-ins library has no initialisers that do more than set up its own data.
             match unsafe { System::open(Some(needed), RTLD_NOW | RTLD_GLOBAL) } {
@@ -80,9 +81,15 @@ impl Library {
                 ptx_size: symbol(&library, "nvrtcGetPTXSize")?,
                 ptx: symbol(&library, "nvrtcGetPTX")?,
                 version: (major, minor),
+                path: path.to_owned(),
             }),
             result => Err(format!("nvrtcVersion returned {result}")),
         }
+    }
+
+    /// What was opened.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Major and minor version.
