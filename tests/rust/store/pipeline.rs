@@ -13,6 +13,7 @@ use std::sync::{Arc, Barrier, Condvar, Mutex};
 pub struct Fake {
     compiles: Arc<AtomicUsize>,
     gate: Arc<(Mutex<bool>, Condvar)>,
+    version: u32,
 }
 
 /// Chunk widths with a meaning.
@@ -42,7 +43,7 @@ impl Compiler for Fake {
         if architecture == Architecture::Cuda(NO_COMPILER) {
             kasmina::fail!(CompilerUnavailable, "no compiler for {architecture}");
         }
-        Ok("1".into())
+        Ok(self.version.to_string())
     }
 
     fn compile(&self, class: &KernelClass, _: Architecture) -> Result<Vec<u8>> {
@@ -217,6 +218,16 @@ fn another_pipeline_finds_the_same_bytes_on_disk() {
     let statistics = pipeline.statistics();
     assert_eq!((statistics.compiled, statistics.disk_hits, statistics.memory_hits), (0, 1, 1));
     assert_eq!((compiler.compiles(), statistics.compile_seconds), (1, 0.0));
+}
+
+#[test]
+fn a_compiler_of_another_version_compiles_again() {
+    let place = tempfile::tempdir().unwrap();
+    let old = Fake::default();
+    let new = Fake { version: 1, ..old.clone() };
+    let origin = |compiler| on_disk(place.path(), compiler).compile(class(64), Architecture::Cpu).unwrap().origin;
+    let origins = [&old, &new, &old, &new].map(origin);
+    assert_eq!(origins, [Origin::Compiled, Origin::Compiled, Origin::Disk, Origin::Disk]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use crate::pipeline::{Fake, SLOW, machine_code};
 use crate::samples::{class, incompressible, key};
-use kasmina::compile::{Architecture, Pipeline};
+use kasmina::compile::{Architecture, Pipeline, nvrtc};
 use kasmina::store::{Bundle, DiskCache, DiskLimits, MemoryCache};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -46,6 +46,7 @@ fn child() {
             let pipeline = Pipeline::new(MemoryCache::new(10, 1 << 20), None, None, Fake::default());
             println!("origin {:?}", pipeline.compile(class(SLOW), Architecture::Cpu).unwrap().origin);
         }
+        "compiler" => println!("origin {}", nvrtc::version().unwrap()),
         other => panic!("no scenario {other}"),
     }
 }
@@ -248,4 +249,18 @@ fn without_a_home_kernels_stay_in_memory_and_the_log_says_so() {
     let lines = answer(command(&this_program(), "environment", &[]));
     assert!(lines[0].starts_with("log kernels are kept in memory only"), "{lines:?}");
     assert_eq!(lines[1..], ["directory None", "origin Compiled"]);
+}
+
+#[test]
+fn what_the_environment_asks_of_nvrtc_is_in_its_version() {
+    if std::env::var("KASMINA_TEST_WITHOUT_NVRTC").is_ok_and(|value| value == "1") {
+        return;
+    }
+    let library = nvrtc::find().unwrap().path;
+    let version = |lines| {
+        let environment = [("KASMINA_NVRTC", &*library), ("KASMINA_LINE_INFORMATION", Path::new(lines))];
+        answer(command(&this_program(), "compiler", &environment))
+    };
+    assert_eq!(version("0"), version("no"));
+    assert_ne!(version("0"), version("1"));
 }
