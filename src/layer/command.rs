@@ -37,7 +37,7 @@ pub struct Command {
     /// For `germinate`: the index that [`Layer::add_blueprint`](super::Layer::add_blueprint) gave. Else ignored.
     #[serde(default)]
     pub blueprint: i32,
-    /// For `germinate`: the grafting strategy; 0 is the fixed ramp. Else ignored.
+    /// For `germinate`: the number of a [`Strategy`](super::Strategy), by which alpha rises once it grafts. Else ignored.
     #[serde(default)]
     pub strategy: i32,
     /// What speaks for it.

@@ -4,6 +4,7 @@ use super::bank::{Bank, mode};
 use super::plan::{Plan, World};
 use super::state::{Columns, SeedState, flags};
 use super::telemetry::Observation;
+use super::user_strategy::Answers;
 use super::{
     Action, Command, EpochSummary, Evidence, Layer, Lifecycle, Refusal, Settings, TransitionRecord, transition,
 };
@@ -35,14 +36,26 @@ impl Layer {
         Ok(())
     }
 
-    /// Ends an epoch: reads telemetry and losses once, moves the ramps, applies the queued batches (each all or
-    /// nothing, checked again against what is known now), gives slots back and swaps kernels in that became ready.
+    /// Ends an epoch: asks the user's strategy, reads telemetry and losses once, moves the ramps, applies the queued
+    /// batches (each all or nothing, checked again against what is known now), gives slots back and swaps kernels in that
+    /// became ready.
     ///
     /// # Errors
     ///
     /// `DeviceFailed` if the device cannot be read or written; `StateCorrupted` if neither copy of the state matches
     /// its checksum. A refused batch is no error: it is in the summary.
     pub fn end_epoch(&mut self, stream: Stream) -> Result<EpochSummary> {
+        let answers = self.inquire(stream)?.ask();
+        self.end_epoch_with(&answers, stream)
+    }
+
+    /// The second half of [`Layer::end_epoch`]: with what the user's strategy said to [`Layer::inquire`]. An answer about
+    /// a seed that has changed since holds its alpha.
+    ///
+    /// # Errors
+    ///
+    /// As [`Layer::end_epoch`].
+    pub fn end_epoch_with(&mut self, answers: &Answers, stream: Stream) -> Result<EpochSummary> {
         let repaired = self.state.verify(stream)?;
         self.repaired.extend(repaired);
         self.observe(stream)?;
@@ -54,7 +67,8 @@ impl Layer {
         let (mut applied, mut refused) = (Vec::new(), Vec::new());
         let mut plan = self.plan();
         note_errors(&mut plan.columns, &self.telemetry.last);
-        plan.advance(&self.config.settings)?;
+        let measured = self.measured(&self.telemetry.last, answers);
+        let held = plan.advance(&self.config.settings, Some(&measured))?;
         for commands in &self.queue {
             match plan.apply(commands, &world) {
                 Ok(records) => applied.extend(records),
@@ -65,8 +79,10 @@ impl Layer {
         // Only now: if the device failed before, nothing that was accepted is forgotten.
         self.epoch = epoch;
         self.queue.clear();
+        self.last_metric = if self.metric.is_nan() { self.last_metric } else { self.metric };
+        self.metric = f64::NAN;
         applied.splice(..0, std::mem::take(&mut self.rolled_back));
-        Ok(EpochSummary { epoch, applied, refused, repaired: std::mem::take(&mut self.repaired) })
+        Ok(EpochSummary { epoch, applied, refused, held, repaired: std::mem::take(&mut self.repaired) })
     }
 
     /// Takes a seed out at once: it is ROLLED_BACK before the next forward on the stream. Allowed from states 2 to 6.
@@ -120,7 +136,7 @@ impl Layer {
     /// What the end of this epoch will make of the seeds, given what is queued.
     fn plan_queue(&self) -> Result<Plan> {
         let mut plan = self.plan();
-        plan.advance(&self.config.settings)?;
+        plan.advance(&self.config.settings, None)?;
         for commands in &self.queue {
             // A batch that no longer fits is reported when the epoch ends.
             let _ = plan.apply(commands, &self.world());

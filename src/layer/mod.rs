@@ -17,19 +17,22 @@ mod grafting;
 mod kernel_set;
 mod kernels;
 mod lifecycle;
+mod measured;
 mod plan;
 mod report;
 mod run;
 mod settings;
 mod state;
 mod telemetry;
+mod user_strategy;
 
 pub use command::{Command, Evidence};
-pub use grafting::Strategy;
+pub use grafting::{GraftingInput, Strategy};
 pub use lifecycle::{Action, Effect, Gate, Lifecycle, Next, transition};
-pub use report::{EpochSummary, HealthReport, Metrics, Refusal, SeedReport, Totals, TransitionRecord};
+pub use report::{EpochSummary, HealthReport, Held, Metrics, Refusal, SeedReport, Totals, TransitionRecord};
 pub use run::{AdamwStep, Backward, Forward, Train};
-pub use settings::{GateSettings, MinimumEpochs, Settings, TrainingSettings};
+pub use settings::{GateSettings, GraftingSettings, MinimumEpochs, Settings, TrainingSettings};
+pub use user_strategy::{Answers, Inquiry, UserStrategy};
 
 use crate::device::{self, Buffer, Device, DeviceKind, Stream};
 use crate::graph::{Blueprint, DataType, Limits};
@@ -109,6 +112,12 @@ pub struct Layer {
     rolled_back: Vec<TransitionRecord>,
     /// Repairs of the running epoch.
     repaired: Vec<String>,
+    /// The trainer's metric for the running epoch, or NaN.
+    metric: f64,
+    /// The last one of an epoch that has ended, or NaN.
+    last_metric: f64,
+    /// The strategy of seeds that germinate with [`Strategy::User`].
+    strategy: Option<UserStrategy>,
     /// Whether any seed is in TRAINING.
     training: bool,
     /// u64: the random seed of the settings, from which the keys of isolated training are counted on.
@@ -157,6 +166,9 @@ impl Layer {
             pending: None,
             rolled_back: Vec::new(),
             repaired: Vec::new(),
+            metric: f64::NAN,
+            last_metric: f64::NAN,
+            strategy: None,
             training: false,
             random: Buffer::new(&device, size_of::<u64>())?,
             training_steps: AtomicU64::new(0),
@@ -241,8 +253,8 @@ impl Layer {
     }
 
     /// A state array by name: `lifecycle` i8, `blueprint` i32, `slot` i32, `alpha` f32, `epochs_in_state` i16,
-    /// `strategy` i8, `last_update_epoch` u32, `embargo` u16, `error_count` u16, `flags` u8, `germinations` u32, each
-    /// `[seeds]`; `telemetry` f64 `[seeds, 10]`; `loss` f64 `[seeds, 2]`.
+    /// `strategy` i8, `last_update_epoch` u32, `embargo` u16, `error_count` u16, `flags` u8, `germinations` u32,
+    /// `strategy_memory` f64, each `[seeds]`; `telemetry` f64 `[seeds, 10]`; `loss` f64 `[seeds, 2]`.
     ///
     /// # Errors
     ///

@@ -6,10 +6,11 @@
 use super::bank::Bank;
 use super::gates::{self, Resources, Situation};
 use super::kernels::Kernels;
+use super::measured::{self, Measured};
 use super::settings::Settings;
 use super::state::{Columns, SeedState, flags};
 use super::telemetry::Observation;
-use super::{Command, Effect, Lifecycle, Strategy, TransitionRecord, grafting, transition};
+use super::{Command, Effect, Held, Lifecycle, Strategy, TransitionRecord, grafting, transition};
 use crate::{Error, Result, error, fail};
 use std::collections::BTreeSet;
 
@@ -46,19 +47,23 @@ impl Plan {
         plan
     }
 
-    /// The end of an epoch as far as no command is needed for it: epochs pass, embargoes run down, alphas rise.
-    pub fn advance(&mut self, settings: &Settings) -> Result<()> {
+    /// The end of an epoch as far as no command is needed for it: epochs pass, embargoes run down, alphas rise. Returns
+    /// whose alpha does not. Before the epoch has ended, nothing is measured.
+    pub fn advance(&mut self, settings: &Settings, measured: Option<&Measured<'_>>) -> Result<Vec<Held>> {
+        let mut held = Vec::new();
         for seed in 0..self.columns.seeds() {
             let mut state = self.columns.get(seed);
             state.epochs_in_state = state.epochs_in_state.saturating_add(1);
             state.embargo = state.embargo.saturating_sub(1);
-            if state.lifecycle == Lifecycle::Grafting && !state.has(flags::PAUSED) {
-                let strategy = Strategy::from_number(i32::from(state.strategy))?;
-                state.alpha = grafting::advance(strategy, state.alpha, settings.ramp_steps);
+            if measured::rises(&state) {
+                let step = measured::step(seed, &state, settings, measured)?;
+                state.alpha = grafting::raised(state.alpha, step.increment);
+                state.strategy_memory = step.memory;
+                held.extend(step.held.map(|reason| Held { seed, reason }));
             }
             self.columns.set(seed, state);
         }
-        Ok(())
+        Ok(held)
     }
 
     /// Applies a batch in order: all of it, or nothing and the reason.
@@ -116,6 +121,7 @@ impl Plan {
             Effect::TakeSlot => {
                 after.blueprint = command.blueprint;
                 after.strategy = command.strategy as i8;
+                after.strategy_memory = 0.0;
                 after.germinations = before.germinations.wrapping_add(1);
             }
             Effect::ReleaseSlot => {

@@ -36,6 +36,15 @@ pub struct Refusal {
     pub reason: String,
 }
 
+/// A seed whose alpha did not rise although it is GRAFTING and not paused.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Held {
+    /// Which seed.
+    pub seed: u32,
+    /// What its strategy waits for.
+    pub reason: String,
+}
+
 /// What the end of an epoch did.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct EpochSummary {
@@ -45,6 +54,8 @@ pub struct EpochSummary {
     pub applied: Vec<TransitionRecord>,
     /// Batches that were refused.
     pub refused: Vec<Refusal>,
+    /// Seeds whose strategy held their alpha.
+    pub held: Vec<Held>,
     /// Damage to the state arrays that was found and repaired, one sentence each.
     pub repaired: Vec<String>,
 }

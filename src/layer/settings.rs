@@ -22,6 +22,8 @@ pub struct Settings {
     pub fallback_blocks_promotion: bool,
     /// How long a seed must have been in a state before it may be promoted.
     pub minimum_epochs: MinimumEpochs,
+    /// Constants of the other grafting strategies.
+    pub grafting: GraftingSettings,
     /// Thresholds of the gates.
     pub gates: GateSettings,
     /// Isolated training.
@@ -38,6 +40,7 @@ impl Default for Settings {
             ramp_steps: 30,
             fallback_blocks_promotion: true,
             minimum_epochs: MinimumEpochs::default(),
+            grafting: GraftingSettings::default(),
             gates: GateSettings::default(),
             training: TrainingSettings::default(),
         }
@@ -65,6 +68,40 @@ pub struct MinimumEpochs {
 impl Default for MinimumEpochs {
     fn default() -> Self {
         Self { germinated: 1, training: 1, grafting: 1, stabilization: 1, evaluating: 1, fine_tuning: 1 }
+    }
+}
+
+/// Constants of the grafting strategies 1 to 3.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GraftingSettings {
+    /// By how much alpha rises in an epoch in which nothing speaks against it; 0.001 to 1.
+    pub base_rate: f64,
+    /// PERFORMANCE_LINKED: how much of the momentum stays from one epoch to the next.
+    pub momentum: f64,
+    /// PERFORMANCE_LINKED: how many times `base_rate` is added for a momentum of 1.
+    pub gain: f64,
+    /// DRIFT_CONTROLLED and GRAD_NORM_GATED: how much of the running mean stays from one epoch to the next.
+    pub mean_decay: f64,
+    /// DRIFT_CONTROLLED: how far the chunk's root mean square may be from its running mean, as a fraction of the mean.
+    pub drift_limit: f64,
+    /// GRAD_NORM_GATED: least gradient norm.
+    pub gradient_norm_low: f64,
+    /// GRAD_NORM_GATED: greatest gradient norm.
+    pub gradient_norm_high: f64,
+}
+
+impl Default for GraftingSettings {
+    fn default() -> Self {
+        Self {
+            base_rate: 1.0 / 30.0,
+            momentum: 0.9,
+            gain: 10.0,
+            mean_decay: 0.9,
+            drift_limit: 0.12,
+            gradient_norm_low: 0.1,
+            gradient_norm_high: 1.0,
+        }
     }
 }
 
@@ -164,12 +201,24 @@ impl Settings {
         if !(1..=MAXIMUM_RAMP_STEPS).contains(&self.ramp_steps) {
             fail!(InvalidArgument, "ramp_steps is {}; a ramp takes 1 to {MAXIMUM_RAMP_STEPS} epochs", self.ramp_steps);
         }
-        let (gates, training) = (&self.gates, &self.training);
+        let (gates, training, grafting) = (&self.gates, &self.training, &self.grafting);
+        let slowest = 1.0 / f64::from(MAXIMUM_RAMP_STEPS);
+        if !(slowest..=1.0).contains(&grafting.base_rate) {
+            fail!(InvalidArgument, "grafting.base_rate is {}; it must be in [{slowest}, 1]", grafting.base_rate);
+        }
+        let (low, high) = (grafting.gradient_norm_low, grafting.gradient_norm_high);
+        if low > high {
+            fail!(InvalidArgument, "grafting.gradient_norm_low is {low}, above grafting.gradient_norm_high, {high}");
+        }
         for (name, value) in [
             ("gates.statistics_change", gates.statistics_change),
             ("gates.evaluation_stability", gates.evaluation_stability),
             ("gates.cull_error_rate", gates.cull_error_rate),
             ("gates.fossilization_stability", gates.fossilization_stability),
+            ("grafting.gain", grafting.gain),
+            ("grafting.drift_limit", grafting.drift_limit),
+            ("grafting.gradient_norm_low", low),
+            ("grafting.gradient_norm_high", high),
             ("training.learning_rate", training.learning_rate),
             ("training.weight_decay", training.weight_decay),
             ("training.epsilon", training.epsilon),
@@ -188,7 +237,12 @@ impl Settings {
                 fail!(InvalidArgument, "{name} is {value}; it must be a finite number");
             }
         }
-        for (name, value) in [("training.beta1", training.beta1), ("training.beta2", training.beta2)] {
+        for (name, value) in [
+            ("grafting.momentum", grafting.momentum),
+            ("grafting.mean_decay", grafting.mean_decay),
+            ("training.beta1", training.beta1),
+            ("training.beta2", training.beta2),
+        ] {
             if !(0.0..1.0).contains(&value) {
                 fail!(InvalidArgument, "{name} is {value}; it must be in [0, 1)");
             }
@@ -221,6 +275,11 @@ mod tests {
             (r#"{"ramp_steps": 1001}"#, "ramp_steps is 1001"),
             (r#"{"training": {"learning_rate": -1}}"#, "training.learning_rate is -1"),
             (r#"{"training": {"beta2": 1}}"#, "training.beta2 is 1"),
+            (r#"{"grafting": {"base_rate": 0}}"#, "grafting.base_rate is 0"),
+            (r#"{"grafting": {"momentum": 1}}"#, "grafting.momentum is 1"),
+            (r#"{"grafting": {"mean_decay": -0.1}}"#, "grafting.mean_decay is -0.1"),
+            (r#"{"grafting": {"drift_limit": -1}}"#, "grafting.drift_limit is -1"),
+            (r#"{"grafting": {"gradient_norm_low": 2}}"#, "grafting.gradient_norm_low is 2"),
             (r#"{"gates": {"statistics_change": -0.1}}"#, "gates.statistics_change is -0.1"),
         ] {
             let error = Settings::from_json(json.as_bytes()).unwrap_err();

@@ -11,10 +11,10 @@ use crate::{Result, error, fail};
 use std::sync::Arc;
 
 /// The version of the columns below; part of the checksum and of checkpoints.
-pub(super) const SCHEMA_VERSION: u8 = 1;
+pub(super) const SCHEMA_VERSION: u8 = 2;
 
 /// The columns, in the order in which they lie in memory.
-pub(super) const COLUMNS: [(&str, DataType); 11] = [
+pub(super) const COLUMNS: [(&str, DataType); 12] = [
     ("lifecycle", DataType::I8),
     ("blueprint", DataType::I32),
     ("slot", DataType::I32),
@@ -26,6 +26,7 @@ pub(super) const COLUMNS: [(&str, DataType); 11] = [
     ("error_count", DataType::U16),
     ("flags", DataType::U8),
     ("germinations", DataType::U32),
+    ("strategy_memory", DataType::F64),
 ];
 
 /// Bits of the column `flags`.
@@ -67,6 +68,8 @@ pub(super) struct SeedState {
     pub flags: u8,
     /// How often it has germinated.
     pub germinations: u32,
+    /// What the strategy remembers of the seed: a momentum or a running mean; 0 when it germinates.
+    pub strategy_memory: f64,
 }
 
 impl SeedState {
@@ -84,6 +87,7 @@ impl SeedState {
             error_count: 0,
             flags: 0,
             germinations,
+            strategy_memory: 0.0,
         }
     }
 
@@ -139,6 +143,7 @@ impl Columns {
             error_count: u16::from_le_bytes(self.read(8, seed)),
             flags: u8::from_le_bytes(self.read(9, seed)),
             germinations: u32::from_le_bytes(self.read(10, seed)),
+            strategy_memory: f64::from_le_bytes(self.read(11, seed)),
         }
     }
 
@@ -155,6 +160,7 @@ impl Columns {
         self.write(8, seed, state.error_count.to_le_bytes());
         self.write(9, seed, state.flags.to_le_bytes());
         self.write(10, seed, state.germinations.to_le_bytes());
+        self.write(11, seed, state.strategy_memory.to_le_bytes());
     }
 
     /// Every seed, in order.
@@ -350,6 +356,7 @@ mod tests {
             error_count: seed as u16,
             flags: seed as u8 % 16,
             germinations: 3 * seed,
+            strategy_memory: f64::from(seed) / 3.0,
         }
     }
 

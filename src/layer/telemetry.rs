@@ -42,6 +42,16 @@ impl Observation {
         self.row[column::FALLBACK_ROWS] > 0.0
     }
 
+    /// Root mean square of the finite elements; NaN if there were none.
+    pub fn root_mean_square(&self) -> f64 {
+        ratio(self.row[column::SQUARES], finite(&self.row)).sqrt()
+    }
+
+    /// Root of the sum of the squares of the output gradient's elements.
+    pub fn gradient_norm(&self) -> f64 {
+        self.row[column::GRADIENT_SQUARES].sqrt()
+    }
+
     /// The numbers people read, for a chunk of this many channels.
     ///
     /// With n = finite elements seen (all less the non-finite ones), s = their sum, q = the sum of their squares and
@@ -62,7 +72,7 @@ impl Observation {
             dead_ratio: ratio(row[column::DEAD], finite(row)),
             correlation: ratio(ratio(row[column::NEIGHBOURS], pairs) - square, variance).clamp(-1.0, 1.0),
             snr: ratio(square, variance),
-            gradient_norm: row[column::GRADIENT_SQUARES].sqrt(),
+            gradient_norm: self.gradient_norm(),
             non_finite: row[column::NON_FINITE] as u64,
             fallback_rows: row[column::FALLBACK_ROWS] as u64,
             loss: self.loss,
@@ -136,6 +146,12 @@ impl Telemetry {
             *last = Observation { row, loss: ratio(sum, steps), change, non_finite_gradient: false };
         }
         Ok(())
+    }
+
+    /// What the running epoch has seen so far, without the losses; nothing begins anew. Waits for the stream.
+    pub fn peek(&self, stream: Stream) -> Result<Vec<Observation>> {
+        let rows = decode::<COLUMNS>(&read(&self.array, stream)?);
+        Ok(rows.into_iter().map(|row| Observation { row, ..Observation::NONE }).collect())
     }
 
     fn reset(&self, stream: Stream) -> Result<()> {

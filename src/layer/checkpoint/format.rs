@@ -69,6 +69,11 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.tensor(name).is_ok()
+    }
+
     /// The bytes of a tensor, which must be of this type and shape.
     pub fn get(&self, name: &str, data_type: DataType, shape: &[usize]) -> Result<&'a [u8]> {
         let tensor = self.tensors.tensor(name).map_err(|cause| corrupted(format!("it lacks {name}"), cause))?;

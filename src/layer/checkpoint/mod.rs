@@ -36,6 +36,11 @@ struct Document {
     /// Absent in files from before anything was drawn.
     #[serde(default)]
     training_steps: u64,
+    /// The trainer's metric for the running epoch; this and the next are absent in files from before strategies used it.
+    #[serde(default)]
+    metric: Option<f64>,
+    #[serde(default)]
+    last_metric: Option<f64>,
 }
 
 /// A blueprint, as its own JSON, and its slots.
@@ -89,6 +94,8 @@ impl Layer {
             rolled_back: self.rolled_back.clone(),
             repaired: self.repaired.clone(),
             training_steps: self.training_steps.load(Ordering::Relaxed),
+            metric: Some(self.metric).filter(|metric| metric.is_finite()),
+            last_metric: Some(self.last_metric).filter(|metric| metric.is_finite()),
         })
     }
 
@@ -118,7 +125,16 @@ impl Layer {
         // Nothing is allocated for seeds and slots that the file does not hold.
         let mut parts: [&[u8]; COLUMNS.len()] = [&[]; COLUMNS.len()];
         for (part, (name, data_type)) in parts.iter_mut().zip(COLUMNS) {
-            *part = tensors.get(&format!("state.{name}"), data_type, &[seeds])?;
+            let tensor = format!("state.{name}");
+            // Absent in files from before strategies remembered anything; then it is 0 for every seed.
+            if name != "strategy_memory" || tensors.has(&tensor) {
+                *part = tensors.get(&tensor, data_type, &[seeds])?;
+            }
+        }
+        let nothing_remembered;
+        if let Some(memory) = parts.last_mut().filter(|memory| memory.is_empty()) {
+            nothing_remembered = vec![0; seeds * size_of::<f64>()];
+            *memory = &nothing_remembered;
         }
         let columns = Columns::from_parts(document.seeds, parts)?;
         if document.epoch == u32::MAX {
@@ -142,6 +158,8 @@ impl Layer {
         layer.rolled_back = document.rolled_back;
         layer.repaired = document.repaired;
         layer.training_steps = document.training_steps.into();
+        layer.metric = document.metric.unwrap_or(f64::NAN);
+        layer.last_metric = document.last_metric.unwrap_or(f64::NAN);
 
         let live = live_blueprints(&columns);
         layer.kernels.request(&live, &layer.banks, stream)?;
@@ -202,6 +220,7 @@ impl Layer {
                 && (0.0..=1.0).contains(&seed.alpha)
                 && seed.epochs_in_state >= 0
                 && seed.flags & !flags::ALL == 0
+                && seed.strategy_memory.is_finite()
                 && Strategy::from_number(i32::from(seed.strategy)).is_ok();
             if !sound {
                 fail!(FileCorrupted, "seed {number} of the checkpoint contradicts itself: {seed:?}");

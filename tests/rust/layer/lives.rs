@@ -59,8 +59,10 @@ fn what_no_layer_has_is_refused_by_name() {
         assert_eq!(refusal.status(), Status::InvalidArgument);
         assert!(refusal.message().contains(&format!("there is no blueprint {blueprint}")), "{refusal}");
     }
-    for (strategy, status) in [(1, Status::Unsupported), (3, Status::Unsupported), (4, Status::InvalidArgument)] {
-        assert_eq!(bench.refusal(&[Command { strategy, ..germinate(0, 0) }]).status(), status);
+    for strategy in [-1, 5, 256, i32::MAX] {
+        let refusal = bench.refusal(&[Command { strategy, ..germinate(0, 0) }]);
+        assert_eq!(refusal.status(), Status::InvalidArgument);
+        assert!(refusal.message().contains(&format!("there is no grafting strategy {strategy}")), "{refusal}");
     }
 }
 

@@ -7,5 +7,6 @@ mod bench;
 mod checkpoint;
 mod lives;
 mod passes;
+mod strategies;
 mod telemetry;
 mod training;
