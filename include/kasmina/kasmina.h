@@ -142,6 +142,31 @@ typedef int32_t kasmina_action;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// How alpha rises.
+enum kasmina_strategy
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int8_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // By the same amount each epoch.
+    KASMINA_STRATEGY_FIXED_RAMP = 0,
+    // Faster while the trainer's metric improves.
+    KASMINA_STRATEGY_PERFORMANCE_LINKED = 1,
+    // While the magnitude of the chunk stays near its running mean.
+    KASMINA_STRATEGY_DRIFT_CONTROLLED = 2,
+    // Slower the further the gradient norm is from its running mean, and only while it is in a range.
+    KASMINA_STRATEGY_GRAD_NORM_GATED = 3,
+    // As a function of the user's says.
+    KASMINA_STRATEGY_USER = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kasmina_strategy kasmina_strategy;
+#else
+typedef int8_t kasmina_strategy;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // The state of a seed. The numbers are part of the C ABI and of what kernels read.
 enum kasmina_lifecycle
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -281,7 +306,7 @@ enum kasmina_layer_array
     KASMINA_LAYER_ARRAY_ALPHA = 3,
     // `[seeds]` i16: epochs since the last transition.
     KASMINA_LAYER_ARRAY_EPOCHS_IN_STATE = 4,
-    // `[seeds]` i8: grafting strategy.
+    // `[seeds]` i8: a kasmina_strategy each.
     KASMINA_LAYER_ARRAY_STRATEGY = 5,
     // `[seeds]` u32: epoch of the last change.
     KASMINA_LAYER_ARRAY_LAST_UPDATE_EPOCH = 6,
@@ -298,6 +323,8 @@ enum kasmina_layer_array
     KASMINA_LAYER_ARRAY_LOSS = 11,
     // `[seeds]` u32: how often the seed has germinated.
     KASMINA_LAYER_ARRAY_GERMINATIONS = 12,
+    // `[seeds]` f64: what the grafting strategy remembers of the seed, a momentum or a running mean.
+    KASMINA_LAYER_ARRAY_STRATEGY_MEMORY = 13,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -438,7 +465,7 @@ typedef struct {
     int32_t action;
     // Index of the blueprint to germinate; ignored by other actions.
     int32_t blueprint;
-    // Grafting strategy; 0 is the fixed ramp.
+    // A kasmina_strategy, by which a seed that germinates will graft; ignored by other actions.
     int32_t strategy;
     // Evidence for the gates, NAN where there is none: change of the validation metric, better above 0.
     double validation_delta;
@@ -451,6 +478,37 @@ typedef struct {
     // Why, for the record; may be NULL.
     const char *reason;
 } kasmina_command;
+
+// What is known of a seed that grafts when an epoch ends. NAN stands for what is not known.
+typedef struct {
+    // sizeof(kasmina_grafting) of the library: a later version may add fields at the end.
+    size_t struct_size;
+    // Which seed.
+    uint32_t seed;
+    // The epoch that is ending; the first is 1.
+    uint32_t epoch;
+    // Epochs that ended since the seed began to graft, with this one.
+    uint32_t epochs_in_state;
+    // The seed's blend weight so far.
+    float alpha;
+    // The metric that kasmina_layer_set_metric was given for this epoch.
+    double metric;
+    // How much higher it is than the last one that was known.
+    double improvement;
+    // Root mean square of the chunk's finite elements in this epoch, before the seed's blueprint.
+    double root_mean_square;
+    // Root of the sum of the squares of the output gradient's elements in this epoch; 0 without a backward pass.
+    double gradient_norm;
+} kasmina_grafting;
+
+// A strategy: says in `*increment`, which is 0 before, by how much the seed's alpha rises. It must not be below 0; alpha
+// ends at 1. `*memory` is what the strategy remembers of the seed: 0 when it germinates, kept in checkpoints. Returns 0,
+// or any other number if it failed: then alpha and memory stay as they are, and the epoch's summary says so. Must not
+// throw. May call the library, but not end an epoch.
+typedef int32_t (*kasmina_strategy_callback)(const kasmina_grafting *seen,
+                                             double *memory,
+                                             double *increment,
+                                             void *user_data);
 
 // A hold on memory that a layer exported. It stays valid when the layer is destroyed, until the hold is released. 0 is
 // no memory.
@@ -768,8 +826,9 @@ kasmina_status kasmina_layer_submit(kasmina_layer layer,
                                     size_t count,
                                     kasmina_error **error);
 
-// Ends an epoch: reads telemetry, moves alphas on, applies the queued commands, checks the state arrays. Waits for the
-// stream. What happened goes to `summary` as JSON if that is not NULL; the caller destroys the bytes.
+// Ends an epoch: asks the host's strategy, reads telemetry, moves alphas on, applies the queued commands, checks the
+// state arrays. Waits for the stream. What happened goes to `summary` as JSON if that is not NULL; the caller destroys
+// the bytes.
 kasmina_status kasmina_layer_end_epoch(kasmina_layer layer,
                                        void *stream,
                                        kasmina_bytes **summary,
@@ -782,6 +841,21 @@ kasmina_status kasmina_layer_roll_back(kasmina_layer layer,
                                        const char *reason,
                                        void *stream,
                                        kasmina_error **error);
+
+// Sets the strategy of the layer's seeds that germinate with KASMINA_STRATEGY_USER; NULL ends it, and their alpha is
+// held. kasmina_layer_end_epoch calls it for each such seed that grafts and is not paused, on its own thread and with no
+// lock held. An end of an epoch in progress on another thread may still call the strategy before. Checkpoints and copies
+// of the layer have no callback.
+kasmina_status kasmina_layer_set_strategy(kasmina_layer layer,
+                                          kasmina_strategy_callback callback,
+                                          void *user_data,
+                                          kasmina_error **error);
+
+// Gives the trainer's metric for the running epoch, for the strategies that want it: higher is better. A number that is
+// not finite is no metric. The next kasmina_layer_end_epoch uses it up.
+kasmina_status kasmina_layer_set_metric(kasmina_layer layer,
+                                        double metric,
+                                        kasmina_error **error);
 
 // Exports an array of the layer's state; `array` is a kasmina_layer_array. The caller sets `struct_size` of `tensor`
 // and releases `memory`; the tensor's pointers are valid until then. To be read only; on a CUDA device it lies in device
@@ -914,6 +988,9 @@ struct kasmina_api {
         int32_t parameter_type, void *stream, kasmina_layer *copy, kasmina_error **error);
     kasmina_status (*blueprint_initial_values)(kasmina_blueprint blueprint, uint64_t random_seed,
         double *values, uint64_t count, kasmina_error **error);
+    kasmina_status (*layer_set_strategy)(kasmina_layer layer, kasmina_strategy_callback callback,
+        void *user_data, kasmina_error **error);
+    kasmina_status (*layer_set_metric)(kasmina_layer layer, double metric, kasmina_error **error);
 };
 
 #ifdef __cplusplus

@@ -283,6 +283,14 @@ class Layer : public Owned<kasmina_layer, kasmina_layer_destroy> {
         check([&](auto error) { return kasmina_layer_submit(handle(), commands.data(), commands.size(), error); });
     }
 
+    void set_strategy(kasmina_strategy_callback callback, void* user_data) {
+        check([&](auto error) { return kasmina_layer_set_strategy(handle(), callback, user_data, error); });
+    }
+
+    void set_metric(double metric) {
+        check([&](auto error) { return kasmina_layer_set_metric(handle(), metric, error); });
+    }
+
     /// What happened, as JSON.
     std::string end_epoch(void* stream = nullptr) {
         return take_bytes([&](auto out, auto error) { return kasmina_layer_end_epoch(handle(), stream, out, error); });

@@ -68,6 +68,8 @@ table! {
     kasmina_layer_adamw
     kasmina_layer_copy
     kasmina_blueprint_initial_values
+    kasmina_layer_set_strategy
+    kasmina_layer_set_metric
 }
 
 // SAFETY: the table is constant and its pointers are functions.

@@ -4,6 +4,7 @@ use super::boundary::{call, call_for};
 use super::convert::{self, Growing};
 use super::error::kasmina_error;
 use super::layer::LAYERS;
+use super::strategy;
 use super::{kasmina_bytes, kasmina_layer};
 use crate::layer::{Action, Command, Evidence};
 use crate::{Result, Status, error};
@@ -21,7 +22,7 @@ pub struct kasmina_command {
     pub action: i32,
     /// Index of the blueprint to germinate; ignored by other actions.
     pub blueprint: i32,
-    /// Grafting strategy; 0 is the fixed ramp.
+    /// A kasmina_strategy, by which a seed that germinates will graft; ignored by other actions.
     pub strategy: i32,
     /// Evidence for the gates, NAN where there is none: change of the validation metric, better above 0.
     pub validation_delta: f64,
@@ -80,8 +81,9 @@ fn command(given: &kasmina_command, reason: &str) -> Result<Command> {
     })
 }
 
-/// Ends an epoch: reads telemetry, moves alphas on, applies the queued commands, checks the state arrays. Waits for the
-/// stream. What happened goes to `summary` as JSON if that is not NULL; the caller destroys the bytes.
+/// Ends an epoch: asks the host's strategy, reads telemetry, moves alphas on, applies the queued commands, checks the
+/// state arrays. Waits for the stream. What happened goes to `summary` as JSON if that is not NULL; the caller destroys
+/// the bytes.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_layer_end_epoch(
     layer: kasmina_layer,
@@ -89,7 +91,13 @@ pub unsafe extern "C" fn kasmina_layer_end_epoch(
     summary: *mut *mut kasmina_bytes,
     error: *mut *mut kasmina_error,
 ) -> Status {
-    let end = || LAYERS.write(layer.id, |layer| layer.end_epoch(convert::stream(stream)));
+    let end = || {
+        strategy::refuse_inside()?;
+        let stream = convert::stream(stream);
+        let inquiry = LAYERS.read(layer.id, |layer| layer.inquire(stream))?;
+        let answers = strategy::ask(&inquiry);
+        LAYERS.write(layer.id, |layer| layer.end_epoch_with(&answers, stream))
+    };
     if summary.is_null() {
         return call("kasmina_layer_end_epoch", error, || end().map(drop));
     }

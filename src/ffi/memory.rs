@@ -35,7 +35,7 @@ pub enum kasmina_layer_array {
     Alpha = 3,
     /// `[seeds]` i16: epochs since the last transition.
     EpochsInState = 4,
-    /// `[seeds]` i8: grafting strategy.
+    /// `[seeds]` i8: a kasmina_strategy each.
     Strategy = 5,
     /// `[seeds]` u32: epoch of the last change.
     LastUpdateEpoch = 6,
@@ -52,6 +52,8 @@ pub enum kasmina_layer_array {
     Loss = 11,
     /// `[seeds]` u32: how often the seed has germinated.
     Germinations = 12,
+    /// `[seeds]` f64: what the grafting strategy remembers of the seed, a momentum or a running mean.
+    StrategyMemory = 13,
 }
 
 /// An array of a blueprint's bank. `capacity` and `size` are those of the bank; moments and parameters are of the
@@ -72,7 +74,7 @@ pub enum kasmina_bank_array {
 }
 
 /// The names that the layer has for its arrays, by kasmina_layer_array.
-const LAYER_ARRAYS: [&str; 13] = [
+const LAYER_ARRAYS: [&str; 14] = [
     "lifecycle",
     "blueprint",
     "slot",
@@ -86,6 +88,7 @@ const LAYER_ARRAYS: [&str; 13] = [
     "telemetry",
     "loss",
     "germinations",
+    "strategy_memory",
 ];
 
 /// What memory handles hold: the buffer, and the numbers that descriptors point to.

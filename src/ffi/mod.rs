@@ -29,6 +29,7 @@ mod log;
 mod memory;
 mod pass;
 mod process;
+mod strategy;
 mod tensor;
 
 pub use api::{FUNCTIONS, kasmina_api, kasmina_get_api};
@@ -43,4 +44,5 @@ pub use memory::*;
 pub use pass::*;
 use process::VERSION;
 pub use process::*;
+pub use strategy::*;
 pub use tensor::{kasmina_device_type, kasmina_tensor};

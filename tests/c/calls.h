@@ -230,6 +230,19 @@ static inline kasmina_status call_layer_submit(world* w, kasmina_error** error) 
     return kasmina_layer_submit(w->layer, &command, 1, error);
 }
 
+static inline int32_t hold(const kasmina_grafting* seen, double* memory, double* increment, void* user_data) {
+    (void)seen, (void)memory, (void)increment, (void)user_data;
+    return 0;
+}
+
+static inline kasmina_status call_layer_set_strategy(world* w, kasmina_error** error) {
+    return kasmina_layer_set_strategy(w->layer, hold, w, error);
+}
+
+static inline kasmina_status call_layer_set_metric(world* w, kasmina_error** error) {
+    return kasmina_layer_set_metric(w->layer, 0.5, error);
+}
+
 static inline kasmina_status call_layer_end_epoch(world* w, kasmina_error** error) {
     kasmina_bytes* summary = NULL;
     const kasmina_status status = kasmina_layer_end_epoch(w->layer, NULL, &summary, error);
@@ -327,6 +340,8 @@ static const call CALLS[] = {
     {"kasmina_layer_from_bytes", call_layer_from_bytes, NOTHING, NOTHING},
     {"kasmina_layer_copy", call_layer_copy, LAYER, LAYER},
     {"kasmina_layer_submit", call_layer_submit, LAYER, LAYER},
+    {"kasmina_layer_set_strategy", call_layer_set_strategy, LAYER, LAYER},
+    {"kasmina_layer_set_metric", call_layer_set_metric, LAYER, LAYER},
     {"kasmina_layer_end_epoch", call_layer_end_epoch, LAYER, LAYER},
     {"kasmina_layer_roll_back", call_layer_roll_back, LAYER, LAYER},
     {"kasmina_layer_export_array", call_layer_export_array, LAYER, LAYER},

@@ -81,7 +81,7 @@ fn the_c_abi_target_calls_every_function_that_can_fail_but_shutdown() {
 #[test]
 fn a_seed_of_a_kept_input_lives_through_all_states() {
     let kept = inputs("fuzz/seeds/c_abi");
-    for name in ["life", "life-of-double", "life-of-generated"] {
+    for name in ["life", "life-of-double", "life-of-generated", "strategy"] {
         let refused: Vec<_> = c_abi::call(&kept[name]).into_iter().filter(|outcome| outcome.1 != Status::Ok).collect();
         assert_eq!(refused, [], "{name}");
     }

@@ -83,7 +83,7 @@ fn command(host: &mut Host<'_>, reason: &Option<Vec<u8>>) -> kasmina_command {
     let seed = host.choices.pick(&[0, 0, 0, 1, 2, 6, 11, u32::MAX]);
     let action = host.number(&[1, 3, 4, 5, 6, 7, 8, 2, 9, 10, 11, 12, 13]);
     let blueprint = host.choices.pick(&[0, 0, 0, 1, 2, -1, i32::MAX, i32::MIN]);
-    let strategy = host.number(&[0, 0, 0, 1, 2, 3]);
+    let strategy = host.number(&[0, 0, 0, 1, 2, 3, 4]);
     let mut evidence = |good: f64| {
         let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -1.0, 1e300];
         if host.choices.once_in(12) { host.choices.pick(&odd) } else { good }
@@ -110,6 +110,39 @@ pub fn end_epoch(host: &mut Host<'_>) {
     if status == Status::Ok && !place.is_null() {
         is_json(&host.take(summary));
     }
+}
+
+pub fn set_metric(host: &mut Host<'_>) {
+    let layer = handle(host);
+    let metric = host.choices.pick(&[0.5, 0.75, -1e308, 1e308, f64::NAN, f64::INFINITY]);
+    call!(host, kasmina_layer_set_metric(layer, metric));
+}
+
+/// Increment, what is added to the memory, and status.
+static ANSWERS: [(f64, f64, i32); 6] =
+    [(0.25, 1.0, 0), (1e300, 1e308, 0), (-0.5, 0.0, 0), (f64::NAN, 0.0, 0), (0.25, f64::NAN, 0), (0.5, 1.0, 7)];
+
+/// A strategy that answers as its user data, one of [`ANSWERS`], says.
+unsafe extern "C-unwind" fn answer(
+    seen: *const kasmina_grafting,
+    memory: *mut f64,
+    increment: *mut f64,
+    user_data: *mut std::ffi::c_void,
+) -> i32 {
+    // SAFETY: the library gives what the header says, and the user data is an answer.
+    unsafe {
+        assert!((*seen).struct_size == size_of::<kasmina_grafting>() && (0.0..1.0).contains(&(*seen).alpha));
+        let (rise, kept, status) = *user_data.cast::<(f64, f64, i32)>();
+        (*increment, *memory) = (rise, *memory + kept);
+        status
+    }
+}
+
+pub fn set_strategy(host: &mut Host<'_>) {
+    let (layer, answer_of) = (handle(host), host.choices.below(ANSWERS.len()));
+    let callback: kasmina_strategy_callback = if host.choices.once_in(8) { None } else { Some(answer) };
+    let user_data = (&raw const ANSWERS[answer_of]).cast_mut().cast();
+    call!(host, kasmina_layer_set_strategy(layer, callback, user_data));
 }
 
 pub fn prepare(host: &mut Host<'_>) {
@@ -168,7 +201,7 @@ pub fn copy(host: &mut Host<'_>) {
 }
 
 pub fn export_array(host: &mut Host<'_>) {
-    let (layer, array) = (handle(host), host.number(&[3, 0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]));
+    let (layer, array) = (handle(host), host.number(&[3, 0, 1, 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]));
     let mut tensor = Structs::new(&mut host.choices, &[EMPTY]);
     let (given, mut memory) = (tensor.pointer(&mut host.choices), kasmina_memory { id: 0 });
     let place = host.place(&raw mut memory);

@@ -72,6 +72,8 @@ pub const CALLS: &[Call] = calls! {
     kasmina_blueprint_destroy => blueprints::destroy,
     kasmina_get_statistics => blueprints::get_statistics,
     kasmina_set_log => blueprints::set_log,
+    kasmina_layer_set_strategy => layers::set_strategy,
+    kasmina_layer_set_metric => layers::set_metric,
 };
 
 /// Makes the calls that the bytes say, gives everything back, and tells what came of each call. Panics if the library
