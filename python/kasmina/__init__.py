@@ -9,7 +9,7 @@ module, `to_module` a torch module of a blueprint.
 from ._native import Error, TransitionRefused, statistics
 from .blueprint import Blueprint
 from .importer import UnsupportedModule, from_module
-from .layer import Action, Command, Layer, Lifecycle
+from .layer import Action, Command, Layer, Lifecycle, Strategy
 from .optimizer import AdamW, split_parameters
 from .reference import to_module
 
@@ -21,6 +21,7 @@ __all__ = [
     "Error",
     "Layer",
     "Lifecycle",
+    "Strategy",
     "TransitionRefused",
     "UnsupportedModule",
     "from_module",

@@ -83,6 +83,22 @@ class Command(ctypes.Structure):
     ]
 
 
+class Grafting(ctypes.Structure):
+    """What a strategy is told of a seed when an epoch ends; NaN is what is not known."""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("seed", ctypes.c_uint32),
+        ("epoch", ctypes.c_uint32),
+        ("epochs_in_state", ctypes.c_uint32),
+        ("alpha", ctypes.c_float),
+        ("metric", ctypes.c_double),
+        ("improvement", ctypes.c_double),
+        ("root_mean_square", ctypes.c_double),
+        ("gradient_norm", ctypes.c_double),
+    ]
+
+
 class Statistics(ctypes.Structure):
     _fields_ = [
         ("struct_size", ctypes.c_size_t),
@@ -164,6 +180,8 @@ _ARGUMENTS = {
     "kasmina_layer_destroy": (Handle,),
     "kasmina_layer_submit": (Handle, _pointer(Command), ctypes.c_size_t),
     "kasmina_layer_end_epoch": (Handle, ctypes.c_void_p, _bytes),
+    "kasmina_layer_set_strategy": (Handle, ctypes.c_void_p, ctypes.c_void_p),
+    "kasmina_layer_set_metric": (Handle, ctypes.c_double),
     "kasmina_layer_roll_back": (Handle, ctypes.c_uint32, _text, ctypes.c_void_p),
     "kasmina_get_statistics": (_pointer(Statistics),),
     "kasmina_set_log": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32),
@@ -244,6 +262,28 @@ def statistics():
 def as_json(value):
     """JSON as the C ABI takes it; None is NULL."""
     return None if value is None else json.dumps(value).encode()
+
+
+_double = _pointer(ctypes.c_double)
+_StrategyCallback = ctypes.CFUNCTYPE(ctypes.c_int32, _pointer(Grafting), _double, _double, ctypes.c_void_p)
+
+
+def strategy_callback(strategy):
+    """A Python strategy as the C ABI calls it; None is NULL. It must be kept for as long as the library has it."""
+    if strategy is None:
+        return None
+
+    @_StrategyCallback
+    def callback(seen, memory, increment, _):
+        # No exception can pass through C: the library is told that it failed, and the log why.
+        try:
+            increment[0], memory[0] = strategy(Grafting.from_buffer_copy(seen.contents), memory[0])
+        except Exception:
+            _logger.exception("the strategy of seed %d failed", seen.contents.seed)
+            return 1
+        return 0
+
+    return callback
 
 
 _LEVELS = {1: logging.ERROR, 2: logging.WARNING, 3: logging.INFO, 4: logging.DEBUG}

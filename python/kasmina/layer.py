@@ -23,7 +23,7 @@ _STATE_COLUMNS = 4
 # The arrays of the library, by their numbers in the C ABI.
 _STATE_ARRAYS = (
     "lifecycle blueprint slot alpha epochs_in_state strategy last_update_epoch embargo error_count flags "
-    "telemetry loss germinations"
+    "telemetry loss germinations strategy_memory"
 ).split()
 _BANK_ARRAYS = "parameters first_moment second_moment steps mode".split()
 
@@ -62,14 +62,27 @@ class Action(enum.IntEnum):
     RESUME = 13
 
 
+class Strategy(enum.IntEnum):
+    """How a seed's blend weight rises while it grafts."""
+
+    FIXED_RAMP = 0
+    PERFORMANCE_LINKED = 1
+    DRIFT_CONTROLLED = 2
+    GRAD_NORM_GATED = 3
+    USER = 4
+
+
 @dataclasses.dataclass
 class Command:
-    """A command to one seed, with the evidence its gate asks for (NaN: none) and the reason for the record."""
+    """A command to one seed, with the evidence its gate asks for (NaN: none) and the reason for the record.
+
+    `blueprint` and `strategy` are of a seed that germinates.
+    """
 
     seed: int
     action: Action
     blueprint: int = 0
-    strategy: int = 0
+    strategy: Strategy = Strategy.FIXED_RAMP
     validation_delta: float = math.nan
     stability: float = math.nan
     improvement: float = math.nan
@@ -82,7 +95,7 @@ class Command:
             seed=self.seed,
             action=int(self.action),
             blueprint=self.blueprint,
-            strategy=self.strategy,
+            strategy=int(self.strategy),
             validation_delta=self.validation_delta,
             stability=self.stability,
             improvement=self.improvement,
@@ -110,6 +123,9 @@ class Layer(torch.nn.Module):
     `bfloat16()` therefore leave float32 parameters as they are. Moving a layer (`to`, `cuda`, `double`) takes all of its
     state along and keeps the parameters' identity.
     """
+
+    # What `set_strategy` was given; also of layers that were pickled before there were any.
+    _strategy = None
 
     def __init__(
         self, hidden, seeds, blueprints=(), *, channels="last", device=None, dtype=torch.float32, settings=None
@@ -182,8 +198,8 @@ class Layer(torch.nn.Module):
         array = (_native.Command * len(commands))(*(command._native() for command in commands))
         _native.call("kasmina_layer_submit", self._handle, array, len(commands))
 
-    def germinate(self, seed, blueprint=0, strategy=0, reason=""):
-        """Gives a dormant seed a blueprint, by index. Strategy 0 blends it in by a fixed ramp, once it is trained."""
+    def germinate(self, seed, blueprint=0, strategy=Strategy.FIXED_RAMP, reason=""):
+        """Gives a dormant seed a blueprint, by index, and the strategy that blends it in once it is trained."""
         self.submit(Command(seed, Action.GERMINATE, blueprint=blueprint, strategy=strategy, reason=reason))
 
     def start_training(self, seed, reason=""):
@@ -236,12 +252,35 @@ class Layer(torch.nn.Module):
         _native.call("kasmina_layer_roll_back", self._handle, seed, reason.encode(), self._stream())
         self._read_lifecycle()
 
-    def end_epoch(self):
+    def set_strategy(self, strategy):
+        """Sets the strategy of seeds that germinate with `Strategy.USER`; None ends it, and their weights are held.
+
+        `strategy(seen, memory)` is called at the end of each epoch for each such seed that grafts and is not paused. It is
+        told `seen.seed`, `epoch`, `epochs_in_state`, `alpha`, `metric`, `improvement`, `root_mean_square` and
+        `gradient_norm`, and a number that it remembers of the seed, 0.0 at first. It returns by how much the weight rises
+        and the number to remember, which checkpoints keep; the strategy itself they do not. If it raises, or the
+        increment is below 0 or not finite, the weight is held and the summary says so.
+        """
+        self._strategy = strategy
+        self._install_strategy()
+
+    def _install_strategy(self):
+        callback = _native.strategy_callback(self._strategy)
+        _native.call("kasmina_layer_set_strategy", self._handle, callback, None)
+        # Only now is the one before not called any more.
+        self._strategy_callback = callback
+
+    def end_epoch(self, metric=None):
         """Ends an epoch: applies the queued commands and moves the blend weights. Returns what happened, as a dict.
+
+        `metric` is what `Strategy.PERFORMANCE_LINKED` follows: higher is better, such as the accuracy, or minus the loss,
+        on the validation set.
 
         Do it after the backward pass: one that is left over fails if its seeds have changed since the forward pass.
         """
         self._take_banks_back()
+        if metric is not None:
+            _native.call("kasmina_layer_set_metric", self._handle, float(metric))
         summary = json.loads(_native.take_bytes("kasmina_layer_end_epoch", self._handle, self._stream()))
         self._read_lifecycle()
         if summary["applied"] or Lifecycle.GRAFTING in self.states():
@@ -302,7 +341,7 @@ class Layer(torch.nn.Module):
 
     def __getstate__(self):
         state = self.__dict__.copy()
-        for name in ("_owner", "_id", "alpha", "telemetry"):
+        for name in ("_owner", "_id", "alpha", "telemetry", "_strategy_callback"):
             del state[name]
         state["_parameters"] = {name: bank.requires_grad for name, bank in self._parameters.items()}
         state["_checkpoint"] = self.to_bytes()
@@ -345,6 +384,7 @@ class Layer(torch.nn.Module):
         self.device = self.alpha.device
         self._share_banks()
         self._read_lifecycle()
+        self._install_strategy()
 
     def _share_banks(self):
         """Points the parameters at the library's banks; they stay the same objects, because optimisers know them."""

@@ -6,10 +6,17 @@ import re
 import pytest
 
 from kasmina import _native
-from kasmina.layer import _BANK_ARRAYS, _STATE_ARRAYS, Action, Lifecycle
+from kasmina.layer import _BANK_ARRAYS, _STATE_ARRAYS, Action, Lifecycle, Strategy
 
 HEADER = (pathlib.Path(__file__).resolve().parents[2] / "include" / "kasmina" / "kasmina.h").read_text()
-PLAIN = {"int32_t": "c_int", "uint32_t": "c_uint", "uint64_t": "c_ulong", "size_t": "c_ulong", "double": "c_double"}
+PLAIN = {
+    "int32_t": "c_int",
+    "uint32_t": "c_uint",
+    "uint64_t": "c_ulong",
+    "size_t": "c_ulong",
+    "float": "c_float",
+    "double": "c_double",
+}
 
 
 def words(name):
@@ -40,7 +47,7 @@ def test_a_function_takes_what_the_header_declares(function):
     assert [python_kind(type_) for type_ in _native._ARGUMENTS[function]] == declared[:-1]
 
 
-@pytest.mark.parametrize("structure", ["LayerConfig", "LayerInfo", "Command", "Statistics"])
+@pytest.mark.parametrize("structure", ["LayerConfig", "LayerInfo", "Command", "Grafting", "Statistics"])
 def test_a_structure_has_the_fields_of_the_header(structure):
     name = "kasmina_" + words(structure).lower()
     (body,) = re.findall(rf"^typedef struct \{{([^}}]*)\}} {name};", HEADER, re.MULTILINE)
@@ -54,6 +61,7 @@ def test_a_structure_has_the_fields_of_the_header(structure):
     [
         ("KASMINA_LIFECYCLE_", [(state.name, state.value) for state in Lifecycle]),
         ("KASMINA_ACTION_", [(action.name, action.value) for action in Action]),
+        ("KASMINA_STRATEGY_", [(strategy.name, strategy.value) for strategy in Strategy]),
         ("KASMINA_LAYER_ARRAY_", [(name.upper(), number) for number, name in enumerate(_STATE_ARRAYS)]),
         ("KASMINA_BANK_ARRAY_", [(name.upper(), number) for number, name in enumerate(_BANK_ARRAYS)]),
     ],
