@@ -267,7 +267,7 @@ class Layer(torch.nn.Module):
     def _install_strategy(self):
         callback = _native.strategy_callback(self._strategy)
         _native.call("kasmina_layer_set_strategy", self._handle, callback, None)
-        # Only now is the one before not called any more.
+        # Only now may the one before go, unless an end of an epoch still holds it.
         self._strategy_callback = callback
 
     def end_epoch(self, metric=None):
@@ -281,7 +281,10 @@ class Layer(torch.nn.Module):
         self._take_banks_back()
         if metric is not None:
             _native.call("kasmina_layer_set_metric", self._handle, float(metric))
+        # The library may call it until it returns, even after the strategy has replaced itself.
+        asked = self._strategy_callback
         summary = json.loads(_native.take_bytes("kasmina_layer_end_epoch", self._handle, self._stream()))
+        del asked
         self._read_lifecycle()
         if summary["applied"] or Lifecycle.GRAFTING in self.states():
             torch.autograd.graph.increment_version(self.alpha)

@@ -1,6 +1,7 @@
 """Grafting strategies end to end: what the kernels measured, against torch, through the recurrences in plain Python."""
 
 import copy
+import gc
 import math
 import pickle
 
@@ -77,9 +78,8 @@ def test_a_strategy_follows_its_recurrence_over_what_torch_measures(strategy, de
     torch.manual_seed(3)
     layer = grafting(strategy, device)
     metrics = [0.5, 0.6, 0.55, float("nan"), 0.9, 0.9, 1.2, None, 1.3]
-    known = [metric for metric in metrics]
     epochs, found, last = [], [], float("nan")
-    for epoch, metric in enumerate(known):
+    for epoch, metric in enumerate(metrics):
         level = 4.0 if epoch == 5 else 1.0
         # A chunk of 4 channels and 16 rows: 8 times the deviation, so 0.4, and once far above 1.
         measured = observe(layer, level, 0.5 if epoch == 3 else 0.05)
@@ -135,6 +135,35 @@ def test_a_strategy_in_python_that_raises_holds_and_is_reported_and_logged(devic
         assert [entry["seed"] for entry in held] == [SEED] and "strategy" in held[0]["reason"]
         assert layer.alpha[SEED] == 0.25 and layer.array("strategy_memory")[SEED] == 1
     assert "no idea about seed 2" in caplog.text
+
+
+def test_a_strategy_in_python_may_replace_itself(device):
+    layer = layer_of([("bottleneck", 4)], device=device)
+    for seed in range(4):
+        layer.germinate(seed, strategy=Strategy.USER)
+    layer.end_epoch()
+    layer.prepare()
+    asked = []
+
+    def first(seen, memory):
+        asked.append(seen.seed)
+        layer.set_strategy(lambda seen, memory: (0.5, 0.0))
+        gc.collect()
+        return 0.25, 0.0
+
+    layer.set_strategy(first)
+    del first
+    for action in [Action.START_TRAINING, Action.START_GRAFTING]:
+        layer.submit(*(Command(seed, action) for seed in range(4)))
+        layer(torch.randn(4, 16, device=device))
+        layer.end_epoch()
+        for _ in range(2 if action == Action.START_TRAINING else 0):
+            layer(torch.randn(4, 16, device=device))
+            layer.end_epoch()
+    layer.end_epoch()
+    assert asked == [0, 1, 2, 3] and layer.alpha.tolist() == [0.25] * 4
+    layer.end_epoch()
+    assert len(asked) == 4 and layer.alpha.tolist() == [0.75] * 4
 
 
 def test_what_a_strategy_in_python_is_told_may_be_kept(device):
