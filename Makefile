@@ -64,6 +64,9 @@ bench-gpu-training: build ## Time whole models on CUDA with layers in them; need
 fuzz: ## Fuzz the decoder and the C ABI for ten minutes each; ARGUMENTS="--seconds 60" for less
 	scripts/fuzz.sh $(ARGUMENTS)
 
+torture: ## Kill processes that share a kernel cache 200 times, flip every bit of an entry, fill the disk; prints the counts
+	KASMINA_TORTURE_KILLS=$${KASMINA_TORTURE_KILLS:-200} cargo test --test store torture_ -- --nocapture --test-threads 1
+
 gpu: build ## Run the layer tests and the digits example on a CUDA device
 	tests/gpu/run.sh
 
@@ -77,4 +80,4 @@ clean: ## Remove what was built; keeps .venv
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@mkdir -p build && touch $@
 
-.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-gpu bench-gpu-training fuzz gpu clean
+.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-gpu bench-gpu-training fuzz torture gpu clean

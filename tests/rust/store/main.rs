@@ -10,3 +10,4 @@ mod memory;
 mod pipeline;
 mod processes;
 mod samples;
+mod torture;

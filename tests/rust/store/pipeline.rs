@@ -2,7 +2,7 @@
 
 use crate::samples::class;
 use kasmina::compile::{Architecture, Compiler, KernelClass, Origin, Pipeline};
-use kasmina::store::{DiskCache, DiskLimits, MemoryCache};
+use kasmina::store::{DiskCache, DiskLimits, GENERATOR_VERSION, Key, MemoryCache};
 use kasmina::{Result, Status};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -31,6 +31,12 @@ impl Fake {
     fn open(&self) {
         *self.gate.0.lock().unwrap() = false;
         self.gate.1.notify_all();
+    }
+
+    /// The key of a class for the CPU.
+    pub fn key(&self, class: &KernelClass) -> Key {
+        let version = self.version(Architecture::Cpu).unwrap();
+        Key::new(class, Architecture::Cpu, GENERATOR_VERSION, &version).unwrap()
     }
 
     fn compiles(&self) -> usize {

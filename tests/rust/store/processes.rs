@@ -3,6 +3,7 @@
 
 use crate::pipeline::{Fake, SLOW, machine_code};
 use crate::samples::{class, incompressible, key};
+use crate::torture;
 use kasmina::compile::{Architecture, Pipeline, nvrtc};
 use kasmina::store::{Bundle, DiskCache, DiskLimits, MemoryCache};
 use std::fs;
@@ -46,6 +47,8 @@ fn child() {
             let pipeline = Pipeline::new(MemoryCache::new(10, 1 << 20), None, None, Fake::default());
             println!("origin {:?}", pipeline.compile(class(SLOW), Architecture::Cpu).unwrap().origin);
         }
+        "torture" => torture::work(&place()),
+        "full disk" => torture::fill_the_disk(&place()),
         "compiler" => println!("origin {}", nvrtc::version().unwrap()),
         other => panic!("no scenario {other}"),
     }
@@ -81,12 +84,12 @@ fn fill(cache: &DiskCache) {
 }
 
 /// A command that runs `child` with nothing in its environment but this.
-fn command(program: &Path, scenario: &str, environment: &[(&str, &Path)]) -> Command {
+pub fn command(program: &Path, scenario: &str, environment: &[(&str, &Path)]) -> Command {
     completed(Command::new(program), scenario, environment)
 }
 
 /// The same for a command that has its program and the first arguments already.
-fn completed(mut command: Command, scenario: &str, environment: &[(&str, &Path)]) -> Command {
+pub fn completed(mut command: Command, scenario: &str, environment: &[(&str, &Path)]) -> Command {
     command.args(["processes::child", "--exact", "--ignored", "--nocapture"]).env_clear();
     command.env("SCENARIO", scenario).envs(environment.iter().copied());
     // Should a relative path be taken for a place, it is a temporary one.
@@ -94,12 +97,12 @@ fn completed(mut command: Command, scenario: &str, environment: &[(&str, &Path)]
     command
 }
 
-fn this_program() -> PathBuf {
+pub fn this_program() -> PathBuf {
     std::env::current_exe().unwrap()
 }
 
 /// The lines that a child printed for its parent.
-fn answer(mut command: Command) -> Vec<String> {
+pub fn answer(mut command: Command) -> Vec<String> {
     let output = command.output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
