@@ -8,7 +8,7 @@
 //! Numbers are little endian. The checksum finds damage anywhere; the hash makes sure of what will be run.
 
 use super::Key;
-use std::io::{self, Read};
+use std::io;
 
 /// The version of this layout; also the name of the directory, so that versions never meet.
 pub(super) const VERSION: u32 = 2;
@@ -21,12 +21,15 @@ const HASH: usize = 32;
 /// How hard zstd tries: what more would save is not worth the time of those who wait.
 const LEVEL: i32 = 3;
 
-/// Machine code shrinks three to six times. What claims more is given room as it comes, not in advance.
-const EXPECTED_RATIO: usize = 8;
+/// The most bytes of machine code that an entry has, so that room is never made for a number that means nothing.
+const LARGEST: u64 = 256 << 20;
 
-/// The bytes of an entry. An error is one of memory.
+/// The bytes of an entry. An error is one of memory, or the machine code is too large.
 pub(super) fn encode(key: &Key, payload: &[u8]) -> io::Result<Vec<u8>> {
     let preimage = key.preimage();
+    if payload.len() as u64 > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{} bytes of machine code", payload.len())));
+    }
     let compressed = zstd::bulk::compress(payload, LEVEL)?;
     let mut bytes = Vec::with_capacity(HEADER + preimage.len() + compressed.len() + CHECKSUM + HASH);
     bytes.extend(MAGIC);
@@ -83,12 +86,13 @@ impl Entry<'_> {
     }
 
     fn payload(&self) -> Result<Vec<u8>, &'static str> {
-        let expected = self.compressed.len().saturating_mul(EXPECTED_RATIO);
-        let mut payload = Vec::with_capacity(expected.min(usize::try_from(self.length).unwrap_or(usize::MAX)));
-        // One byte more than there should be, to see whether there is more.
-        zstd::Decoder::with_buffer(self.compressed)
-            .and_then(|decoder| decoder.take(self.length.saturating_add(1)).read_to_end(&mut payload))
-            .map_err(|_| "it cannot be decompressed")?;
+        // The frame says as well what it holds, and room is given only for what both agree on.
+        let framed = zstd::zstd_safe::get_frame_content_size(self.compressed).ok().flatten();
+        if framed != Some(self.length) || self.length > LARGEST {
+            return Err("its lengths are wrong");
+        }
+        let payload =
+            zstd::bulk::decompress(self.compressed, self.length as usize).map_err(|_| "it cannot be decompressed")?;
         if payload.len() as u64 != self.length {
             return Err("its lengths are wrong");
         }
