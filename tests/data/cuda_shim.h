@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ucontext.h>
+#include <utility>
 #include <vector>
 
 struct uint2 { unsigned x, y; };
@@ -94,6 +95,8 @@ static unsigned __ballot_sync(unsigned, int predicate) {
   return bits;
 }
 
+static int __all_sync(unsigned lanes, int predicate) { return __ballot_sync(lanes, predicate) == 0xffffffffu; }
+
 template <class T> static T atomicAdd(T* at, T value) { const T old = *at; *at = old + value; return old; }
 template <class T> static T atomicMin(T* at, T value) { const T old = *at; *at = value < old ? value : old; return old; }
 template <class T> static T atomicMax(T* at, T value) { const T old = *at; *at = value > old ? value : old; return old; }
@@ -109,7 +112,17 @@ static float __int_as_float(int v) { return bits_as<float>(v); }
 static unsigned __float_as_uint(float v) { return bits_as<unsigned>(v); }
 static double __longlong_as_double(long long v) { return bits_as<double>(v); }
 static long long __double_as_longlong(double v) { return bits_as<long long>(v); }
+static unsigned __byte_perm(unsigned a, unsigned b, unsigned selector) {
+  const unsigned long long bytes = (unsigned long long)b << 32 | a;
+  unsigned result = 0;
+  for (int i = 0; i < 4; ++i) result |= (unsigned)(bytes >> 8 * (selector >> 4 * i & 7) & 0xff) << 8 * i;
+  return result;
+}
 static float rsqrtf(float v) { return 1 / std::sqrt(v); }
+// The C library has another function of this name.
+static float fast_exponential(float v) { return std::exp(v); }
+#define __expf fast_exponential
+static float __fdividef(float a, float b) { return a / b; }
 static double rsqrt(double v) { return 1 / std::sqrt(v); }
 
 // The test puts these where the source has inline PTX.
@@ -262,5 +275,5 @@ template <class L> static void run(void (*kernel)(const L), const L* launch, uns
 #define __shared__
 #define __noinline__
 #define __grid_constant__
-#define __launch_bounds__(threads)
+#define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))

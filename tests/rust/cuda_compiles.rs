@@ -134,7 +134,7 @@ fn the_kernel_in_the_documentation_is_the_one_that_is_printed() {
     let page = format!(
         "# A generated kernel\n\n\
          What is printed for the backward pass of a layer whose only blueprint is `bottleneck` on chunks of 64 channels, in \
-         bf16, for sm_90: tiles of {} rows, {} threads, {} bytes of shared memory. The text between the constants and the \
+         bf16, for sm_90: {} rows at a time in a block, {} threads, {} bytes of shared memory. The text between the constants and the \
          first program, and after the last, is the same in every kernel.\n\n```cuda\n{}```\n",
         generated.shape.rows, generated.shape.threads, generated.shape.shared_bytes, generated.source
     );

@@ -9,6 +9,10 @@ use crate::graph::DataType;
 use crate::{Result, fail};
 use std::sync::Arc;
 
+/// How often a launch fills the card: seeds that run a program take longer than others, but each block has to make its
+/// parameters ready and to add up its sums.
+const WAVES: usize = 3;
+
 /// The most blocks of a grid in y.
 const MOST_ROW_BLOCKS: usize = 65_535;
 
@@ -74,8 +78,7 @@ impl Loaded {
         unsafe { self.function.launch(grid, self.shape.threads, self.shape.shared_bytes, stream, &parameters) }
     }
 
-    /// A block for each seed and piece of the tail, times enough row blocks to fill the card a few times over. Backward
-    /// blocks end with one addition per parameter, so there are fewer of them.
+    /// A block for each seed and piece of the tail, times enough row blocks to fill the card a few times over.
     fn grid(&self, launch: &Launch<'_>) -> (usize, usize) {
         let tail = if self.pass == Pass::Train { 0 } else { launch.hidden - launch.seeds * self.chunk };
         let columns = launch.seeds + tail.div_ceil(TAIL);
@@ -83,9 +86,10 @@ impl Loaded {
             return (0, 0);
         }
         let tiles = launch.rows.div_ceil(self.shape.rows).clamp(1, MOST_ROW_BLOCKS);
-        let waves = if self.pass == Pass::Forward { 4 } else { 2 };
-        let wanted = (self.resident_blocks * waves).div_ceil(columns);
-        (columns, if launch.deterministic { 1 } else { wanted.clamp(1, tiles) })
+        let wanted = (self.resident_blocks * WAVES).div_ceil(columns).clamp(1, tiles);
+        // As many tiles to each block as to the others.
+        let row_blocks = tiles.div_ceil(tiles.div_ceil(wanted));
+        (columns, if launch.deterministic { 1 } else { row_blocks })
     }
 
     /// Refuses what would make the kernel reach foreign memory, as far as addresses can tell.

@@ -26,35 +26,18 @@ struct Emulated {
     chunk: usize,
 }
 
-/// The instructions of the tensor cores, by type, and functions of the same names that do what they do.
-const INSTRUCTIONS: [(&str, &str); 3] = [
-    (
-        include_str!("../../../src/compile/codegen/cuda/fragments/tensor_bf16.cu"),
-        "static unsigned packed(number low, number high) { return to_element(low) | (unsigned)to_element(high) << 16; }
-         static unsigned word_of(const number* elements, int j) { return packed(elements[2 * j], elements[2 * j + 1]); }
-         static unsigned transposed(unsigned word) { return emulation::transposed(word); }
-         static void multiply(number (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
-           emulation::multiply(sums, {a0, a1, a2, a3, b0, b1}, to_number);
-         }\n",
-    ),
-    (
-        include_str!("../../../src/compile/codegen/cuda/fragments/tensor_f16.cu"),
-        "static unsigned packed(number low, number high) { return to_element(low) | (unsigned)to_element(high) << 16; }
-         static unsigned word_of(const number* elements, int j) { return packed(elements[2 * j], elements[2 * j + 1]); }
-         static unsigned transposed(unsigned word) { return emulation::transposed(word); }
-         static void multiply(number (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
-           emulation::multiply(sums, {a0, a1, a2, a3, b0, b1}, half_to_float);
-         }\n",
-    ),
-    (
-        include_str!("../../../src/compile/codegen/cuda/fragments/tensor_f32.cu"),
-        "static unsigned word_of(const number* elements, int j) { return __float_as_uint(elements[j]); }
-         static unsigned transposed(unsigned word) { return emulation::transposed(word); }
-         static void multiply(number (&sums)[4], number a0, number a1, number a2, number a3, number b0, number b1) {
-           emulation::multiply_single(sums, {__float_as_uint(a0), __float_as_uint(a1), __float_as_uint(a2),
-                                             __float_as_uint(a3), __float_as_uint(b0), __float_as_uint(b1)});
-         }\n",
-    ),
+macro_rules! fragments {
+    ($file:literal) => {
+        include_str!(concat!("../../../src/compile/codegen/cuda/fragments/", $file))
+    };
+}
+
+/// Files of instructions, and what has functions of the same names that do what they do.
+const INSTRUCTIONS: [(&str, &str); 4] = [
+    (fragments!("copies.cu"), include_str!("../../data/emulated_copies.h")),
+    (fragments!("tensor_bf16.cu"), include_str!("../../data/emulated_tensor_half.h")),
+    (fragments!("tensor_f16.cu"), include_str!("../../data/emulated_tensor_half.h")),
+    (fragments!("tensor_f32.cu"), include_str!("../../data/emulated_tensor_f32.h")),
 ];
 
 /// Blocks run one at a time, in memory that all of them share.

@@ -1,13 +1,10 @@
-// Functions of one number, each with the accuracy of the CUDA mathematics library: no fast approximations.
+// Functions of one number, each with the accuracy of the CUDA mathematics library.
 static __device__ number lowest() { return __int_as_float(0xff800000); }
 static __device__ number not_a_number() { return __int_as_float(0x7fc00000); }
 static __device__ number magnitude(number v) { return fabsf(v); }
-static __device__ number exponential(number v) { return expf(v); }
 static __device__ number logarithm(number v) { return logf(v); }
 static __device__ number root(number v) { return sqrtf(v); }
 static __device__ number inverse_root(number v) { return rsqrtf(v); }
-static __device__ number hyperbolic_tangent(number v) { return tanhf(v); }
-static __device__ number error_function(number v) { return erff(v); }
 static __device__ number sine(number v) { return sinf(v); }
 static __device__ number cosine(number v) { return cosf(v); }
 static __device__ number rounded_down(number v) { return floorf(v); }

@@ -13,3 +13,4 @@ static __device__ number cosine(number v) { return cos(v); }
 static __device__ number rounded_down(number v) { return floor(v); }
 static __device__ number power(number a, number b) { return pow(a, b); }
 static __device__ bool is_dead(number v) { return fabs(v) < 1e-6; }
+static __device__ number sigmoid(number v) { return 1 / (1 + exponential(-v)); }

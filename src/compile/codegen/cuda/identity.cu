@@ -1,6 +1,11 @@
 
 // ---- Identity: bits are copied, and watched on the way. ----
 
+// Nothing is fetched before it is known what the seed runs.
+struct Ahead {
+  __device__ Ahead(const Launch&, int) {}
+};
+
 template <int N, Watch WATCH>
 static __device__ void copy_vectors(const Launch& launch, const Rows& from, int seed, Observed& seen) {
   constexpr int VECTORS = CHUNK / N;
@@ -81,7 +86,7 @@ template <Watch WATCH> struct Copy<1, WATCH> {
 };
 
 template <Watch WATCH>
-static __device__ void copy_rows_of_seed(const Launch& launch, const Rows& from, int seed, Observed& seen) {
+static __device__ void copy_rows_of_seed(const Launch& launch, const Rows& from, int seed, Ahead&, Observed& seen) {
   if (from.channel_stride != 1 || launch.output.channel_stride != 1) copy_rows<WATCH>(launch, from, seed, seen);
   else Copy<WIDEST, WATCH>::run(launch, from, seed, seen);
 }

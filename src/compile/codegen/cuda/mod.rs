@@ -45,9 +45,11 @@ pub const ENTRY: &str = "kasmina";
 /// Channels after the last chunk that one block copies.
 pub const TAIL: usize = 512;
 
-/// Bytes of shared memory that do not hold values of a program: row flags and partial sums. `prelude.cu` computes the same.
-const fn reserved_bytes(threads: usize) -> usize {
-    128 + 8 * (threads / 32) * crate::device::telemetry::COLUMNS
+/// Bytes of shared memory that do not hold values of a program: row flags, partial sums, and rows that are on their way to
+/// fragments. `prelude.cu` computes the same.
+fn reserved_bytes(class: &KernelClass, threads: usize, stages: usize) -> usize {
+    let warps = threads / 32;
+    128 + 8 * warps * crate::device::telemetry::COLUMNS + warps * stages * fragments::stage_bytes(class)
 }
 
 /// A printed kernel and the shape of its launches.
@@ -92,7 +94,10 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
          constexpr int PITCH = {pitch};      // numbers from one element of a value to the next\n\
          constexpr int WIDEST = {widest};      // channels of a chunk that fit a vector of 16 bytes\n\
          constexpr int THREADS = {threads};  // of a block\n\
+         constexpr int BLOCKS = {blocks};  // that a multiprocessor is to run at once, at least\n\
          constexpr int PROGRAMS = {programs};\n\
+         constexpr int INPUTS = {inputs};    // row tensors that fragments are made of\n\
+         constexpr int STAGES = {stages};    // tiles of them that a warp has at a time\n\
          constexpr int TAIL = {TAIL};        // channels after the last chunk that a block copies\n\
          constexpr unsigned RUNS = {runs:#05x};    // bit n: seeds in state n run a program\n\
          constexpr unsigned FROZEN = {frozen:#05x};  // bit n: and a frozen one\n\n",
@@ -100,9 +105,12 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         data_type = class.data_type.name(),
         chunk = class.chunk,
         programs = class.programs.len(),
+        inputs = fragments::inputs(class.pass),
+        stages = plan.stages,
         tile = plan.tile,
         pitch = memory::pitch(plan.tile),
         threads = plan.shape.threads,
+        blocks = plan.blocks,
         widest = widest(class.chunk, class.data_type.bytes()),
         runs = states(|state| class.pass.runs(state)),
         frozen = states(|state| class.pass.runs(state) && class.pass.is_frozen(state)),
@@ -119,6 +127,11 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
     } else {
         include_str!("arithmetic_f32.cu")
     };
+    text += match class.data_type {
+        DataType::F16 | DataType::BF16 => include_str!("functions_half.cu"),
+        DataType::F64 => "",
+        _ => include_str!("functions_f32.cu"),
+    };
     text += include_str!("prelude.cu");
     let pass = match class.pass {
         Pass::Forward => "FORWARD",
@@ -129,12 +142,15 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
     text += include_str!("telemetry.cu");
     text += include_str!("rows.cu");
     if plan.in_fragments {
-        let (instructions, factors) = match class.data_type {
-            DataType::F16 => (include_str!("fragments/tensor_f16.cu"), include_str!("fragments/factors_half.cu")),
-            DataType::BF16 => (include_str!("fragments/tensor_bf16.cu"), include_str!("fragments/factors_half.cu")),
-            _ => (include_str!("fragments/tensor_f32.cu"), include_str!("fragments/factors_f32.cu")),
+        let half = (include_str!("fragments/watch_half.cu"), include_str!("fragments/factors_half.cu"));
+        let single = (include_str!("fragments/watch_f32.cu"), include_str!("fragments/factors_f32.cu"));
+        let (instructions, words, (watch, factors)) = match class.data_type {
+            DataType::F16 => (include_str!("fragments/tensor_f16.cu"), include_str!("fragments/words_f16.cu"), half),
+            DataType::BF16 => (include_str!("fragments/tensor_bf16.cu"), include_str!("fragments/words_bf16.cu"), half),
+            _ => (include_str!("fragments/tensor_f32.cu"), include_str!("fragments/words_f32.cu"), single),
         };
-        text.extend([instructions, include_str!("fragments/fragments.cu"), factors]);
+        text.extend([include_str!("fragments/copies.cu"), instructions, words, include_str!("fragments/fragments.cu")]);
+        text.extend([include_str!("fragments/watch.cu"), watch, include_str!("fragments/identity.cu"), factors]);
     } else {
         text += include_str!("identity.cu");
     }
@@ -143,11 +159,10 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         text += &program::print(class, number, planned, plan);
     }
     text += "\n// Runs a program for the rows of this block; false if there is none of this number.\n";
-    text +=
-        "static __device__ bool run_program(int program, const Launch& launch, int seed, int slot, Observed& seen) {\n";
+    text += "static __device__ bool run_program(int program, const Launch& launch, int seed, int slot, Ahead& ahead, Observed& seen) {\n";
     text += "  switch (program) {\n";
     for number in 0..plan.programs.len() {
-        let _ = writeln!(text, "    case {number}: program_{number}(launch, seed, slot, seen); return true;");
+        let _ = writeln!(text, "    case {number}: program_{number}(launch, seed, slot, ahead, seen); return true;");
     }
     text += "    default: return false;\n  }\n}\n";
     text += include_str!("kernel.cu");

@@ -28,6 +28,10 @@ pub(super) struct Plan {
     pub tile: usize,
     /// Whether identity copies in fragments.
     pub in_fragments: bool,
+    /// Tiles that a warp has on their way to fragments at a time.
+    pub stages: usize,
+    /// Blocks that a multiprocessor is to run at once, which bounds the registers of a thread.
+    pub blocks: usize,
     /// The programs, and after them the frozen ones.
     pub programs: Vec<Planned>,
 }
@@ -122,8 +126,14 @@ fn attempt(class: &KernelClass, in_fragments: bool, tile: usize, economy: Econom
     let numbers = programs.iter().map(numbers).max().unwrap_or(0);
     let bytes = if class.data_type == DataType::F64 { 8 } else { 4 };
     let rows = if all_in_fragments { threads / 32 * fragments::ROWS } else { tile };
-    let shape = LaunchShape { rows, threads, shared_bytes: reserved_bytes(threads) + numbers * bytes };
-    Plan { shape, tile, in_fragments, programs }
+    let stages = if in_fragments { fragments::stages(class, threads) } else { 0 };
+    let shape = LaunchShape { rows, threads, shared_bytes: reserved_bytes(class, threads, stages) + numbers * bytes };
+    let blocks = if all_in_fragments {
+        fragments::blocks(programs.iter().filter_map(|planned| planned.fragments.as_ref()))
+    } else {
+        1
+    };
+    Plan { shape, tile, in_fragments, stages, blocks, programs }
 }
 
 /// Enough threads that each has about four elements of the widest per-row value.

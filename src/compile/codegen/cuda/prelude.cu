@@ -1,5 +1,5 @@
-static __device__ number sigmoid(number v) { return 1 / (1 + exponential(-v)); }
-static __device__ bool is_finite(number v) { return v - v == 0; }
+// Not v - v == 0: where v is a product, a fused multiplication leaves what rounding took from it.
+static __device__ bool is_finite(number v) { return magnitude(v) < -lowest(); }
 // NaN if either is, as in PyTorch.
 static __device__ number maximum(number a, number b) { return a > b || a != a ? a : b; }
 static __device__ number minimum(number a, number b) { return a < b || a != a ? a : b; }
@@ -84,20 +84,22 @@ static_assert(sizeof(Launch) == 280 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/d
 enum Pass { FORWARD, BACKWARD, TRAIN };
 enum Column { COUNT, SUM, SQUARES, MIN, MAX, DEAD, NEIGHBOURS, NON_FINITE, GRADIENT_SQUARES, FALLBACK_ROWS, COLUMNS };
 
-// ---- Shared memory: a flag per row, room for sums over the block, then the values of the program. ----
+// ---- Shared memory: a flag per row, room for sums over the block, rows on their way, then the values of the program. ----
 
 constexpr int WARPS = THREADS / 32;
 constexpr int GROUPS = THREADS / TILE;  // threads of a group have a row each, and share the elements of a step
 constexpr int FLAG_BYTES = 128, PARTIAL_BYTES = 8 * WARPS * COLUMNS;
+constexpr int STAGE_BYTES = WARPS * STAGES * INPUTS * 16 * CHUNK * (int)sizeof(element);
 
 extern __shared__ __align__(16) unsigned char shared_memory[];
 
 // Whether a row of the tile adds nothing: it fell back to identity, or there is no such row.
 static __device__ int* fallen() { return reinterpret_cast<int*>(shared_memory); }
 static __device__ double* partial() { return reinterpret_cast<double*>(shared_memory + FLAG_BYTES); }
-static __device__ number* numbers() { return reinterpret_cast<number*>(shared_memory + FLAG_BYTES + PARTIAL_BYTES); }
+static __device__ unsigned char* stages() { return shared_memory + FLAG_BYTES + PARTIAL_BYTES; }
+static __device__ number* numbers() { return reinterpret_cast<number*>(stages() + STAGE_BYTES); }
 
-static __device__ void stage(number* to, const number* from, int count) {
+static __device__ void read_in(number* to, const number* from, int count) {
   for (int i = threadIdx.x; i < count; i += THREADS) to[i] = from[i];
 }
 

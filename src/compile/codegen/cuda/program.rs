@@ -52,7 +52,7 @@ impl Writer<'_> {
         let _ = write!(
             self.text,
             "// Branch {branch}{what}.\n\
-             static __device__ void program_{number}(const Launch& launch, int seed, int slot, Observed& seen) {{\n\
+             static __device__ void program_{number}(const Launch& launch, int seed, int slot, Ahead& ahead, Observed& seen) {{\n\
              number* const shared = numbers();\n\
              const Bank& bank = launch.banks[{branch}];\n\
              const long long start = slot * bank.size;\n\
@@ -79,7 +79,7 @@ impl Writer<'_> {
             {
                 let count = value.elements;
                 self.touch(vec![self.access(ValueId(index as u32), true, false)]);
-                let _ = writeln!(self.text, "stage(shared + {start}, parameters + {offset}, {count});");
+                let _ = writeln!(self.text, "read_in(shared + {start}, parameters + {offset}, {count});");
             }
         }
         for step in &program.prologue {

@@ -95,27 +95,39 @@ static __device__ constexpr bool reports(int column) {
   return column == FALLBACK_ROWS || (PASS == BACKWARD && column == GRADIENT_SQUARES);
 }
 
+template <typename T> static __device__ T sum_of_warp(T value) {
+#pragma unroll
+  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+  return value;
+}
+
 // Adds what the block has seen to the seed's telemetry. All threads of the block call it.
 static __device__ void report(const Launch& launch, int seed, const Observed& seen) {
   if (!launch.telemetry) return;
-  double values[COLUMNS];
-  values[COUNT] = seen.count;
-  values[SUM] = seen.sum;
-  values[SQUARES] = values[GRADIENT_SQUARES] = seen.squares;
-  values[MIN] = seen.smallest;
-  values[MAX] = seen.largest;
-  values[DEAD] = seen.dead;
-  values[NEIGHBOURS] = seen.neighbours;
-  values[NON_FINITE] = seen.bad;
-  values[FALLBACK_ROWS] = seen.fallback_rows;
   __syncthreads();
+  double* const values = partial() + threadIdx.x / 32 * COLUMNS;
+  const auto keep = [values](int column, double value) {
+    if (threadIdx.x % 32 == 0) values[column] = value;
+  };
+  if (reports(GRADIENT_SQUARES)) keep(GRADIENT_SQUARES, sum_of_warp(seen.squares));
+  keep(FALLBACK_ROWS, sum_of_warp(seen.fallback_rows));
+  if (PASS == FORWARD) {
+    keep(COUNT, sum_of_warp(seen.count));
+    keep(SUM, sum_of_warp(seen.sum));
+    keep(SQUARES, sum_of_warp(seen.squares));
+    keep(NEIGHBOURS, sum_of_warp(seen.neighbours));
+    keep(DEAD, sum_of_warp((long long)seen.dead));
+    keep(NON_FINITE, sum_of_warp((long long)seen.bad));
+    number smallest = seen.smallest, largest = seen.largest;
 #pragma unroll
-  for (int column = 0; column < COLUMNS; ++column) {
-    if (!reports(column)) continue;
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2)
-      values[column] = combine(column, values[column], __shfl_xor_sync(0xffffffffu, values[column], distance));
-    if (threadIdx.x % 32 == 0) partial()[threadIdx.x / 32 * COLUMNS + column] = values[column];
+    for (int distance = 16; distance > 0; distance /= 2) {
+      const number smaller = __shfl_xor_sync(0xffffffffu, smallest, distance);
+      const number larger = __shfl_xor_sync(0xffffffffu, largest, distance);
+      smallest = smaller < smallest ? smaller : smallest;
+      largest = larger > largest ? larger : largest;
+    }
+    keep(MIN, smallest);
+    keep(MAX, largest);
   }
   __syncthreads();
   const int column = threadIdx.x;

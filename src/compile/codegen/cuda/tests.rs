@@ -270,7 +270,7 @@ fn equal_classes_print_the_same_source() {
 fn a_larger_program_gets_a_smaller_tile_and_then_an_error_that_names_the_bytes() {
     let shape =
         |chunk| generate(&class(Pass::Forward, DataType::F32, chunk, 1), Architecture::Cuda(80)).map(|one| one.shape);
-    assert_eq!(shape(64).unwrap().rows, 32);
+    assert_eq!(shape(65).unwrap().rows, 32);
     let wide = shape(3000).unwrap();
     assert!(wide.rows < 32 && wide.shared_bytes <= 163 << 10, "{wide:?}");
     let error = shape(100_000).unwrap_err();
@@ -300,5 +300,29 @@ fn an_image_that_is_damaged_is_refused() {
     assert_eq!(Image::from_bytes(&bytes).unwrap().shape, shape);
     for damaged in [&bytes[..bytes.len() - 1], &bytes[1..], b"".as_slice()] {
         assert_eq!(Image::from_bytes(damaged).unwrap_err().status(), Status::FileCorrupted);
+    }
+}
+
+#[test]
+fn programs_of_the_library_run_in_fragments_where_their_chunks_are_wide_enough() {
+    let source = |name: &str, pass: Pass, data_type: DataType, chunk: usize, capability: u32| {
+        let blueprint = crate::graph::library(name, chunk, &crate::graph::Attributes::new()).unwrap();
+        let class = crate::compile::kernel_class(pass, data_type, true, &[&blueprint]).unwrap();
+        generate(&class, Architecture::Cuda(capability)).unwrap().source
+    };
+    let in_fragments =
+        |source: String| source.contains("watch_tile<") && !source.contains("load_tile<EVERYTHING>(shared");
+    for name in ["residual", "attention", "mlp", "bottleneck", "low_rank", "squeeze_excite"] {
+        for data_type in [DataType::F32, DataType::F16, DataType::BF16] {
+            let forward = source(name, Pass::Forward, data_type, 64, 90);
+            assert!(in_fragments(forward), "{name} in {}", data_type.name());
+            let [backward, train] = [Pass::Backward, Pass::Train].map(|pass| source(name, pass, data_type, 64, 90));
+            assert!(!backward.contains("load_tile<GRADIENT>(shared"), "{name} in {}", data_type.name());
+            assert!(!train.contains("load_tile<NOTHING>(shared"), "{name} in {}", data_type.name());
+        }
+    }
+    // Not in f64, not in chunks that no tensor core divides, not on cards without the instructions.
+    for (data_type, chunk, capability) in [(DataType::F64, 64, 90), (DataType::F32, 60, 90), (DataType::F16, 64, 75)] {
+        assert!(!in_fragments(source("residual", Pass::Forward, data_type, chunk, capability)));
     }
 }

@@ -19,12 +19,11 @@ template <int E> static __device__ FirstFactor<E> operand_of(const Fragment<E>& 
 static __device__ FirstFactor<CHUNK> operand_of(const Tile& tile) { return operand_of(numbers_of(tile)); }
 
 // Zeros where a row is not alive: it may hold what is not finite, and 0 times that is not 0.
-template <int E> static __device__ FirstFactor<E> living(FirstFactor<E> operand, const bool (&alive)[2]) {
+template <int E> static __device__ void clear_dead(FirstFactor<E>& operand, const bool (&alive)[2]) {
 #pragma unroll
   for (int h = 0; h < 2; ++h)
 #pragma unroll
     for (int i = 0; i < E / 4; ++i) operand.rows[h][i] = alive[h] ? operand.rows[h][i] : 0;
-  return operand;
 }
 
 // The bits that the tensor cores take, and what they leave.
@@ -84,32 +83,41 @@ static __device__ Fragment<N> contract(const FirstFactor<K>& rows, const number*
 }
 
 // Two neighbouring elements of 8 rows, turned: those of rows 2 t and 2 t + 1 in column g.
-struct Turned {
-  Parts first, second;
+struct Pair {
+  number first, second;
 };
 
-static __device__ Turned turned(number even, number odd) {
+static __device__ Pair turned(number even, number odd) {
   const unsigned a = __float_as_uint(even), b = __float_as_uint(odd);
   const unsigned high = transposed(a >> 16 | (b & 0xffff0000)), low = transposed((a & 0xffff) | b << 16);
-  return {parts_of(__uint_as_float(high << 16 | (low & 0xffff))), parts_of(__uint_as_float((high & 0xffff0000) | low >> 16))};
+  return {__uint_as_float(high << 16 | (low & 0xffff)), __uint_as_float((high & 0xffff0000) | low >> 16)};
+}
+
+// A factor with rows and elements exchanged.
+template <int E> struct Turned {
+  Pair pairs[2][E / 8];
+};
+
+template <int E> static __device__ Turned<E> turned(const FirstFactor<E>& operand) {
+  Turned<E> result;
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < E / 8; ++j) result.pairs[h][j] = turned(operand.rows[h][2 * j], operand.rows[h][2 * j + 1]);
+  return result;
 }
 
 template <int M, int N>
-static __device__ void multiply_rows(Products<M, N>& products, const FirstFactor<M>& left, const FirstFactor<N>& right) {
+static __device__ void multiply_rows(Products<M, N>& products, const Turned<M>& left, const Turned<N>& right) {
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    Turned columns[N / 8];
-#pragma unroll
-    for (int n = 0; n < N / 8; ++n) columns[n] = turned(right.rows[h][2 * n], right.rows[h][2 * n + 1]);
+  for (int h = 0; h < 2; ++h)
 #pragma unroll
     for (int m = 0; m < (M + 15) / 16; ++m) {
       const bool both = 2 * m + 1 < M / 8;
-      const int second = both ? 2 * m + 1 : 2 * m;
-      const Turned upper = turned(left.rows[h][4 * m], left.rows[h][4 * m + 1]);
-      const Turned lower = both ? turned(left.rows[h][2 * second], left.rows[h][2 * second + 1]) : Turned{};
-      const Parts a[4] = {upper.first, lower.first, upper.second, lower.second};
+      const Pair upper = left.pairs[h][2 * m], lower = both ? left.pairs[h][both ? 2 * m + 1 : 2 * m] : Pair{};
+      const Parts a[4] = {parts_of(upper.first), parts_of(lower.first), parts_of(upper.second), parts_of(lower.second)};
 #pragma unroll
-      for (int n = 0; n < N / 8; ++n) multiply_parts(products.sums[m][n], a, columns[n].first, columns[n].second);
+      for (int n = 0; n < N / 8; ++n)
+        multiply_parts(products.sums[m][n], a, parts_of(right.pairs[h][n].first), parts_of(right.pairs[h][n].second));
     }
-  }
 }

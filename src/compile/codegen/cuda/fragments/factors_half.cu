@@ -25,12 +25,11 @@ template <int E> static __device__ FirstFactor<E> operand_of(const Fragment<E>& 
 }
 
 // Zeros where a row is not alive: it may hold what is not finite, and 0 times that is not 0.
-template <int E> static __device__ FirstFactor<E> living(FirstFactor<E> operand, const bool (&alive)[2]) {
+template <int E> static __device__ void clear_dead(FirstFactor<E>& operand, const bool (&alive)[2]) {
 #pragma unroll
   for (int h = 0; h < 2; ++h)
 #pragma unroll
     for (int j = 0; j < E / 8; ++j) operand.words[h][j] = alive[h] ? operand.words[h][j] : 0;
-  return operand;
 }
 
 // Items of a matrix [K, N]: by 16 rows, 8 columns, lane, and half.
@@ -39,7 +38,7 @@ template <int K, int N> constexpr int FACTORS = (K + 15) / 16 * (N / 8) * 64;
 template <int K, int N> static __device__ Factor factor(int item) {
   const int lane = item / 2 % 32, n = item / 64 % (N / 8), pair = item / 64 / (N / 8) * 2 + item % 2;
   const int g = lane / 4, t = lane % 4;
-  return {channel<K>(t, 2 * pair), channel<N>(g / 2, 2 * n + g % 2), pair < K / 8};
+  return {channel<K>(t, 2 * pair), channel<N>(g / 2, 2 * n + g % 2), K % 16 == 0 || pair < K / 8};
 }
 
 static __device__ void keep_factor(number* to, int item, number first, number second) {
@@ -69,20 +68,29 @@ static __device__ Fragment<N> contract(const FirstFactor<K>& rows, const number*
   return result;
 }
 
+// The same with rows and elements exchanged.
+template <int E> struct Turned {
+  unsigned words[2][E / 8];
+};
+
+template <int E> static __device__ Turned<E> turned(const FirstFactor<E>& operand) {
+  Turned<E> result;
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < E / 8; ++j) result.words[h][j] = transposed(operand.words[h][j]);
+  return result;
+}
+
 template <int M, int N>
-static __device__ void multiply_rows(Products<M, N>& products, const FirstFactor<M>& left, const FirstFactor<N>& right) {
-  unsigned columns[N / 8][2];
-#pragma unroll
-  for (int n = 0; n < N / 8; ++n)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) columns[n][h] = transposed(right.words[h][n]);
+static __device__ void multiply_rows(Products<M, N>& products, const Turned<M>& left, const Turned<N>& right) {
 #pragma unroll
   for (int m = 0; m < (M + 15) / 16; ++m) {
     const bool both = 2 * m + 1 < M / 8;
     const int second = both ? 2 * m + 1 : 2 * m;
-    const unsigned a0 = transposed(left.words[0][2 * m]), a2 = transposed(left.words[1][2 * m]);
-    const unsigned a1 = both ? transposed(left.words[0][second]) : 0, a3 = both ? transposed(left.words[1][second]) : 0;
 #pragma unroll
-    for (int n = 0; n < N / 8; ++n) multiply(products.sums[m][n], a0, a1, a2, a3, columns[n][0], columns[n][1]);
+    for (int n = 0; n < N / 8; ++n)
+      multiply(products.sums[m][n], left.words[0][2 * m], both ? left.words[0][second] : 0, left.words[1][2 * m],
+               both ? left.words[1][second] : 0, right.words[0][n], right.words[1][n]);
   }
 }

@@ -43,95 +43,149 @@ struct Existing {
   }
 };
 
-// ---- Tiles: the rows of a tensor as they lie in it. ----
+// ---- Tiles: the rows of a tensor as they lie in it. They come through shared memory, a few tiles ahead of their use.
+// Every lane fetches and reads its own share, so no lane waits for another. ----
 
 constexpr int WIDE = RUN<CHUNK> * (int)sizeof(element) > 16 ? 16 / (int)sizeof(element) : RUN<CHUNK>;
+constexpr int VECTORS = CHUNK / 4 / WIDE;  // of a lane in a row
+constexpr int WORDS = CHUNK / 4 * (int)sizeof(element) / 4;
 
 union Tile {
-  Vector<WIDE> vectors[2][CHUNK / 4 / WIDE];
+  Vector<WIDE> vectors[2][VECTORS];
   element channels[2][CHUNK / 4];
-  unsigned words[2][CHUNK / 4 * sizeof(element) / 4];
+  unsigned words[2][WORDS];
 };
 
-// How the rows of a tensor may be read.
-struct Access {
-  bool wide;  // channels are adjacent and vectors aligned
-  bool even;  // all rows are evenly spaced
-};
-
-static __device__ Access access_to(const Rows& rows, long long count) {
-  return {rows.channel_stride == 1 && is_aligned(rows, WIDE), rows.group >= count};
+// Where a lane's share of an input's tile waits, vectors of neighbouring lanes side by side.
+static __device__ Vector<WIDE>* waiting(int stage, int input, int h, int j) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  Vector<WIDE>* const all = reinterpret_cast<Vector<WIDE>*>(stages());
+  return all + (((((warp * STAGES + stage) * INPUTS + input) * 2 + h) * VECTORS + j) * 32 + lane);
 }
+
+// How the rows of a tensor are reached, from a row of this lane on.
+struct Walk {
+  bool wide;    // channels are adjacent and vectors aligned
+  bool even;    // all rows are evenly spaced
+  element* at;  // the lane's share of the row, if they are
+};
 
 // Divisions are long, and seldom wanted.
 static __device__ __noinline__ element* chunk_of_group(const Rows& rows, int seed, long long row) {
   return chunk_of(rows, seed, row);
 }
 
-static __device__ element* chunk_at(const Rows& rows, Access access, int seed, long long row) {
-  if (!access.even) return chunk_of_group(rows, seed, row);
-  return reinterpret_cast<element*>(rows.address) + row * rows.stride + (long long)seed * CHUNK * rows.channel_stride;
+static __device__ Walk walk(const Rows& rows, int seed, long long first, long long end, Place place) {
+  Walk walk = {rows.channel_stride == 1 && is_aligned(rows, WIDE), rows.group >= end, nullptr};
+  if (walk.even)
+    walk.at = reinterpret_cast<element*>(rows.address) + (first + place.g) * rows.stride +
+              ((long long)seed * CHUNK + channel<CHUNK>(place.t, 0)) * rows.channel_stride;
+  return walk;
 }
 
+// The lane's share of its row h of the tile from `first`, to which the walk has come.
+static __device__ element* share(const Walk& walk, const Rows& rows, int seed, long long first, int h, Place place) {
+  if (walk.even) return walk.at + h * 8 * rows.stride;
+  return chunk_of_group(rows, seed, first + place.g + 8 * h) + channel<CHUNK>(place.t, 0) * rows.channel_stride;
+}
+
+static __device__ void advance(Walk& walk, const Rows& rows) {
+  if (walk.even) walk.at += rows_of_grid() * rows.stride;
+}
+
+// From the first channel of a lane's share to its i-th.
+static __device__ int beyond_first(int i) { return channel<CHUNK>(0, i); }
+
 // A lane's share of a row whose channels are not adjacent, or lie on odd addresses.
+static __device__ __noinline__ void fetch_apart(int stage, int input, int h, const element* from, long long stride) {
+  for (int i = 0; i < CHUNK / 4; ++i)
+    waiting(stage, input, h, i / WIDE)->channels[i % WIDE] = from[beyond_first(i) * stride];
+}
+
 struct Share {
   element channels[CHUNK / 4];
 };
 
-static __device__ __noinline__ Share fetch_apart(const element* from, long long stride, int t) {
-  Share share;
-#pragma unroll
-  for (int i = 0; i < CHUNK / 4; ++i) share.channels[i] = from[channel<CHUNK>(t, i) * stride];
-  return share;
+static __device__ __noinline__ void put_apart(element* to, long long stride, Share share) {
+  for (int i = 0; i < CHUNK / 4; ++i) to[beyond_first(i) * stride] = share.channels[i];
 }
 
-static __device__ __noinline__ void put_apart(element* to, long long stride, int t, Share share) {
-#pragma unroll
-  for (int i = 0; i < CHUNK / 4; ++i) to[channel<CHUNK>(t, i) * stride] = share.channels[i];
-}
-
-// The seed's chunk of the 16 rows from `first`, zeros for rows that are not there.
-static __device__ Tile fetch(const Rows& rows, Access access, int seed, long long first, long long end, Place place) {
-  Tile tile = {};
+// Sends for the seed's chunk of the 16 rows from `first`; rows that are not there become zeros.
+static __device__ void fetch(int stage, int input, Walk& walk, const Rows& rows, int seed, long long first, long long end,
+                             Place place) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
-    const long long row = first + place.g + 8 * h;
-    if (row >= end) continue;
-    const element* const from = chunk_at(rows, access, seed, row);
-    if (access.wide) {
+    if (first + place.g + 8 * h >= end) {
 #pragma unroll
-      for (int j = 0; j < CHUNK / 4 / WIDE; ++j) {
-        typedef typename Word<WIDE * sizeof(element)>::type Word;
-        tile.vectors[h][j].word = __ldcs(reinterpret_cast<const Word*>(from + channel<CHUNK>(place.t, j * WIDE)));
-      }
+      for (int j = 0; j < VECTORS; ++j) *waiting(stage, input, h, j) = {};
+      continue;
+    }
+    const element* const from = share(walk, rows, seed, first, h, place);
+    if (walk.wide) {
+#pragma unroll
+      for (int j = 0; j < VECTORS; ++j)
+        copy_ahead<WIDE * sizeof(element)>(waiting(stage, input, h, j), from + beyond_first(j * WIDE));
     } else {
-      const Share share = fetch_apart(from, rows.channel_stride, place.t);
-#pragma unroll
-      for (int i = 0; i < CHUNK / 4; ++i) tile.channels[h][i] = share.channels[i];
+      fetch_apart(stage, input, h, from, rows.channel_stride);
     }
   }
+  advance(walk, rows);
+}
+
+// The input that every seed reads, and telemetry watches: its first tiles are on their way before it is known what the seed
+// runs. They are input 0 of the stages.
+struct Ahead {
+  Place place;
+  long long first;  // of the warp's first tile
+  long long next;   // of the tile to fetch next
+  Walk walk_watched;
+  __device__ Ahead(const Launch& launch, int seed) : place(place_of_lane()), first(first_of_warp()), next(first) {
+    if (PASS == TRAIN) return;
+    const Rows& rows = watched(launch);
+    walk_watched = walk(rows, seed, first, launch.rows, place);
+#pragma unroll
+    for (int stage = 0; stage < STAGES - 1; ++stage)
+      fetch(stage, 0, walk_watched, rows, seed, first + stage * rows_of_grid(), launch.rows, place);
+    next += (STAGES - 1) * rows_of_grid();
+  }
+  static __device__ const Rows& watched(const Launch& launch) { return PASS == FORWARD ? launch.x : launch.output_gradient; }
+};
+
+// All that was fetched so far is the first stage; the ones after it are empty.
+static __device__ void end_of_first_stages() {
+#pragma unroll
+  for (int stage = 0; stage < STAGES - 1; ++stage) end_of_stage();
+}
+
+static __device__ Tile take(int stage, int input) {
+  Tile tile;
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < VECTORS; ++j) tile.vectors[h][j].word = waiting(stage, input, h, j)->word;
   return tile;
 }
 
-static __device__ void put(const Rows& rows, Access access, int seed, long long first, const Tile& tile,
+static __device__ void put(Walk& walk, const Rows& rows, int seed, long long first, const Tile& tile,
                            const Existing& exists, Place place) {
 #pragma unroll
   for (int h = 0; h < 2; ++h) {
     if (!exists.row[h]) continue;
-    element* const to = chunk_at(rows, access, seed, first + place.g + 8 * h);
-    if (access.wide) {
+    element* const to = share(walk, rows, seed, first, h, place);
+    if (walk.wide) {
 #pragma unroll
-      for (int j = 0; j < CHUNK / 4 / WIDE; ++j) {
+      for (int j = 0; j < VECTORS; ++j) {
         typedef typename Word<WIDE * sizeof(element)>::type Word;
-        __stcs(reinterpret_cast<Word*>(to + channel<CHUNK>(place.t, j * WIDE)), tile.vectors[h][j].word);
+        __stcs(reinterpret_cast<Word*>(to + beyond_first(j * WIDE)), tile.vectors[h][j].word);
       }
     } else {
       Share share;
 #pragma unroll
       for (int i = 0; i < CHUNK / 4; ++i) share.channels[i] = tile.channels[h][i];
-      put_apart(to, rows.channel_stride, place.t, share);
+      put_apart(to, rows.channel_stride, share);
     }
   }
+  advance(walk, rows);
 }
 
 static __device__ Fragment<CHUNK> numbers_of(const Tile& tile) {
@@ -143,17 +197,29 @@ static __device__ Fragment<CHUNK> numbers_of(const Tile& tile) {
   return fragment;
 }
 
-// The rows that are alive, and of the others the bits of the fallback.
-static __device__ Tile tile_of(const Fragment<CHUNK>& value, const Tile& fallback, const bool (&alive)[2]) {
+// The same bits, of which the compiler no longer knows what was made of them: it makes that anew instead of keeping it.
+static __device__ void forget(Tile& tile) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < WORDS; ++j) asm volatile("" : "+r"(tile.words[h][j]));
+}
+
+static __device__ Tile tile_of(const Fragment<CHUNK>& value) {
   Tile tile;
 #pragma unroll
   for (int h = 0; h < 2; ++h)
 #pragma unroll
-    for (int j = 0; j < CHUNK / 4 * (int)sizeof(element) / 4; ++j) {
-      const unsigned word = word_of(value.rows[h], j);
-      tile.words[h][j] = alive[h] ? word : fallback.words[h][j];
-    }
+    for (int j = 0; j < WORDS; ++j) tile.words[h][j] = word_of(value.rows[h], j);
   return tile;
+}
+
+// Puts the bits of the fallback in the place of rows that are not alive.
+static __device__ void restore(Tile& tile, const Tile& fallback, const bool (&alive)[2]) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < WORDS; ++j) tile.words[h][j] = alive[h] ? tile.words[h][j] : fallback.words[h][j];
 }
 
 // ---- Steps. ----
@@ -176,6 +242,14 @@ template <int E> static __device__ void read_elements(number (&to)[E / 4], const
       to[i + 1] = __uint_as_float(word.y);
     }
   }
+}
+
+template <int E> static __device__ Fragment<E> scaled(Fragment<E> value, number scale) {
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int i = 0; i < E / 4; ++i) value.rows[h][i] *= scale;
+  return value;
 }
 
 // The largest number that is finite as an element of the tensors.
@@ -215,8 +289,8 @@ template <int M, int N> struct Products {
   number sums[(M + 15) / 16][N / 8][4];
 };
 
-// Adds the sums of a warp to what lies in shared memory as [M, N].
-template <int M, int N> static __device__ void add_products(number* to, const Products<M, N>& products, Place place) {
+// The sums of a warp, to where they lie in memory as [M, N]: added to what is there, or put there.
+template <bool ADD, int M, int N> static __device__ void keep_products(number* to, const Products<M, N>& products, number scale, Place place) {
 #pragma unroll
   for (int m = 0; m < (M + 15) / 16; ++m)
 #pragma unroll
@@ -226,128 +300,29 @@ template <int M, int N> static __device__ void add_products(number* to, const Pr
         const int pair = 2 * m + c / 2;
         if (pair >= M / 8) continue;
         const int row = channel<M>(place.g / 2, 2 * pair + place.g % 2), column = channel<N>(place.t, 2 * n + c % 2);
-        to[row * N + column] += products.sums[m][n][c];
+        number* const at = to + row * N + column;
+        *at = (ADD ? *at : (number)0) + scale * products.sums[m][n][c];
       }
 }
 
-// Adds the sums of a warp, a share of each in the lanes of one t, to what lies in shared memory.
-template <int E> static __device__ void add_elements(number* to, const number (&sums)[E / 4], Place place) {
+// Likewise, of sums of which the lanes of one t have a share each.
+template <bool ADD, int E> static __device__ void keep_elements(number* to, const number (&sums)[E / 4], number scale, Place place) {
 #pragma unroll
   for (int i = 0; i < E / 4; ++i) {
     number sum = sums[i];
 #pragma unroll
     for (int distance = 4; distance < 32; distance *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-    if (place.g == 0) to[channel<E>(place.t, i)] += sum;
+    number* const at = to + channel<E>(place.t, i);
+    if (place.g == 0) *at = (ADD ? *at : (number)0) + scale * sum;
   }
 }
 
-// ---- Telemetry of a tile. ----
-
-// What a lane has of two rows, and the element after each of its runs.
-struct Watched {
-  number rows[2][CHUNK / 4], next[2][CHUNK / 4 / RUN<CHUNK>];
-};
-
-// Element by element and in f64: for rows with something that is not finite, or so large that squares overflow.
-template <Watch WATCH>
-static __device__ __noinline__ Observed observe_closely(Watched watched, bool first, bool second, int t) {
-  Observed seen = nothing_observed();
-#pragma unroll 1
-  for (int h = 0; h < 2; ++h) {
-    if (!(h == 0 ? first : second)) continue;
-#pragma unroll 1
-    for (int i = 0; i < CHUNK / 4; ++i) {
-      const int run = i / RUN<CHUNK>;
-      const bool ends = i % RUN<CHUNK> + 1 == RUN<CHUNK>;
-      const bool is_last = ends && t == 3 && run + 1 == CHUNK / 4 / RUN<CHUNK>;
-      const number v[1] = {watched.rows[h][i]};
-      const number next = ends ? watched.next[h][run] : watched.rows[h][i + 1];
-      observe<1, WATCH>(seen, v, next, WATCH == EVERYTHING && !is_last);
-    }
-  }
-  return seen;
-}
-
-static __device__ void merge(Observed& seen, const Observed& more) {
-  seen.sum += more.sum;
-  seen.squares += more.squares;
-  seen.neighbours += more.neighbours;
-  seen.smallest = more.smallest < seen.smallest ? more.smallest : seen.smallest;
-  seen.largest = more.largest > seen.largest ? more.largest : seen.largest;
-  seen.dead += more.dead;
-  seen.bad += more.bad;
-}
-
-template <Watch WATCH>
-static __device__ void observe_tile(Observed& seen, const Fragment<CHUNK>& value, const Existing& exists, Place place) {
-  constexpr int RUNS = CHUNK / 4 / RUN<CHUNK>;
-  if (place.t == 0) seen.count += (exists.row[0] + exists.row[1]) * CHUNK;
-  number sum = 0, squares = 0, neighbours = 0, smallest = -lowest(), largest = lowest();
-  number next[2][RUNS];
-  unsigned dead = 0;
+// Adds up what each warp has put into its part of the memory that rows came through.
+static __device__ void add_parts(number* to, const number* parts, int count, int part) {
+  for (int i = threadIdx.x; i < count; i += THREADS) {
+    number sum = 0;
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    const number(&v)[CHUNK / 4] = value.rows[h];
-    if (WATCH == EVERYTHING) {
-      // The next lane has what follows a run; what follows the last lane's run is the first lane's next one.
-#pragma unroll
-      for (int run = 0; run < RUNS; ++run) {
-        const number later = run + 1 < RUNS ? v[run + 1 < RUNS ? (run + 1) * RUN<CHUNK> : 0] : (number)0;
-        next[h][run] = __shfl_sync(0xffffffffu, place.t == 0 ? later : v[run * RUN<CHUNK>], 4 * place.g + (place.t + 1) % 4);
-      }
-    }
-    unsigned dead_here = 0;
-#pragma unroll
-    for (int i = 0; i < CHUNK / 4; ++i) {
-      squares += v[i] * v[i];
-      if (WATCH != EVERYTHING) continue;
-      const int run = i / RUN<CHUNK>;
-      const number right = i % RUN<CHUNK> + 1 < RUN<CHUNK> ? v[i + 1 < CHUNK / 4 ? i + 1 : i] : next[h][run];
-      sum += v[i];
-      neighbours += v[i] * right;
-      dead_here += is_dead(v[i]);
-      if (exists.row[h]) {
-        smallest = fminf(smallest, v[i]);
-        largest = fmaxf(largest, v[i]);
-      }
-    }
-    if (exists.row[h]) dead += dead_here;
-  }
-  if (!is_finite(squares) || !is_finite(sum) || !is_finite(neighbours)) {
-    Watched watched;
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-#pragma unroll
-      for (int i = 0; i < CHUNK / 4; ++i) watched.rows[h][i] = value.rows[h][i];
-#pragma unroll
-      for (int run = 0; run < RUNS; ++run) watched.next[h][run] = WATCH == EVERYTHING ? next[h][run] : (number)0;
-    }
-    merge(seen, observe_closely<WATCH>(watched, exists.row[0], exists.row[1], place.t));
-    return;
-  }
-  seen.sum += sum;
-  seen.squares += squares;
-  seen.neighbours += neighbours;
-  seen.smallest = fminf(seen.smallest, smallest);
-  seen.largest = fmaxf(seen.largest, largest);
-  seen.dead += dead;
-}
-
-// ---- Identity. ----
-
-template <Watch WATCH>
-static __device__ void copy_rows_of_seed(const Launch& launch, const Rows& from, int seed, Observed& seen) {
-  const Place place = place_of_lane();
-  const bool in_place = from.address == launch.output.address;
-  const Access access = access_to(from, launch.rows), access_output = access_to(launch.output, launch.rows);
-  long long first = first_of_warp();
-  Tile next = fetch(from, access, seed, first, launch.rows, place);
-  for (; first < launch.rows; first += rows_of_grid()) {
-    const Tile tile = next;
-    if (first + rows_of_grid() < launch.rows)
-      next = fetch(from, access, seed, first + rows_of_grid(), launch.rows, place);
-    const Existing exists(first, launch.rows, place);
-    observe_tile<WATCH>(seen, numbers_of(tile), exists, place);
-    if (!in_place) put(launch.output, access_output, seed, first, tile, exists, place);
+    for (int warp = 0; warp < WARPS; ++warp) sum += parts[warp * part + i];
+    to[i] += sum;
   }
 }

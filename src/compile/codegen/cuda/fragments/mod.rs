@@ -12,8 +12,9 @@ pub(super) use program::Rows;
 
 use super::loops::{Axis, merge};
 use super::memory::is_single;
-use crate::compile::{Binary, Expression, KernelClass, Operand, Program, Reducer, Source, Step, Value, ValueId};
+use crate::compile::{Binary, Expression, KernelClass, Operand, Pass, Program, Reducer, Source, Step, Value, ValueId};
 use crate::graph::DataType;
+use std::collections::BTreeMap;
 
 /// Threads of a block whose programs run in fragments. Warps need nothing of each other but weights and sums.
 pub(super) const THREADS: usize = 128;
@@ -27,7 +28,12 @@ const LEAST_CAPABILITY: u32 = 80;
 /// The widest chunk that is copied in fragments: what a lane has in flight must fit its registers.
 const WIDEST_CHUNK: usize = 256;
 
-/// Registers that the values of a thread may take by our count. It has 255, also for addresses and what is in flight.
+/// Shared memory of a block for rows on their way, where that allows the most stages.
+const COMFORTABLE_STAGE_BYTES: usize = 48 << 10;
+const MOST_STAGES: usize = 3;
+
+/// Registers that the values of a lane may take by our count, which takes values whole that the compiler makes piece by
+/// piece: where it says so many, a few of the 255 that there are have to be kept in memory for a while.
 const MOST_REGISTERS: usize = 320;
 
 /// What the steps of a program are in fragments.
@@ -37,8 +43,20 @@ pub(super) struct Fragments {
     pub body: Vec<Form>,
     /// By accumulate step.
     pub sums: Vec<Sum>,
+    /// Values that are cheaper to compute wherever they are read than to keep.
+    pub inline: BTreeMap<ValueId, Scaled>,
     /// The uniform factors of contractions, which lie in shared memory as the tensor cores want them.
     pub weights: Vec<Weight>,
+    /// Registers of a lane that its values take at the busiest step.
+    pub registers: usize,
+}
+
+/// A row input times a number that is the same for all elements: an element of a uniform value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scaled {
+    pub row: ValueId,
+    pub scale: ValueId,
+    pub offset: usize,
 }
 
 /// A step of the body.
@@ -96,6 +114,31 @@ pub(super) fn serve(class: &KernelClass, capability: u32) -> bool {
         && class.chunk <= WIDEST_CHUNK
 }
 
+/// Row tensors that a pass reads.
+pub(super) fn inputs(pass: Pass) -> usize {
+    if pass == Pass::Forward { 1 } else { 2 }
+}
+
+/// Bytes of the rows that a warp works on at a time.
+pub(super) fn stage_bytes(class: &KernelClass) -> usize {
+    inputs(class.pass) * ROWS * class.chunk * class.data_type.bytes()
+}
+
+/// How many times those rows a warp has at a time: enough to keep memory busy, as far as there is room.
+pub(super) fn stages(class: &KernelClass, threads: usize) -> usize {
+    (COMFORTABLE_STAGE_BYTES / (threads / 32 * stage_bytes(class))).clamp(1, MOST_STAGES)
+}
+
+/// Blocks of [`THREADS`] threads that a multiprocessor can run at once without keeping values of these programs in memory:
+/// 64 K registers, of which a lane needs about 60 for other things.
+pub(super) fn blocks<'a>(programs: impl Iterator<Item = &'a Fragments>) -> usize {
+    match programs.map(|fragments| fragments.registers).max().unwrap_or(0) {
+        0..=96 => 4,
+        97..=120 => 3,
+        _ => 2,
+    }
+}
+
 /// What a program is in fragments, if it fits.
 pub(super) fn plan(program: &Program, data_type: DataType) -> Option<Fragments> {
     let number = |value: &Value| matches!(value.data_type, DataType::F32 | DataType::Bool);
@@ -103,7 +146,8 @@ pub(super) fn plan(program: &Program, data_type: DataType) -> Option<Fragments> 
     if !program.values.iter().all(|value| number(value) && whole(value)) {
         return None;
     }
-    let mut fragments = Fragments { body: Vec::new(), sums: Vec::new(), weights: Vec::new() };
+    let mut fragments =
+        Fragments { body: Vec::new(), sums: Vec::new(), inline: BTreeMap::new(), weights: Vec::new(), registers: 0 };
     for step in &program.body {
         let form = fragments.form(program, step)?;
         fragments.body.push(form);
@@ -111,12 +155,14 @@ pub(super) fn plan(program: &Program, data_type: DataType) -> Option<Fragments> 
     for step in &program.accumulate {
         fragments.sums.push(sum(program, step)?);
     }
+    fragments.inline = cheap(program, &fragments);
+    fragments.registers = registers(program, &fragments);
     let mut start = 0;
     for weight in &mut fragments.weights {
         weight.start = start;
         start += weight.extent(data_type);
     }
-    (registers(program, &fragments) <= MOST_REGISTERS).then_some(fragments)
+    (fragments.registers <= MOST_REGISTERS).then_some(fragments)
 }
 
 impl Fragments {
@@ -133,6 +179,11 @@ impl Fragments {
             _ => reads(step),
         });
         !in_body && !program.prologue.iter().chain(&program.accumulate).chain(&program.epilogue).any(reads)
+    }
+
+    /// Whether a value is computed wherever it is read.
+    pub fn is_inline(&self, value: ValueId) -> bool {
+        self.inline.contains_key(&value)
     }
 
     fn form(&mut self, program: &Program, step: &Step) -> Option<Form> {
@@ -244,6 +295,31 @@ fn reads_in_place(program: &Program, step: &Step, axis: Option<&Axis>) -> bool {
     })
 }
 
+/// Products of a row input and a number that is the same for all elements, with the operands' positions: the input is kept
+/// anyway, and sums of the products are products of sums.
+fn cheap(program: &Program, fragments: &Fragments) -> BTreeMap<ValueId, Scaled> {
+    let leaves =
+        |value: ValueId| program.guards.contains(&value) || program.outputs.iter().any(|output| output.value == value);
+    let is_row = |operand: &Operand| matches!(program.values[operand.value.index()].source, Source::Row(_));
+    let is_scale = |operand: &Operand| {
+        !program.values[operand.value.index()].per_row && operand.strides.iter().all(|stride| *stride == 0)
+    };
+    let maps = program.body.iter().zip(&fragments.body).filter(|(_, form)| **form == Form::Map);
+    maps.filter(|(step, _)| !leaves(step.result))
+        .filter_map(|(step, _)| {
+            let (a, b) = factors(&step.expression)?;
+            let of = |row: usize, scale: usize| {
+                (is_row(&step.operands[row]) && is_scale(&step.operands[scale])).then(|| Scaled {
+                    row: step.operands[row].value,
+                    scale: step.operands[scale].value,
+                    offset: step.operands[scale].offset,
+                })
+            };
+            Some((step.result, of(a, b).or_else(|| of(b, a))?))
+        })
+        .collect()
+}
+
 /// Registers that a lane needs at the busiest step, by a simple count: a fragment takes half as many as it has elements.
 fn registers(program: &Program, fragments: &Fragments) -> usize {
     let last = program.body.len();
@@ -254,8 +330,9 @@ fn registers(program: &Program, fragments: &Fragments) -> usize {
     let outputs = program.outputs.iter().map(|output| output.value).chain(program.guards.iter().copied());
     program.accumulate.iter().flat_map(Step::reads).chain(outputs).for_each(|value| ends[value.index()] = last);
     let size = |value: ValueId| {
+        let is_inline = fragments.is_inline(value);
         let value = &program.values[value.index()];
-        if value.per_row { value.elements.div_ceil(2) } else { 0 }
+        if value.per_row && !is_inline { value.elements.div_ceil(2) } else { 0 }
     };
     let sums: usize = program
         .accumulate

@@ -1,12 +1,12 @@
 //! Prints what a program does with rows in fragments. `fragments.cu` has the functions that the text calls.
 
-use super::{Form, Fragments, Sum};
+use super::{Form, Fragments, Scaled, Sum};
 use crate::compile::codegen::cuda::expression;
 use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::plan::Planned;
 use crate::compile::codegen::cuda::program::{note, row_name};
 use crate::compile::codegen::cuda::step::Printer;
-use crate::compile::{Destination, Operand, Pass, Reducer, Source, Step, ValueId};
+use crate::compile::{Destination, Expression, Operand, Pass, Reducer, Source, Step, ValueId};
 use crate::graph::RowInput;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -21,28 +21,49 @@ pub(in crate::compile::codegen::cuda) struct Rows<'a> {
     text: String,
     /// Values that were made operands of the tensor cores.
     operands: BTreeSet<ValueId>,
+    /// Values of which rows and elements were exchanged.
+    turned: BTreeSet<ValueId>,
 }
 
 impl<'a> Rows<'a> {
     pub fn new(planned: &'a Planned, fragments: &'a Fragments, pass: Pass) -> Self {
         let weights = planned.layout.numbers;
-        Rows { planned, fragments, pass, weights, text: String::new(), operands: BTreeSet::new() }
+        Rows {
+            planned,
+            fragments,
+            pass,
+            weights,
+            text: String::new(),
+            operands: BTreeSet::new(),
+            turned: BTreeSet::new(),
+        }
     }
 
-    /// The first rows are on their way while parameters are made ready.
+    /// The first rows are on their way while parameters are made ready; those of the watched input were sent for before.
     pub fn first_fetch(&mut self) -> String {
-        self.text += "const Place place = place_of_lane();\n\
-                      long long first = first_of_warp();\n";
-        for (_, input) in self.inputs() {
+        self.text += "const Place place = ahead.place;\n\
+                      const long long step = rows_of_grid();\n\
+                      long long first = ahead.first, next = ahead.next;\n\
+                      Watching watching;\n";
+        for (number, input) in self.inputs() {
             let name = row_name(input);
-            let _ = writeln!(
+            if self.watched() == Some(input) {
+                let _ = writeln!(self.text, "Walk& walk_{name} = ahead.walk_watched;");
+                continue;
+            }
+            let _ = write!(
                 self.text,
-                "const Access access_{name} = access_to(launch.{name}, launch.rows);\n\
-                 Tile next_{name} = fetch(launch.{name}, access_{name}, seed, first, launch.rows, place);"
+                "Walk walk_{name} = walk(launch.{name}, seed, first, launch.rows, place);\n\
+                 #pragma unroll\nfor (int early = 0; early < STAGES - 1; ++early)\n\
+                 fetch(early, {number}, walk_{name}, launch.{name}, seed, first + early * step, launch.rows, place);\n"
             );
         }
+        if self.pass == Pass::Train {
+            self.text += "next += (STAGES - 1) * step;\n";
+        }
+        self.text += "end_of_first_stages();\n";
         if self.has_output() {
-            self.text += "const Access access_output = access_to(launch.output, launch.rows);\n";
+            self.text += "Walk walk_output = walk(launch.output, seed, first, launch.rows, place);\n";
         }
         self.take()
     }
@@ -51,21 +72,27 @@ impl<'a> Rows<'a> {
     pub fn weights(&mut self) -> String {
         for weight in &self.fragments.weights {
             let (inner, outer, start) = (weight.inner, weight.outer, self.weights + weight.start);
-            let element = |inner: &str| {
-                let index = index(weight.offset, &[(inner, weight.inner_stride), ("at.column", weight.outer_stride)]);
+            let element = |further: usize| {
+                let index = index(weight.offset + further * weight.inner_stride, &[("at", 1)]);
                 Printer::element(self.planned, weight.value, &index)
             };
+            let (inner_stride, outer_stride) = (weight.inner_stride, weight.outer_stride);
             let _ = write!(
                 self.text,
                 "// v{} [{inner}, {outer}] as a factor\n\
-                 for (int item = threadIdx.x; item < FACTORS<{inner}, {outer}>; item += THREADS) {{\n\
-                 const Factor at = factor<{inner}, {outer}>(item);\n\
-                 if (at.exists) keep_factor(shared + {start}, item, {}, {});\n\
-                 else keep_factor(shared + {start}, item, 0, 0);\n}}\n",
+                 #pragma unroll 4\nfor (int item = threadIdx.x; item < FACTORS<{inner}, {outer}>; item += THREADS) {{\n\
+                 const Factor of = factor<{inner}, {outer}>(item);\n\
+                 const int at = of.row * {inner_stride} + of.column * {outer_stride};\n\
+                 if (of.exists) keep_factor(shared + {start}, item, {}, {});\n",
                 weight.value.0,
-                element("at.row"),
-                element("(at.row + 1)"),
+                element(0),
+                element(1),
             );
+            // Only of 16-bit types, whose products take 16 elements at a time.
+            if !inner.is_multiple_of(16) {
+                let _ = writeln!(self.text, "else keep_factor(shared + {start}, item, 0, 0);");
+            }
+            self.text += "}\n";
         }
         for (position, (step, sum)) in self.sums().enumerate() {
             match sum {
@@ -83,59 +110,120 @@ impl<'a> Rows<'a> {
     }
 
     /// The loop over tiles of rows.
+    ///
+    /// What is known of a row is used at once, so that few values live for long: guards and sums to one number follow the
+    /// step that completes them, and the other sums, which need to know the rows that are alive, come last.
     pub fn rows(&mut self) -> String {
-        self.text += "for (; first < launch.rows; first += rows_of_grid()) {\n\
-                      const Existing exists(first, launch.rows, place);\n";
-        for (value, input) in self.inputs() {
-            let name = row_name(input);
-            let _ = writeln!(self.text, "const Tile {name} = next_{name};");
-            let _ = writeln!(
-                self.text,
-                "if (first + rows_of_grid() < launch.rows) next_{name} = fetch(launch.{name}, access_{name}, seed, first + rows_of_grid(), launch.rows, place);"
-            );
-            let watch = match (self.pass, input) {
-                (Pass::Forward, RowInput::X) => Some("EVERYTHING"),
-                (Pass::Backward, RowInput::OutputGradient) => Some("GRADIENT"),
-                _ => None,
-            };
-            let _ = writeln!(self.text, "const Fragment<CHUNK> v{} = numbers_of({name});", value.0);
-            if let Some(watch) = watch {
-                let _ = writeln!(self.text, "observe_tile<{watch}>(seen, v{}, exists, place);", value.0);
-            }
+        self.text += "#pragma unroll 1\n\
+                      for (int stage = 0; first < launch.rows; first += step, next += step, stage = stage + 1 == STAGES ? 0 : stage + 1) {\n\
+                      if (next < launch.rows) {\n\
+                      const int free = stage == 0 ? STAGES - 1 : stage - 1;\n";
+        self.fetches("free");
+        self.text += "}\n\
+                      end_of_stage();\n\
+                      wait_for_stages<STAGES - 1>();\n\
+                      const Existing exists(first, launch.rows, place);\n\
+                      bool alive[2] = {exists.row[0], exists.row[1]};\n";
+        for (number, input) in self.inputs() {
+            let _ = writeln!(self.text, "Tile {} = take(stage, {number});", row_name(input));
         }
+        if let Some(input) = self.watched() {
+            let (name, watch) = (row_name(input), if self.pass == Pass::Forward { "EVERYTHING" } else { "GRADIENT" });
+            let _ = writeln!(self.text, "watch_tile<{watch}>(watching, seen, {name}, exists, place);\nforget({name});");
+        }
+        for (value, input) in self.rows_read() {
+            let _ = writeln!(self.text, "const Fragment<CHUNK> v{} = numbers_of({});", value.0, row_name(input));
+        }
+        let mut known: BTreeSet<ValueId> = self.rows_read().into_iter().map(|(value, _)| value).collect();
+        self.what_is_known(&known, None);
         for (step, form) in self.planned.program.body.iter().zip(&self.fragments.body) {
-            self.step(step, form);
+            if !self.fragments.is_inline(step.result) {
+                self.step(step, form);
+            }
+            known.insert(step.result);
+            self.what_is_known(&known, Some(step.result));
         }
-        self.guards();
+        if !self.planned.program.guards.is_empty() && self.pass != Pass::Backward {
+            self.text += "if (place.t == 0) seen.fallback_rows += (exists.row[0] && !alive[0]) + (exists.row[1] && !alive[1]);\n";
+        }
+        self.text += "const bool whole = __all_sync(0xffffffffu, alive[0] && alive[1]);\n";
         self.output();
         for (position, (step, sum)) in self.sums().enumerate() {
             self.sum(position, step, sum);
         }
-        self.text += "}\n";
+        self.text += "}\nfinish(watching, seen, place);\n";
         self.take()
     }
 
-    /// Adds the sums of all warps up in shared memory, in the order of the warps.
+    /// Sends for the tiles that the walks have come to.
+    fn fetches(&mut self, stage: &str) {
+        for (number, input) in self.inputs() {
+            let name = row_name(input);
+            let _ = writeln!(
+                self.text,
+                "fetch({stage}, {number}, walk_{name}, launch.{name}, seed, next, launch.rows, place);"
+            );
+        }
+    }
+
+    /// The guards and single sums that the newest value completes; `None` for those of the inputs.
+    fn what_is_known(&mut self, known: &BTreeSet<ValueId>, newest: Option<ValueId>) {
+        for &guard in &self.planned.program.guards {
+            let is_new = newest.map_or(known.contains(&guard), |newest| newest == guard);
+            if is_new {
+                let _ = writeln!(self.text, "keep_representable(alive, v{}, place);", guard.0);
+            }
+        }
+        for (position, (step, sum)) in self.sums().enumerate() {
+            let Sum::Single(elements) = sum else { continue };
+            let rows = || step.reads().filter(|value| self.planned.program.values[value.index()].per_row);
+            let completes = |value: ValueId| newest.is_none_or(|newest| newest == value);
+            let has_rows = rows().next().is_some();
+            let is_new = rows().all(|value| known.contains(&value) || self.is_random(value))
+                && if has_rows { rows().any(completes) } else { newest.is_none() };
+            if is_new {
+                self.text += &note(step, ", summed over rows");
+                let _ = writeln!(self.text, "number of_row_{position}[2] = {{}};");
+                let reads = self.reads(step, *elements);
+                let add = format!("of_row_{position}[h] += {};\n", self.term(step));
+                self.over(*elements, &reads, &add);
+            }
+        }
+    }
+
+    fn is_random(&self, value: ValueId) -> bool {
+        matches!(self.planned.program.values[value.index()].source, Source::Random(_))
+    }
+
+    /// Adds the sums of all warps up in shared memory, in the order of the warps: all at once where there is room for a part
+    /// of each warp, else in turns.
     pub fn sums_of_warps(&mut self) -> String {
-        let mut turn = String::new();
+        let (mut parts, mut total, mut turn) = (String::new(), String::new(), String::new());
+        let mut part = 0;
         for (position, (step, sum)) in self.sums().enumerate() {
             let Some(Place::Shared(start)) = self.planned.layout.places[step.result.index()] else { continue };
             let elements = step.shape.elements();
-            match sum {
-                Sum::Single(_) => {}
-                Sum::Elements => {
-                    let _ = writeln!(turn, "add_elements<{elements}>(shared + {start}, sum_{position}, place);");
-                }
-                Sum::Products { .. } => {
-                    let _ = writeln!(turn, "add_products(shared + {start}, sum_{position}, place);");
-                }
-            }
+            let (name, size) = match sum {
+                Sum::Single(_) => continue,
+                Sum::Elements => ("keep_elements", format!(", {elements}")),
+                Sum::Products { .. } => ("keep_products", String::new()),
+            };
+            let scale = self.scale_of(step, sum);
+            let _ = writeln!(parts, "{name}<false{size}>(part + {part}, sum_{position}, {scale}, place);");
+            let _ = writeln!(total, "add_parts(shared + {start}, parts + {part}, {elements}, PART);");
+            let _ = writeln!(turn, "{name}<true{size}>(shared + {start}, sum_{position}, {scale}, place);");
+            part += elements;
         }
-        if !turn.is_empty() {
+        if part > 0 {
             let _ = write!(
                 self.text,
-                "for (int warp = 0; warp < WARPS; ++warp) {{\n\
-                 __syncthreads();\nif (threadIdx.x / 32 == warp) {{\n{turn}}}\n}}\n"
+                "constexpr int PART = {part};\n\
+                 if constexpr (PART * WARPS * (int)sizeof(number) <= STAGE_BYTES) {{\n\
+                 number* const parts = reinterpret_cast<number*>(stages());\n\
+                 number* const part = parts + threadIdx.x / 32 * PART;\n\
+                 __syncthreads();\n{parts}__syncthreads();\n{total}}} else {{\n\
+                 for (int warp = 0; warp < WARPS; ++warp) {{\n\
+                 __syncthreads();\nif (threadIdx.x / 32 == warp) {{\n{turn}}}\n}}\n}}\n"
             );
         }
         self.take()
@@ -171,26 +259,16 @@ impl<'a> Rows<'a> {
             }
             Form::Contraction { operand, weights } => {
                 let weight = &self.fragments.weights[*weights];
-                let factor = self.operand(step.operands[*operand].value);
-                let _ = writeln!(
-                    self.text,
-                    "const Fragment<{outer}> v{result} = contract<{inner}, {outer}>({factor}, shared + {start}, place);",
-                    outer = weight.outer,
-                    inner = weight.inner,
-                    start = self.weights + weight.start,
-                );
+                let (value, scale) = self.unscaled(step.operands[*operand].value);
+                let factor = self.operand(value);
+                let (inner, outer, start) = (weight.inner, weight.outer, self.weights + weight.start);
+                let product = format!("contract<{inner}, {outer}>({factor}, shared + {start}, place)");
+                let product = match scale {
+                    Some(scale) => format!("scaled({product}, {scale})"),
+                    None => product,
+                };
+                let _ = writeln!(self.text, "const Fragment<{outer}> v{result} = {product};");
             }
-        }
-    }
-
-    /// A row that falls back, or does not exist, adds nothing and keeps the bits of the fallback.
-    fn guards(&mut self) {
-        self.text += "bool alive[2] = {exists.row[0], exists.row[1]};\n";
-        for guard in &self.planned.program.guards {
-            let _ = writeln!(self.text, "keep_representable(alive, v{}, place);", guard.0);
-        }
-        if !self.planned.program.guards.is_empty() && self.pass != Pass::Backward {
-            self.text += "if (place.t == 0) seen.fallback_rows += (exists.row[0] && !alive[0]) + (exists.row[1] && !alive[1]);\n";
         }
     }
 
@@ -198,7 +276,9 @@ impl<'a> Rows<'a> {
         for output in self.planned.program.outputs.iter().filter(|output| output.target == Destination::Row) {
             let _ = writeln!(
                 self.text,
-                "put(launch.output, access_output, seed, first, tile_of(v{}, {}, alive), exists, place);",
+                "Tile result = tile_of(v{});\n\
+                 if (!whole) restore(result, {}, alive);\n\
+                 put(walk_output, launch.output, seed, first, result, exists, place);",
                 output.value.0,
                 row_name(self.planned.program.fallback)
             );
@@ -206,31 +286,31 @@ impl<'a> Rows<'a> {
     }
 
     fn sum(&mut self, position: usize, step: &Step, sum: &Sum) {
-        self.text += &note(step, ", summed over rows");
+        if !matches!(sum, Sum::Single(_)) {
+            self.text += &note(step, ", summed over rows");
+        }
         match sum {
             Sum::Single(elements) => {
-                let reads = self.reads(step, *elements);
-                let add = format!("if (alive[h]) sum_{position} += {};\n", self.term(step));
-                if *elements == 1 {
-                    // The four lanes of a row have the same number.
-                    self.text += "if (place.t == 0) {\n";
-                    self.over(1, &reads, &add);
-                    self.text += "}\n";
-                } else {
-                    self.over(*elements, &reads, &add);
+                // The four lanes of a row share its elements, but each of them has a number of the row.
+                let once = if *elements == 1 { "place.t == 0 && " } else { "" };
+                for h in 0..2 {
+                    let _ = writeln!(self.text, "if ({once}alive[{h}]) sum_{position} += of_row_{position}[{h}];");
                 }
             }
             Sum::Elements => {
                 let elements = step.shape.elements();
                 let reads = self.reads(step, elements);
-                let add = format!("if (alive[h]) sum_{position}[i] += {};\n", self.term(step));
+                let term = match self.row_of_elements(step) {
+                    Some((value, _)) => self.name(value),
+                    None => self.term(step),
+                };
+                let add = format!("if (alive[h]) sum_{position}[i] += {term};\n");
                 self.over(elements, &reads, &add);
             }
             Sum::Products { left, right } => {
                 let [left, right] = [left, right].map(|&operand| {
-                    let value = step.operands[operand].value;
-                    let operand = self.operand(value);
-                    format!("living({operand}, alive)")
+                    let (value, _) = self.unscaled(step.operands[operand].value);
+                    self.turned(value)
                 });
                 let _ = writeln!(self.text, "multiply_rows(sum_{position}, {left}, {right});");
             }
@@ -249,6 +329,49 @@ impl<'a> Rows<'a> {
         format!("operand_{}", value.0)
     }
 
+    /// A value with rows and elements exchanged, zeros where a row is not alive; made where it is first wanted.
+    fn turned(&mut self, value: ValueId) -> String {
+        let operand = self.operand(value);
+        if self.turned.insert(value) {
+            let _ = writeln!(
+                self.text,
+                "auto living_{id} = {operand};\nif (!whole) clear_dead(living_{id}, alive);\n\
+                 const auto turned_{id} = turned(living_{id});",
+                id = value.0
+            );
+        }
+        format!("turned_{}", value.0)
+    }
+
+    /// What a value is a multiple of, and by what, if it is computed where it is read.
+    fn unscaled(&self, value: ValueId) -> (ValueId, Option<String>) {
+        match self.fragments.inline.get(&value) {
+            Some(Scaled { row, scale, offset }) => {
+                (*row, Some(Printer::element(self.planned, *scale, &offset.to_string())))
+            }
+            None => (value, None),
+        }
+    }
+
+    /// What the sums of an accumulate step are to be multiplied by in the end.
+    fn scale_of(&self, step: &Step, sum: &Sum) -> String {
+        let factors: Vec<String> = match sum {
+            Sum::Products { left, right } => {
+                [left, right].into_iter().filter_map(|&operand| self.unscaled(step.operands[operand].value).1).collect()
+            }
+            Sum::Elements => self.row_of_elements(step).and_then(|(_, scale)| scale).into_iter().collect(),
+            Sum::Single(_) => Vec::new(),
+        };
+        if factors.is_empty() { "1".into() } else { factors.join(" * ") }
+    }
+
+    /// The value whose elements an accumulate step adds up as they are, and what they are to be multiplied by.
+    fn row_of_elements(&self, step: &Step) -> Option<(ValueId, Option<String>)> {
+        let value = step.operands.first()?.value;
+        let is_row = self.planned.program.values[value.index()].per_row && !self.is_random(value);
+        (step.expression == Expression::Operand(0) && is_row).then(|| self.unscaled(value))
+    }
+
     fn declare(&mut self, value: ValueId) {
         let _ = match self.planned.program.values[value.index()].elements {
             1 => writeln!(self.text, "number v{}[2];", value.0),
@@ -258,6 +381,11 @@ impl<'a> Rows<'a> {
 
     /// The element of a value of each row that the loops of [`Self::over`] have come to.
     fn name(&self, value: ValueId) -> String {
+        if self.fragments.is_inline(value)
+            && let Some(step) = self.planned.program.body.iter().find(|step| step.result == value)
+        {
+            return self.term(step);
+        }
         match self.planned.program.values[value.index()].elements {
             1 => format!("v{}[h]", value.0),
             _ => format!("v{}.rows[h][i]", value.0),
@@ -283,6 +411,9 @@ impl<'a> Rows<'a> {
                         )
                     }
                     _ if value.per_row => self.name(operand.value),
+                    _ if self.fragments.is_inline(step.result) => {
+                        Printer::element(self.planned, operand.value, &operand.offset.to_string())
+                    }
                     _ if stride(step, operand) == 0 => format!("a{position}"),
                     _ => format!("a{position}[i]"),
                 };
@@ -349,8 +480,31 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The row inputs that the program reads, in the order of the pass.
-    fn inputs(&self) -> Vec<(ValueId, RowInput)> {
+    /// The input that telemetry watches.
+    fn watched(&self) -> Option<RowInput> {
+        match self.pass {
+            Pass::Forward => Some(RowInput::X),
+            Pass::Backward => Some(RowInput::OutputGradient),
+            Pass::Train => None,
+        }
+    }
+
+    /// The row inputs that are fetched, each once, and their numbers in a stage: the watched one is the first.
+    fn inputs(&self) -> Vec<(usize, RowInput)> {
+        let watched = self.watched().into_iter();
+        let mut inputs: Vec<RowInput> = watched.chain(self.rows_read().into_iter().map(|(_, input)| input)).collect();
+        let mut seen = Vec::new();
+        inputs.retain(|input| {
+            !seen.contains(input) && {
+                seen.push(*input);
+                true
+            }
+        });
+        inputs.into_iter().enumerate().collect()
+    }
+
+    /// The values that are rows of an input.
+    fn rows_read(&self) -> Vec<(ValueId, RowInput)> {
         let values = self.planned.program.values.iter().enumerate();
         values
             .filter_map(|(index, value)| match value.source {

@@ -1,14 +1,37 @@
 
-// ---- Instructions on f16. ----
+// ---- Instructions on pairs of f16. ----
+
+// NaN if either is.
+static __device__ unsigned pair_minimum(unsigned a, unsigned b) {
+  unsigned pair;
+  asm("min.NaN.f16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+  return pair;
+}
+
+static __device__ unsigned pair_maximum(unsigned a, unsigned b) {
+  unsigned pair;
+  asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+  return pair;
+}
+
+// 1 where the magnitude of an element is less than the other's, else 0.
+static __device__ unsigned pair_is_less(unsigned a, unsigned b) {
+  unsigned pair;
+#if __CUDA_ARCH__ >= 900
+  asm("{ .reg .b32 m; abs.f16x2 m, %1; set.lt.f16x2.f16x2 %0, m, %2; }" : "=r"(pair) : "r"(a), "r"(b));
+#else
+  // Magnitudes are ordered as their bits are; bit 15 of this tells whether one reaches the other.
+  const unsigned reaches = (a & 0x7fff7fff) + (0x80008000 - b);
+  pair = (~reaches >> 15 & 0x00010001) * 0x3c00;
+#endif
+  return pair;
+}
 
 static __device__ unsigned packed(number low, number high) {
   unsigned word;
   asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
   return word;
 }
-
-// The j-th two elements as they lie in a tensor.
-static __device__ unsigned word_of(const number* elements, int j) { return packed(elements[2 * j], elements[2 * j + 1]); }
 
 // An 8 by 8 matrix of 16-bit elements, two neighbours of a row in each lane, turned.
 static __device__ unsigned transposed(unsigned word) {

@@ -1,9 +1,6 @@
 
 // ---- Instructions on f32. ----
 
-// The j-th element as it lies in a tensor.
-static __device__ unsigned word_of(const number* elements, int j) { return __float_as_uint(elements[j]); }
-
 // An 8 by 8 matrix of 16-bit elements, two neighbours of a row in each lane, turned.
 static __device__ unsigned transposed(unsigned word) {
   unsigned result;

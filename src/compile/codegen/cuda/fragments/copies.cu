@@ -1,0 +1,14 @@
+
+// ---- Copies into shared memory that a lane starts ahead of their use. ----
+
+template <int BYTES> static __device__ void copy_ahead(void* to, const void* from) {
+  const unsigned at = (unsigned)__cvta_generic_to_shared(to);
+  if (BYTES == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
+  else asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(at), "l"(from), "n"(BYTES) : "memory");
+}
+
+// What was started since the last end is a stage.
+static __device__ void end_of_stage() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+
+// Until all stages have come but the last few.
+template <int LEFT> static __device__ void wait_for_stages() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
