@@ -109,8 +109,7 @@ pub(super) fn lay_out(program: &Program, tile: usize, economy: Economy, fragment
     for index in order {
         let Some(life) = lives[index] else { continue };
         let value = ValueId(index as u32);
-        let is_random = matches!(program.values[index].source, Source::Random(_));
-        if fragments.is_some() && program.values[index].per_row && !is_random {
+        if fragments.is_some() && program.values[index].per_row {
             continue;
         }
         let economy = match fragments {

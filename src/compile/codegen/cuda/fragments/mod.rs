@@ -143,7 +143,10 @@ pub(super) fn blocks<'a>(programs: impl Iterator<Item = &'a Fragments>) -> usize
 pub(super) fn plan(program: &Program, data_type: DataType) -> Option<Fragments> {
     let number = |value: &Value| matches!(value.data_type, DataType::F32 | DataType::Bool);
     let whole = |value: &Value| !value.per_row || value.elements == 1 || value.elements.is_multiple_of(8);
-    if !program.values.iter().all(|value| number(value) && whole(value)) {
+    // Kernels with random numbers in fragments leave rows of their last tile unwritten on an H100, for a reason that is not
+    // known: validation refused both of those that were tried. In shared memory they are right.
+    let random = |value: &Value| matches!(value.source, Source::Random(_));
+    if !program.values.iter().all(|value| number(value) && whole(value) && !random(value)) {
         return None;
     }
     let mut fragments =
@@ -283,7 +286,7 @@ fn factors(expression: &Expression) -> Option<(usize, usize)> {
 /// Whether an operand is a value of each row with more than one element, held in registers.
 fn is_fragment(program: &Program, operand: &Operand) -> bool {
     let value = &program.values[operand.value.index()];
-    value.per_row && value.elements > 1 && !matches!(value.source, Source::Random(_))
+    value.per_row && value.elements > 1
 }
 
 /// Whether every value of each row is read element by element along the one axis, or is one number.

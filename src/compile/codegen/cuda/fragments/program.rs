@@ -179,7 +179,7 @@ impl<'a> Rows<'a> {
             let rows = || step.reads().filter(|value| self.planned.program.values[value.index()].per_row);
             let completes = |value: ValueId| newest.is_none_or(|newest| newest == value);
             let has_rows = rows().next().is_some();
-            let is_new = rows().all(|value| known.contains(&value) || self.is_random(value))
+            let is_new = rows().all(|value| known.contains(&value))
                 && if has_rows { rows().any(completes) } else { newest.is_none() };
             if is_new {
                 self.text += &note(step, ", summed over rows");
@@ -189,10 +189,6 @@ impl<'a> Rows<'a> {
                 self.over(*elements, &reads, &add);
             }
         }
-    }
-
-    fn is_random(&self, value: ValueId) -> bool {
-        matches!(self.planned.program.values[value.index()].source, Source::Random(_))
     }
 
     /// Adds the sums of all warps up in shared memory, in the order of the warps: all at once where there is room for a part
@@ -368,7 +364,7 @@ impl<'a> Rows<'a> {
     /// The value whose elements an accumulate step adds up as they are, and what they are to be multiplied by.
     fn row_of_elements(&self, step: &Step) -> Option<(ValueId, Option<String>)> {
         let value = step.operands.first()?.value;
-        let is_row = self.planned.program.values[value.index()].per_row && !self.is_random(value);
+        let is_row = self.planned.program.values[value.index()].per_row;
         (step.expression == Expression::Operand(0) && is_row).then(|| self.unscaled(value))
     }
 
@@ -400,21 +396,12 @@ impl<'a> Rows<'a> {
             .enumerate()
             .map(|(position, operand)| {
                 let value = &self.planned.program.values[operand.value.index()];
-                let name = match value.source {
-                    Source::Random(_) => {
-                        let Some(Place::Random(stream)) = self.planned.layout.places[operand.value.index()] else {
-                            return ("not_a_number()".into(), value.data_type);
-                        };
-                        let at = index(operand.offset, &[("element", stride(step, operand))]);
-                        format!(
-                            "(launch.random ? random_number(key, first + place.g + 8 * h, {at}, seed, {stream}) : 0)"
-                        )
-                    }
+                let name = match stride(step, operand) {
                     _ if value.per_row => self.name(operand.value),
                     _ if self.fragments.is_inline(step.result) => {
                         Printer::element(self.planned, operand.value, &operand.offset.to_string())
                     }
-                    _ if stride(step, operand) == 0 => format!("a{position}"),
+                    0 => format!("a{position}"),
                     _ => format!("a{position}[i]"),
                 };
                 (name, value.data_type)
@@ -457,16 +444,11 @@ impl<'a> Rows<'a> {
     /// The loops over a lane's elements of both of its rows.
     fn over(&mut self, elements: usize, reads: &str, inner: &str) {
         let rows = format!("#pragma unroll\nfor (int h = 0; h < 2; ++h) {{\n{inner}}}\n");
-        let element = if inner.contains("element") {
-            format!("const int element = channel<{elements}>(place.t, i);\n")
-        } else {
-            String::new()
-        };
         let _ = match elements {
             1 => write!(self.text, "{{\n{reads}{rows}}}\n"),
             _ => write!(
                 self.text,
-                "{{\n{reads}#pragma unroll\nfor (int i = 0; i < {}; ++i) {{\n{element}{rows}}}\n}}\n",
+                "{{\n{reads}#pragma unroll\nfor (int i = 0; i < {}; ++i) {{\n{rows}}}\n}}\n",
                 elements / 4
             ),
         };
