@@ -53,8 +53,13 @@ def test_a_blueprint_of_a_module_computes_what_the_module_computes(name):
     torch.testing.assert_close(found, goal, rtol=tolerance, atol=tolerance)
 
 
-def test_a_layer_computes_what_the_modules_compute_and_starts_with_their_parameters(device):
-    names = list(MODULES)
+# The most blueprints that one CUDA kernel serves.
+AT_ONCE = 32
+
+
+@pytest.mark.parametrize("first", range(0, len(MODULES), AT_ONCE))
+def test_a_layer_computes_what_the_modules_compute_and_starts_with_their_parameters(device, first):
+    names = list(MODULES)[first : first + AT_ONCE]
     blueprints, modules = [imported(name) for name in names], [module(name).to(device) for name in names]
     layer = grafted(blueprints, device=device, dtype=torch.float64)
     x = torch.cat([example(name, (6,)) for name in names], -1).to(device)
