@@ -61,10 +61,9 @@ fn limits(capability: u32) -> (usize, usize) {
     }
 }
 
-/// Plans a class: the largest tile with the least economy that fits.
+/// Plans a class: in fragments what can run in them, else the largest tile with the least economy that fits.
 pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
     let (comfortable, maximum) = limits(capability);
-    let in_fragments = fragments::serve(class, capability);
     let mut candidates = Vec::new();
     for (limit, tiles, economies) in [
         (comfortable, &TILES[..2], &[Economy::Nothing, Economy::Parameters][..]),
@@ -76,12 +75,18 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
             candidates.extend(economies.iter().map(|&economy| (limit, tile, economy)));
         }
     }
+    let nothing =
+        Choice { identity: false, programs: class.programs.iter().chain(&class.frozen).map(|_| None).collect() };
+    let best = fragments::serve(class, capability).then(|| Choice::best(class));
     let mut needed = 0;
-    for (limit, tile, economy) in candidates {
-        let plan = attempt(class, in_fragments, tile, economy);
-        needed = plan.shape.shared_bytes;
-        if needed <= limit {
-            return Ok(plan);
+    // Weights of fragments may take more room than the programs would in shared memory.
+    for choice in best.iter().chain([&nothing]) {
+        for &(limit, tile, economy) in &candidates {
+            let plan = attempt(class, choice, tile, economy);
+            needed = plan.shape.shared_bytes;
+            if needed <= limit {
+                return Ok(plan);
+            }
         }
     }
     fail!(
@@ -93,31 +98,43 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
     )
 }
 
-fn attempt(class: &KernelClass, in_fragments: bool, tile: usize, economy: Economy) -> Plan {
+/// What runs in fragments.
+struct Choice {
+    identity: bool,
+    /// What each program is in fragments; the frozen ones come last.
+    programs: Vec<Option<Fragments>>,
+}
+
+impl Choice {
+    /// All that can.
+    fn best(class: &KernelClass) -> Choice {
+        let programs = class.programs.iter().chain(&class.frozen);
+        Choice { identity: true, programs: programs.map(|program| fragments::plan(program, class.data_type)).collect() }
+    }
+}
+
+fn attempt(class: &KernelClass, choice: &Choice, tile: usize, economy: Economy) -> Plan {
     let watched = match class.pass {
         Pass::Forward => Some(RowInput::X),
         Pass::Backward => Some(RowInput::OutputGradient),
         Pass::Train => None,
     };
-    let programs: Vec<(&Program, Option<Fragments>)> = class
+    let all_in_fragments = choice.identity && choice.programs.iter().all(Option::is_some);
+    let threads = if all_in_fragments { fragments::THREADS } else { threads(class, tile) };
+    let programs: Vec<Planned> = class
         .programs
         .iter()
         .chain(&class.frozen)
-        .map(|program| (program, in_fragments.then(|| fragments::plan(program, class.data_type)).flatten()))
-        .collect();
-    let all_in_fragments = in_fragments && programs.iter().all(|(_, fragments)| fragments.is_some());
-    let threads = if all_in_fragments { fragments::THREADS } else { threads(class, tile) };
-    let programs: Vec<Planned> = programs
-        .into_iter()
+        .zip(&choice.programs)
         .map(|(program, fragments)| {
-            let (groups, workers) = match (&fragments, economy) {
+            let (groups, workers) = match (fragments, economy) {
                 (_, Economy::Partials) => (1, 1),
                 (Some(_), _) => (1, threads),
                 (None, _) => (threads / tile, threads),
             };
             let program = arrange(program, watched, groups, workers);
             let layout = lay_out(&program, tile, economy, fragments.as_ref());
-            Planned { program, layout, fragments }
+            Planned { program, layout, fragments: fragments.clone() }
         })
         .collect();
     let numbers = |planned: &Planned| {
@@ -126,14 +143,10 @@ fn attempt(class: &KernelClass, in_fragments: bool, tile: usize, economy: Econom
     let numbers = programs.iter().map(numbers).max().unwrap_or(0);
     let bytes = if class.data_type == DataType::F64 { 8 } else { 4 };
     let rows = if all_in_fragments { threads / 32 * fragments::ROWS } else { tile };
-    let stages = if in_fragments { fragments::stages(class, threads) } else { 0 };
+    let stages = if choice.identity { fragments::stages(class, threads) } else { 0 };
     let shape = LaunchShape { rows, threads, shared_bytes: reserved_bytes(class, threads, stages) + numbers * bytes };
-    let blocks = if all_in_fragments {
-        fragments::blocks(programs.iter().filter_map(|planned| planned.fragments.as_ref()))
-    } else {
-        1
-    };
-    Plan { shape, tile, in_fragments, stages, blocks, programs }
+    let blocks = if all_in_fragments { fragments::blocks(choice.programs.iter().flatten()) } else { 1 };
+    Plan { shape, tile, in_fragments: choice.identity, stages, blocks, programs }
 }
 
 /// Enough threads that each has about four elements of the widest per-row value.

@@ -326,3 +326,14 @@ fn programs_of_the_library_run_in_fragments_where_their_chunks_are_wide_enough()
         assert!(!in_fragments(source("residual", Pass::Forward, data_type, chunk, capability)));
     }
 }
+
+#[test]
+fn programs_whose_weights_do_not_fit_in_fragments_run_in_shared_memory() {
+    for (name, chunk, capability) in [("normalized_mlp", 128, 90), ("normalized_mlp", 64, 80), ("bottleneck", 256, 90)]
+    {
+        let blueprint = crate::graph::library(name, chunk, &crate::graph::Attributes::new()).unwrap();
+        let class = crate::compile::kernel_class(Pass::Forward, DataType::F32, true, &[&blueprint]).unwrap();
+        let generated = generate(&class, Architecture::Cuda(capability)).unwrap();
+        assert!(generated.source.contains("load_tile<EVERYTHING>(shared"), "{name} for chunks of {chunk}");
+    }
+}
