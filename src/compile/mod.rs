@@ -61,11 +61,41 @@ impl Pass {
     }
 }
 
+/// How a kernel goes about its work. Every schedule computes the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// As fast as is known: in fragments on tensor cores, in blocked contractions on the CPU, wherever a program allows it.
+    Best,
+    /// The plain way, for where the best one fails: on CUDA every value in shared memory, on the CPU every step by itself.
+    Generic,
+}
+
+impl Schedule {
+    /// What to try where this one fails.
+    pub fn simpler(self) -> Option<Schedule> {
+        match self {
+            Schedule::Best => Some(Schedule::Generic),
+            Schedule::Generic => None,
+        }
+    }
+
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Schedule::Best => "best",
+            Schedule::Generic => "generic",
+        }
+    }
+}
+
 /// Everything a kernel's machine code depends on, but the target: one kernel serves all seeds of a layer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct KernelClass {
     /// What the kernel is for.
     pub pass: Pass,
+    /// How the kernel goes about it.
+    pub schedule: Schedule,
     /// Element type of the row tensors. Parameters and their gradients are of its compute type.
     pub data_type: DataType,
     /// Channels of a seed's chunk.

@@ -4,7 +4,7 @@
 //! gradient, with f recomputed. Training brings f(x) near a target and leaves the
 //! layer's rows alone.
 
-use super::{KernelClass, Pass, Program, lower, simplify};
+use super::{KernelClass, Pass, Program, Schedule, lower, simplify};
 use crate::graph::{Blueprint, Builder, DataType, Graph, RowInput, Scalar, Target, ValueId, differentiate};
 use crate::{Result, fail};
 
@@ -78,7 +78,7 @@ pub fn train(blueprint: &Blueprint) -> Result<Graph> {
     builder.finish()
 }
 
-/// The class of the kernel that serves these blueprints, in this order of branches.
+/// The class of the best kernel that serves these blueprints, in this order of branches.
 ///
 /// # Errors
 ///
@@ -126,7 +126,7 @@ pub fn kernel_class(
             (of(true)?, of(false)?)
         }
     };
-    Ok(KernelClass { pass, data_type, chunk, programs, frozen })
+    Ok(KernelClass { pass, schedule: Schedule::Best, data_type, chunk, programs, frozen })
 }
 
 fn program(graph: &Graph, blueprint: &Blueprint, fallback: RowInput) -> Result<Program> {

@@ -304,9 +304,10 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 
 /// What the log calls a kernel.
 fn describe(job: &Job) -> String {
-    let KernelClass { pass, data_type, chunk, programs, frozen } = &job.class;
+    let KernelClass { pass, schedule, data_type, chunk, programs, frozen } = &job.class;
     let programs = programs.len() + frozen.len();
-    format!("{pass:?} {} chunk {chunk} programs {programs} for {}", data_type.name(), job.architecture)
+    let (schedule, data_type) = (schedule.name(), data_type.name());
+    format!("{pass:?} {data_type} chunk {chunk} programs {programs} schedule {schedule} for {}", job.architecture)
 }
 
 /// The pipeline of this process; a forked child gets a fresh one. Ask for it each time rather than keep it.

@@ -1,7 +1,7 @@
 //! The kernels for one set of live blueprints: one for each pass and row type, compiled when asked for and loaded between
 //! epochs or at first use. Which set runs is the business of [`super::kernels`].
 
-use crate::compile::{self, KernelClass, Pass, Ticket};
+use crate::compile::{self, KernelClass, Pass, Schedule, Ticket};
 use crate::device::{Buffer, Device, Kernel, Stream};
 use crate::graph::{Blueprint, DataType};
 use crate::validate::validate;
@@ -235,7 +235,8 @@ impl KernelSet {
         if self.blueprints.is_empty() {
             // Identity for all seeds: no blueprint, no program.
             let Kind { pass, data_type, .. } = kind;
-            return Ok(KernelClass { pass, data_type, chunk: self.chunk, programs: Vec::new(), frozen: Vec::new() });
+            let (schedule, chunk) = (Schedule::Best, self.chunk);
+            return Ok(KernelClass { pass, schedule, data_type, chunk, programs: Vec::new(), frozen: Vec::new() });
         }
         let blueprints: Vec<&Blueprint> = self.blueprints.iter().map(Arc::as_ref).collect();
         compile::kernel_class(kind.pass, kind.data_type, kind.alpha_gradient, &blueprints)

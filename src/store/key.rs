@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub const GENERATOR_VERSION: &str = env!("KASMINA_GENERATOR");
 
 /// Tells the preimages of this layout from any other; raise the number when the fields change.
-const LAYOUT: &str = "kasmina kernel 2";
+const LAYOUT: &str = "kasmina kernel 3";
 
 /// What a compiled kernel is found by.
 ///

@@ -7,7 +7,7 @@ mod cache;
 #[path = "command_line/doctor.rs"]
 mod doctor;
 
-use kasmina::compile::{Architecture, Pass, codegen::cuda, kernel_class};
+use kasmina::compile::{Architecture, KernelClass, Pass, Schedule, codegen::cuda, kernel_class};
 use kasmina::graph::{Attributes, DataType, LIBRARY, Limits, library};
 use kasmina::ops::Group;
 use std::io::{Read, Write};
@@ -175,6 +175,9 @@ fn compile_prints_what_the_library_generates() {
     let options = ["library:mlp", "--chunk", "8", "--pass", "backward", "--dtype", "bf16", "--alpha-gradient"];
     let source = printed(&[&["compile"], &options[..], &["--arch", "sm_80", "--emit", "cuda"]].concat());
     assert_eq!(source, cuda::generate(&class, Architecture::Cuda(80)).unwrap().source);
+    let generic = KernelClass { schedule: Schedule::Generic, ..class.clone() };
+    let source = printed(&[&["compile"], &options[..], &["--arch", "sm_80", "--schedule", "generic"]].concat());
+    assert_eq!(source, cuda::generate(&generic, Architecture::Cuda(80)).unwrap().source);
     let programs = printed(&[&["compile"], &options[..], &["--emit", "program"]].concat());
     for program in class.programs.iter().chain(&class.frozen) {
         assert!(programs.contains(&program.to_string()), "{programs}");

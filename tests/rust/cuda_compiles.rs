@@ -5,8 +5,9 @@
 
 use kasmina::Status;
 use kasmina::compile::codegen::cuda::{Image, compile, generate};
-use kasmina::compile::{Architecture, KernelClass, Pass, kernel_class, nvrtc};
+use kasmina::compile::{Architecture, KernelClass, Pass, Schedule, kernel_class, nvrtc};
 use kasmina::graph::{Attributes, Blueprint, DataType, LIBRARY, library};
+use kasmina::store::{GENERATOR_VERSION, Key};
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
 const ARCHITECTURES: [Architecture; 2] = [Architecture::Cuda(80), Architecture::Cuda(90)];
@@ -48,6 +49,25 @@ fn every_library_blueprint_compiles_in_every_pass_for_both_architectures() {
         let class = kernel_class(pass, data_type, pass == Pass::Backward, &all).unwrap();
         for architecture in ARCHITECTURES {
             assert_compiles(&class, architecture, &format!("all blueprints {pass:?} {}", data_type.name()));
+        }
+    }
+}
+
+#[test]
+fn both_schedules_compile_to_kernels_of_their_own() {
+    if may_skip() {
+        return;
+    }
+    let bottleneck = library("bottleneck", 64, &Attributes::new()).unwrap();
+    for (pass, data_type) in PASSES.into_iter().zip([DataType::F32, DataType::F16, DataType::BF16]) {
+        let best = kernel_class(pass, data_type, true, &[&bottleneck]).unwrap();
+        let generic = KernelClass { schedule: Schedule::Generic, ..best.clone() };
+        let [one, other] = [&best, &generic].map(|class| generate(class, Architecture::Cuda(90)).unwrap().source);
+        assert!(one.contains("place_of_lane") && !other.contains("place_of_lane"), "{pass:?} {}", data_type.name());
+        let key = |class| Key::new(class, Architecture::Cuda(90), GENERATOR_VERSION, "13.0").unwrap();
+        assert_ne!(key(&best), key(&generic));
+        for class in [&best, &generic] {
+            assert_compiles(class, Architecture::Cuda(90), &format!("{pass:?}, schedule {}", class.schedule.name()));
         }
     }
 }

@@ -87,15 +87,15 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn list(cache: &DiskCache) -> Result<String> {
-    let mut table = Table::new(&["key", "pass", "type", "chunk", "programs", "for", "bytes", "unused for"]);
+    let mut table = Table::new(&["key", "pass", "type", "chunk", "programs", "schedule", "for", "bytes", "unused for"]);
     let (mut kernels, mut bytes) = (0, 0u64);
     for stored in cache.stored()? {
         kernels += 1;
         bytes += stored.bytes;
         let name: String = name(&stored).chars().take(SHORT).collect();
-        let [pass, data_type, chunk, programs, architecture] = describe(&stored);
+        let [pass, data_type, chunk, programs, schedule, architecture] = describe(&stored);
         let unused = stored.last_use.map_or_else(|| "?".into(), unused_for);
-        table.row([name, pass, data_type, chunk, programs, architecture, stored.bytes.to_string(), unused]);
+        table.row([name, pass, data_type, chunk, programs, schedule, architecture, stored.bytes.to_string(), unused]);
     }
     let DiskLimits { entries: most, bytes: most_bytes, .. } = cache.limits();
     let directory = cache.directory().display();
@@ -103,9 +103,9 @@ fn list(cache: &DiskCache) -> Result<String> {
     Ok(format!("{rows}{directory}: {kernels} kernels of at most {most}, {bytes} bytes of at most {most_bytes}\n"))
 }
 
-/// Pass, type, chunk, programs and architecture, as far as they are known.
-fn describe(stored: &Stored) -> [String; 5] {
-    let unknown = |what: &str, of: &str| [what, "", "", "", of].map(String::from);
+/// Pass, type, chunk, programs, schedule and architecture, as far as they are known.
+fn describe(stored: &Stored) -> [String; 6] {
+    let unknown = |what: &str, of: &str| [what, "", "", "", "", of].map(String::from);
     let Ok((key, _)) = &stored.kernel else { return unknown("damaged", "") };
     match key.read() {
         Some(Preimage { class: Some(class), architecture, .. }) => [
@@ -113,6 +113,7 @@ fn describe(stored: &Stored) -> [String; 5] {
             class.data_type.name().into(),
             class.chunk.to_string(),
             (class.programs.len() + class.frozen.len()).to_string(),
+            class.schedule.name().into(),
             architecture.to_string(),
         ],
         Some(Preimage { architecture, .. }) => unknown("of another version", &architecture.to_string()),
@@ -138,6 +139,7 @@ fn list_json(cache: &DiskCache) -> Result<String> {
             "type": class.map(|class| class.data_type.name()),
             "chunk": class.map(|class| class.chunk),
             "programs": class.map(|class| class.programs.len() + class.frozen.len()),
+            "schedule": class.map(|class| class.schedule.name()),
         })
     });
     let entries: Vec<_> = entries.collect();

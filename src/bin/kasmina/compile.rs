@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use kasmina::Result;
 use kasmina::compile::codegen::{cuda, triton};
-use kasmina::compile::{Architecture, KernelClass, Pass, kernel_class, nvrtc};
+use kasmina::compile::{Architecture, KernelClass, Pass, Schedule, kernel_class, nvrtc};
 use kasmina::graph::{Blueprint, DataType};
 use std::path::PathBuf;
 
@@ -32,6 +32,9 @@ pub struct Arguments {
     /// The compute capability: sm_80, sm_90
     #[arg(long, value_name = "ARCHITECTURE", default_value = "sm_90", value_parser = architecture)]
     arch: Architecture,
+    /// How the kernel goes about it: `generic` is what a layer runs where `best` fails
+    #[arg(long, default_value = "best", value_parser = schedules())]
+    schedule: Schedule,
     /// Write to a file instead of standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -55,7 +58,8 @@ enum Form {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let blueprints =
         arguments.blueprints.iter().map(|name| source::blueprint(name, arguments.chunk)).collect::<Result<Vec<_>>>()?;
-    let class = kernel_class(arguments.pass, arguments.dtype, arguments.alpha_gradient, &Vec::from_iter(&blueprints))?;
+    let best = kernel_class(arguments.pass, arguments.dtype, arguments.alpha_gradient, &Vec::from_iter(&blueprints))?;
+    let class = KernelClass { schedule: arguments.schedule, ..best };
     let cuda = || cuda::generate(&class, arguments.arch).map(|generated| generated.source);
     let file = arguments.output.as_deref();
     match arguments.emit {
@@ -85,6 +89,13 @@ fn passes() -> impl TypedValueParser<Value = Pass> {
         "backward" => Pass::Backward,
         "train" => Pass::Train,
         _ => Pass::Forward,
+    })
+}
+
+fn schedules() -> impl TypedValueParser<Value = Schedule> {
+    PossibleValuesParser::new(["best", "generic"]).map(|name| match name.as_str() {
+        "generic" => Schedule::Generic,
+        _ => Schedule::Best,
     })
 }
 

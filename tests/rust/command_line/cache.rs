@@ -51,7 +51,7 @@ fn ls_lists_every_kernel_with_what_it_is_of() {
         found.split_whitespace().skip(1).collect::<Vec<_>>().join(" ")
     };
     let size = std::fs::metadata(file(&cache, &key(8, GENERATOR_VERSION))).unwrap().len();
-    assert!(row(&key(8, GENERATOR_VERSION)).starts_with(&format!("backward bf16 8 2 sm_80 {size} ")), "{text}");
+    assert!(row(&key(8, GENERATOR_VERSION)).starts_with(&format!("backward bf16 8 2 best sm_80 {size} ")), "{text}");
     assert!(row(&key(8, "another")).starts_with("of another version sm_80 "), "{text}");
     assert!(row(&key(16, GENERATOR_VERSION)).starts_with("damaged 7 "), "{text}");
     assert!(text.lines().last().unwrap().contains("v2: 3 kernels of at most 65536"), "{text}");

@@ -4,7 +4,7 @@
 //! by a fixed rule, so that two devices get the same bytes.
 
 use half::{bf16, f16};
-use kasmina::compile::{KernelClass, Pass, kernel_class};
+use kasmina::compile::{KernelClass, Pass, Schedule, kernel_class};
 use kasmina::device::{Adamw, Address, Bank, Buffer, Device, Launch, Rows, Stream, telemetry};
 use kasmina::graph::{Attributes, Blueprint, DataType, library};
 use std::collections::HashMap;
@@ -93,7 +93,8 @@ impl Case {
         let blueprints: Vec<&Blueprint> = blueprints.iter().collect();
         if blueprints.is_empty() {
             let (pass, data_type, chunk) = (self.pass, self.data_type, self.chunk);
-            return KernelClass { pass, data_type, chunk, programs: Vec::new(), frozen: Vec::new() };
+            let (schedule, programs, frozen) = (Schedule::Best, Vec::new(), Vec::new());
+            return KernelClass { pass, schedule, data_type, chunk, programs, frozen };
         }
         kernel_class(self.pass, self.data_type, true, &blueprints).unwrap()
     }

@@ -2,7 +2,7 @@
 
 use crate::random::{Random, program};
 use half::{bf16, f16};
-use kasmina::compile::{Architecture, KernelClass, Pass, Program, codegen};
+use kasmina::compile::{Architecture, KernelClass, Pass, Program, Schedule, codegen};
 use kasmina::device::{self, Address, Buffer, Device, Launch, Rows, Stream};
 use kasmina::graph::DataType;
 use std::sync::Arc;
@@ -104,7 +104,8 @@ impl Case {
             sizes.iter().map(|size| program(random, pass, chunk, *size, trained, wild)).collect()
         };
         let (trained, frozen) = (programs(true), if pass == Pass::Backward { programs(false) } else { vec![] });
-        let class = KernelClass { pass, data_type, chunk, programs: trained, frozen };
+        let schedule = random.pick(&[Schedule::Best, Schedule::Best, Schedule::Generic]);
+        let class = KernelClass { pass, schedule, data_type, chunk, programs: trained, frozen };
 
         let mut tensor = |poisoned: bool| {
             let layout = layout(random, hidden);

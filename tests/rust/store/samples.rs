@@ -1,8 +1,8 @@
 //! Kernel classes to make keys of.
 
 use kasmina::compile::{
-    Architecture, Binary, Destination, Expression, KernelClass, Operand, Output, Pass, Program, Reducer, Source, Step,
-    Value, ValueId,
+    Architecture, Binary, Destination, Expression, KernelClass, Operand, Output, Pass, Program, Reducer, Schedule,
+    Source, Step, Value, ValueId,
 };
 use kasmina::graph::{DataType, RowInput, Shape};
 use kasmina::store::Key;
@@ -38,7 +38,8 @@ pub fn program(chunk: usize) -> Program {
 
 /// A forward class; each chunk width is another one.
 pub fn class(chunk: usize) -> KernelClass {
-    KernelClass { pass: Pass::Forward, data_type: DataType::F32, chunk, programs: vec![program(chunk)], frozen: vec![] }
+    let (pass, schedule, data_type) = (Pass::Forward, Schedule::Best, DataType::F32);
+    KernelClass { pass, schedule, data_type, chunk, programs: vec![program(chunk)], frozen: vec![] }
 }
 
 /// The key of `class(chunk)`.

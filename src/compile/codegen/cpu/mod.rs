@@ -23,7 +23,8 @@ use crate::{Result, error};
 pub fn compile(class: &KernelClass) -> Result<Vec<u8>> {
     let procedures = |kind: &str, programs: &[crate::compile::Program]| -> Result<Vec<Procedure>> {
         let compile = |(branch, program)| {
-            procedure::compile(program, class.chunk).map_err(|error| error.context(format!("{kind} {branch}")))
+            procedure::compile(program, class.schedule, class.chunk)
+                .map_err(|error| error.context(format!("{kind} {branch}")))
         };
         programs.iter().enumerate().map(compile).collect()
     };

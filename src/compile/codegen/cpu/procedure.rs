@@ -3,12 +3,14 @@
 use super::schedule::{Section, exact, is_exact, schedule};
 use super::storage::place;
 use super::{Action, Procedure, Span, UniformOutput, width};
-use crate::compile::{Condition, Destination, Expression, Operand, Program, Reducer, Source, Step, Value, ValueId};
+use crate::compile::{
+    Condition, Destination, Expression, Operand, Program, Reducer, Schedule, Source, Step, Value, ValueId,
+};
 use crate::graph::{DataType, Shape};
 use crate::{Result, fail};
 
 /// Compiles a program for chunks of this width.
-pub fn compile(program: &Program, chunk: usize) -> Result<Procedure> {
+pub fn compile(program: &Program, how: Schedule, chunk: usize) -> Result<Procedure> {
     verify(program, chunk)?;
     let program = &reduce_before_accumulating(program);
     let storage = place(program);
@@ -30,7 +32,7 @@ pub fn compile(program: &Program, chunk: usize) -> Result<Procedure> {
             let mut instruction = if is_exact(step, &data_type) {
                 exact(step, section, result, operands, &data_type)?
             } else {
-                schedule(step, section, result, operands)
+                schedule(step, how, section, result, operands)
             };
             if let Some(Condition { value, holds }) = step.condition {
                 instruction.condition = Some((place(value)?, holds));

@@ -2,7 +2,7 @@
 
 use super::expression::flatten;
 use super::{Access, Action, Axis, Exact, Instruction, Space, width};
-use crate::compile::{Binary, Expression, Reducer, Step, ValueId};
+use crate::compile::{Binary, Expression, Reducer, Schedule, Step, ValueId};
 use crate::graph::DataType;
 use crate::{Result, fail};
 
@@ -15,8 +15,9 @@ pub enum Section {
     Accumulate,
 }
 
-/// The instruction of a step whose result and operands begin at these places.
-pub fn schedule(step: &Step, section: Section, result: Access, operands: Vec<Access>) -> Instruction {
+/// The instruction of a step whose result and operands begin at these places. In the generic schedule nothing is a
+/// contraction.
+pub fn schedule(step: &Step, how: Schedule, section: Section, result: Access, operands: Vec<Access>) -> Instruction {
     let strides = step.shape.strides();
     let axis = |position: usize, extent: usize, result: usize| Axis {
         extent,
@@ -28,6 +29,7 @@ pub fn schedule(step: &Step, section: Section, result: Access, operands: Vec<Acc
     let reduced = reduced.map(|(position, extent)| axis(step.shape.rank() + position, *extent, 0));
     let loops = Loops { kept: merge(kept.collect()), reduced: merge(reduced.collect()) };
     let product = match &step.expression {
+        _ if how == Schedule::Generic => None,
         Expression::Binary(Binary::Mul, a, b) if step.reducer == Reducer::Sum || step.reduced.rank() == 0 => {
             match (&**a, &**b) {
                 (Expression::Operand(a), Expression::Operand(b)) if a != b => Some([*a, *b]),

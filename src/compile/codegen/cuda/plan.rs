@@ -4,7 +4,7 @@ use super::arrange::arrange;
 use super::fragments::{self, Fragments};
 use super::memory::{Economy, Layout, lay_out};
 use super::reserved_bytes;
-use crate::compile::{KernelClass, Pass, Program};
+use crate::compile::{KernelClass, Pass, Program, Schedule};
 use crate::graph::{DataType, RowInput};
 use crate::{Result, fail};
 use serde::{Deserialize, Serialize};
@@ -61,7 +61,7 @@ fn limits(capability: u32) -> (usize, usize) {
     }
 }
 
-/// Plans a class: in fragments what can run in them, else the largest tile with the least economy that fits.
+/// Plans a class: in fragments what can run in them and its schedule lets, else the largest tile with the least economy that fits.
 pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
     let (comfortable, maximum) = limits(capability);
     let mut candidates = Vec::new();
@@ -77,7 +77,8 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
     }
     let nothing =
         Choice { identity: false, programs: class.programs.iter().chain(&class.frozen).map(|_| None).collect() };
-    let best = fragments::serve(class, capability).then(|| Choice::best(class));
+    let fragments = class.schedule == Schedule::Best && fragments::serve(class, capability);
+    let best = fragments.then(|| Choice::best(class));
     let mut needed = 0;
     // Weights of fragments may take more room than the programs would in shared memory.
     for choice in best.iter().chain([&nothing]) {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::Status;
 use crate::compile::{
-    Binary, Destination, Expression, Operand, Output, Program, Reducer, Source, Step, Unary, Value, ValueId,
+    Binary, Destination, Expression, Operand, Output, Program, Reducer, Schedule, Source, Step, Unary, Value, ValueId,
 };
 use crate::graph::{RowInput, Scalar, Shape};
 
@@ -226,7 +226,7 @@ pub(crate) fn class(pass: Pass, data_type: DataType, chunk: usize, count: usize)
             .collect()
     };
     let frozen = if pass == Pass::Backward { programs(true) } else { Vec::new() };
-    KernelClass { pass, data_type, chunk, programs: programs(false), frozen }
+    KernelClass { pass, schedule: Schedule::Best, data_type, chunk, programs: programs(false), frozen }
 }
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];

@@ -3,7 +3,7 @@
 use super::programs::*;
 use crate::Status;
 use crate::compile::codegen::cpu::{Code, compile};
-use crate::compile::{KernelClass, Pass};
+use crate::compile::{KernelClass, Pass, Schedule};
 use crate::device::cpu::device;
 use crate::graph::DataType;
 
@@ -13,7 +13,8 @@ fn class(pass: Pass) -> KernelClass {
         Pass::Backward => (vec![linear_backward(5)], vec![linear_frozen(5)]),
         Pass::Train => (vec![reconstruction(5)], vec![]),
     };
-    KernelClass { pass, data_type: DataType::F32, chunk: programs[0].chunk, programs, frozen }
+    let (schedule, chunk) = (Schedule::Best, programs[0].chunk);
+    KernelClass { pass, schedule, data_type: DataType::F32, chunk, programs, frozen }
 }
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];

@@ -5,7 +5,7 @@ use super::super::vector::Instructions;
 use super::reference;
 use crate::Result;
 use crate::compile::codegen::cpu::{self, Code};
-use crate::compile::{KernelClass, Pass, Program};
+use crate::compile::{KernelClass, Pass, Program, Schedule};
 use crate::device::telemetry::{COLUMNS, MAX, MIN};
 use crate::device::{Address, Bank, Launch, Rows};
 use crate::graph::DataType;
@@ -99,7 +99,7 @@ impl Scene {
             parameters: sizes.iter().map(|size| rounded(&numbers.list(seeds * size), compute)).collect(),
             sizes,
             loss_scale: 0.5,
-            class: KernelClass { pass, data_type, chunk, programs, frozen },
+            class: KernelClass { pass, schedule: Schedule::Best, data_type, chunk, programs, frozen },
         }
     }
 
