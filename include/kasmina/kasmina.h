@@ -262,6 +262,8 @@ enum kasmina_bank_array
     KASMINA_BANK_ARRAY_STEPS = 3,
     // `[capacity]` u8: 0 free or frozen, 1 trains on the main loss, 2 trains in isolation.
     KASMINA_BANK_ARRAY_MODE = 4,
+    // `[capacity]` u8: 1 where an optimiser step met a gradient that was not finite in this epoch.
+    KASMINA_BANK_ARRAY_NON_FINITE = 5,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -765,6 +767,12 @@ kasmina_status kasmina_layer_prepare(kasmina_layer layer,
                                      uint32_t flags,
                                      kasmina_error **error);
 
+// Waits for the kernels that are compiled in the background, of the kinds that were used so far, and loads them: then
+// nothing that happens at the epoch's end depends on how fast a compiler is. Processes that train the same layer call it
+// before each epoch's end. All are waited for, and the first that cannot be had is the error; its seeds stay GERMINATED.
+kasmina_status kasmina_layer_wait_for_kernels(kasmina_layer layer,
+                                              kasmina_error **error);
+
 // The seeds' state as the host keeps it: `[seeds, 4]` int32_t of lifecycle (a kasmina_lifecycle), blueprint (-1 for
 // none), epochs in this state, and strategy. Waits for nothing. The caller destroys the bytes.
 kasmina_status kasmina_layer_state(kasmina_layer layer,
@@ -867,7 +875,8 @@ kasmina_status kasmina_layer_export_array(kasmina_layer layer,
                                           kasmina_error **error);
 
 // Exports an array of the bank of a blueprint; `array` is a kasmina_bank_array. The host may write parameters, with the
-// work ordered by its stream; the others are to be read only. Otherwise as kasmina_layer_export_array.
+// work ordered by its stream. Trainers that average replicas may write moments, steps and non-finite marks as well, and
+// telemetry and losses, before the epoch ends; the rest is to be read only. Otherwise as kasmina_layer_export_array.
 kasmina_status kasmina_layer_export_bank(kasmina_layer layer,
                                          uint32_t blueprint,
                                          int32_t array,
@@ -991,6 +1000,7 @@ struct kasmina_api {
     kasmina_status (*layer_set_strategy)(kasmina_layer layer, kasmina_strategy_callback callback,
         void *user_data, kasmina_error **error);
     kasmina_status (*layer_set_metric)(kasmina_layer layer, double metric, kasmina_error **error);
+    kasmina_status (*layer_wait_for_kernels)(kasmina_layer layer, kasmina_error **error);
 };
 
 #ifdef __cplusplus

@@ -279,6 +279,10 @@ class Layer : public Owned<kasmina_layer, kasmina_layer_destroy> {
         check([&](auto error) { return kasmina_layer_prepare(handle(), type, flags, error); });
     }
 
+    void wait_for_kernels() {
+        check([&](auto error) { return kasmina_layer_wait_for_kernels(handle(), error); });
+    }
+
     void submit(const std::vector<kasmina_command>& commands) {
         check([&](auto error) { return kasmina_layer_submit(handle(), commands.data(), commands.size(), error); });
     }

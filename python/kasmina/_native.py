@@ -172,6 +172,7 @@ _ARGUMENTS = {
     "kasmina_layer_get_info": (Handle, _pointer(LayerInfo)),
     "kasmina_layer_add_blueprint": (Handle, Handle, ctypes.c_uint64, _pointer(ctypes.c_uint32)),
     "kasmina_layer_prepare": (Handle, ctypes.c_int32, ctypes.c_uint32),
+    "kasmina_layer_wait_for_kernels": (Handle,),
     "kasmina_layer_report": (Handle, _bytes),
     "kasmina_layer_state": (Handle, _bytes),
     "kasmina_layer_to_bytes": (Handle, ctypes.c_void_p, _bytes),

@@ -25,7 +25,7 @@ _STATE_ARRAYS = (
     "lifecycle blueprint slot alpha epochs_in_state strategy last_update_epoch embargo error_count flags "
     "telemetry loss germinations strategy_memory"
 ).split()
-_BANK_ARRAYS = "parameters first_moment second_moment steps mode".split()
+_BANK_ARRAYS = "parameters first_moment second_moment steps mode non_finite".split()
 
 
 class Lifecycle(enum.IntEnum):
@@ -191,6 +191,10 @@ class Layer(torch.nn.Module):
         flags = _ALPHA_GRADIENT if alpha_gradient else 0
         _native.call("kasmina_layer_prepare", self._handle, _DATA_TYPES[dtype], flags)
 
+    def wait_for_kernels(self):
+        """Waits for what is compiled in the background, so that the epoch's end does not depend on how fast that is."""
+        _native.call("kasmina_layer_wait_for_kernels", self._handle)
+
     # The lifecycle.
 
     def submit(self, *commands):
@@ -293,6 +297,11 @@ class Layer(torch.nn.Module):
     def report(self):
         """The layer's health at the end of the last epoch, as a dict."""
         return json.loads(_native.take_bytes("kasmina_layer_report", self._handle))
+
+    @property
+    def epoch(self):
+        """How many epochs have ended."""
+        return _info(self._handle).epoch
 
     def states(self):
         """The lifecycle state of each seed, as the host knows it."""

@@ -70,6 +70,7 @@ table! {
     kasmina_blueprint_initial_values
     kasmina_layer_set_strategy
     kasmina_layer_set_metric
+    kasmina_layer_wait_for_kernels
 }
 
 // SAFETY: the table is constant and its pointers are functions.

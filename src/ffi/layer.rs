@@ -169,6 +169,17 @@ pub unsafe extern "C" fn kasmina_layer_prepare(
     })
 }
 
+/// Waits for the kernels that are compiled in the background, of the kinds that were used so far, and loads them: then
+/// nothing that happens at the epoch's end depends on how fast a compiler is. Processes that train the same layer call it
+/// before each epoch's end. All are waited for, and the first that cannot be had is the error; its seeds stay GERMINATED.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_wait_for_kernels(
+    layer: kasmina_layer,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_layer_wait_for_kernels", error, || LAYERS.read(layer.id, |layer| layer.wait_for_kernels()))
+}
+
 /// The seeds' state as the host keeps it: `[seeds, 4]` int32_t of lifecycle (a kasmina_lifecycle), blueprint (-1 for
 /// none), epochs in this state, and strategy. Waits for nothing. The caller destroys the bytes.
 #[unsafe(no_mangle)]

@@ -71,6 +71,8 @@ pub enum kasmina_bank_array {
     Steps = 3,
     /// `[capacity]` u8: 0 free or frozen, 1 trains on the main loss, 2 trains in isolation.
     Mode = 4,
+    /// `[capacity]` u8: 1 where an optimiser step met a gradient that was not finite in this epoch.
+    NonFinite = 5,
 }
 
 /// The names that the layer has for its arrays, by kasmina_layer_array.
@@ -122,7 +124,8 @@ pub unsafe extern "C" fn kasmina_layer_export_array(
 }
 
 /// Exports an array of the bank of a blueprint; `array` is a kasmina_bank_array. The host may write parameters, with the
-/// work ordered by its stream; the others are to be read only. Otherwise as kasmina_layer_export_array.
+/// work ordered by its stream. Trainers that average replicas may write moments, steps and non-finite marks as well, and
+/// telemetry and losses, before the epoch ends; the rest is to be read only. Otherwise as kasmina_layer_export_array.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_layer_export_bank(
     layer: kasmina_layer,
@@ -142,6 +145,7 @@ pub unsafe extern "C" fn kasmina_layer_export_bank(
                 2 => (bank.second_moment, parameter_type, all),
                 3 => (bank.steps, DataType::U32, slots),
                 4 => (bank.mode, DataType::U8, slots),
+                5 => (bank.non_finite, DataType::U8, slots),
                 _ => fail!(InvalidArgument, "{array} is no kasmina_bank_array"),
             };
             Ok(Array { buffer, data_type, shape })

@@ -61,8 +61,6 @@ pub(super) struct Bank {
     pub arrays: BankArrays,
     /// `[capacity, size]`, the gradient of isolated training.
     pub gradient: Buffer,
-    /// `[capacity]` u8, set where an optimiser step met a gradient that was not finite.
-    pub non_finite: Buffer,
     /// The modes as the device has them.
     pub modes: Vec<u8>,
     parameter_type: DataType,
@@ -102,12 +100,12 @@ impl Bank {
             second_moment: buffer(bytes)?,
             steps: buffer(slots * 4)?,
             mode: buffer(slots)?,
+            non_finite: buffer(slots)?,
             capacity: slots,
             size,
         };
         Ok(Bank {
             gradient: buffer(bytes)?,
-            non_finite: buffer(slots)?,
             modes: vec![mode::FROZEN; slots],
             free: (0..capacity).collect(),
             arrays,
@@ -176,8 +174,8 @@ impl Bank {
     /// For each slot, whether a gradient was not finite since the last call. Waits for the stream.
     pub fn take_non_finite(&self, stream: Stream) -> Result<Vec<u8>> {
         let mut marks = vec![0; self.arrays.capacity];
-        self.device().download(&mut marks, self.non_finite.address(), stream)?;
-        self.device().zero(self.non_finite.address(), marks.len(), stream)?;
+        self.device().download(&mut marks, self.arrays.non_finite.address(), stream)?;
+        self.device().zero(self.arrays.non_finite.address(), marks.len(), stream)?;
         Ok(marks)
     }
 
@@ -207,7 +205,7 @@ impl Bank {
             steps: self.arrays.steps.address(),
             mode: self.arrays.mode.address(),
             updated,
-            non_finite: self.non_finite.address(),
+            non_finite: self.arrays.non_finite.address(),
             capacity: self.arrays.capacity,
             size: self.arrays.size,
             learning_rate: rates.learning_rate,

@@ -88,6 +88,8 @@ pub struct BankArrays {
     pub steps: Buffer,
     /// `[capacity]` u8: 0 frozen or free, 1 trains on the main loss, 2 trains in isolation.
     pub mode: Buffer,
+    /// `[capacity]` u8: 1 where an optimiser step met a gradient that was not finite in this epoch.
+    pub non_finite: Buffer,
     /// Slots.
     pub capacity: usize,
     /// Elements of a slot.

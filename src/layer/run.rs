@@ -242,6 +242,25 @@ impl Layer {
         Ok(())
     }
 
+    /// Waits for the kernels that are compiled in the background, of the kinds that were used so far, and loads them. Then
+    /// nothing that happens at the epoch's end depends on how fast a compiler is.
+    ///
+    /// # Errors
+    ///
+    /// `CompileFailed` and others from the first kernel that cannot be had; all were waited for. Its seeds stay GERMINATED.
+    pub fn wait_for_kernels(&self) -> Result<()> {
+        let kinds = self.kernels.kinds();
+        let mut first = None;
+        for set in self.kernels.current_and_next() {
+            for kind in &kinds {
+                if let Err(error) = set.kernel(*kind, Stream::default()) {
+                    first.get_or_insert(error);
+                }
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
     /// A launch over the layer's own state.
     fn launch(&self, alpha: Option<Address>) -> Launch<'static> {
         let [lifecycle, blueprint, slot, own_alpha] = self.state.kernel_columns();

@@ -178,6 +178,10 @@ static inline kasmina_status call_layer_prepare(world* w, kasmina_error** error)
     return kasmina_layer_prepare(w->layer, KASMINA_DATA_TYPE_F32, KASMINA_ALPHA_GRADIENT, error);
 }
 
+static inline kasmina_status call_layer_wait_for_kernels(world* w, kasmina_error** error) {
+    return kasmina_layer_wait_for_kernels(w->layer, error);
+}
+
 static inline kasmina_status call_layer_state(world* w, kasmina_error** error) {
     kasmina_bytes* state = NULL;
     const kasmina_status status = kasmina_layer_state(w->layer, &state, error);
@@ -332,6 +336,7 @@ static const call CALLS[] = {
     {"kasmina_layer_get_info", call_layer_get_info, LAYER, LAYER},
     {"kasmina_layer_add_blueprint", call_layer_add_blueprint, LAYER | OTHER_BLUEPRINT, OTHER_BLUEPRINT},
     {"kasmina_layer_prepare", call_layer_prepare, LAYER, LAYER},
+    {"kasmina_layer_wait_for_kernels", call_layer_wait_for_kernels, LAYER, LAYER},
     {"kasmina_layer_state", call_layer_state, LAYER, LAYER},
     {"kasmina_layer_report", call_layer_report, LAYER, LAYER},
     {"kasmina_layer_save", call_layer_save, LAYER, LAYER},

@@ -277,6 +277,6 @@ fn bank_tensors(bank: &Bank, parameter_type: DataType) -> [(&'static str, DataTy
         ("first_moment", parameter_type, wide.clone(), &arrays.first_moment),
         ("second_moment", parameter_type, wide, &arrays.second_moment),
         ("steps", DataType::U32, slots.clone(), &arrays.steps),
-        ("non_finite", DataType::U8, slots, &bank.non_finite),
+        ("non_finite", DataType::U8, slots, &arrays.non_finite),
     ]
 }

@@ -152,6 +152,11 @@ pub fn prepare(host: &mut Host<'_>) {
     call!(host, kasmina_layer_prepare(layer, data_type, flags));
 }
 
+pub fn wait_for_kernels(host: &mut Host<'_>) {
+    let layer = handle(host);
+    call!(host, kasmina_layer_wait_for_kernels(layer));
+}
+
 pub fn roll_back(host: &mut Host<'_>) {
     let (layer, stream) = (handle(host), host.stream());
     let (seed, reason) = (host.choices.pick(&[0, 1, 2, 11, u32::MAX]), host.text(REASONS));
@@ -212,7 +217,7 @@ pub fn export_array(host: &mut Host<'_>) {
 
 pub fn export_bank(host: &mut Host<'_>) {
     let (layer, blueprint) = (handle(host), host.choices.pick(&[0, 0, 1, u32::MAX]));
-    let array = host.number(&[0, 1, 2, 3, 4, 5]);
+    let array = host.number(&[0, 1, 2, 3, 4, 5, 6]);
     let mut tensor = Structs::new(&mut host.choices, &[EMPTY]);
     let (given, mut memory) = (tensor.pointer(&mut host.choices), kasmina_memory { id: 0 });
     let place = host.place(&raw mut memory);

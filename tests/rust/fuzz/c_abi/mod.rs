@@ -74,6 +74,7 @@ pub const CALLS: &[Call] = calls! {
     kasmina_set_log => blueprints::set_log,
     kasmina_layer_set_strategy => layers::set_strategy,
     kasmina_layer_set_metric => layers::set_metric,
+    kasmina_layer_wait_for_kernels => layers::wait_for_kernels,
 };
 
 /// Makes the calls that the bytes say, gives everything back, and tells what came of each call. Panics if the library
