@@ -393,6 +393,10 @@ typedef struct {
     uint64_t refused;
     // Seconds spent on proving.
     double validation_seconds;
+    // Kernels that a simpler schedule was tried for, because one failed to compile, to load or to prove right.
+    uint64_t stepped_down;
+    // Kernels that no schedule gave; the seeds that need them stay GERMINATED.
+    uint64_t given_up;
 } kasmina_statistics;
 
 // Takes a message: its level (a kasmina_log_level), its text (valid during the call only) and the host's own pointer.

@@ -112,6 +112,8 @@ class Statistics(ctypes.Structure):
         ("validated", ctypes.c_uint64),
         ("refused", ctypes.c_uint64),
         ("validation_seconds", ctypes.c_double),
+        ("stepped_down", ctypes.c_uint64),
+        ("given_up", ctypes.c_uint64),
     ]
 
 

@@ -108,6 +108,8 @@ struct Shared {
 struct State {
     flights: HashMap<Key, Arc<Flight>>,
     queue: VecDeque<Job>,
+    /// Kernels that were found to be wrong, and how.
+    withdrawn: HashMap<Key, Error>,
     workers: usize,
     statistics: Statistics,
 }
@@ -166,6 +168,10 @@ impl Pipeline {
                 return Ticket::ready(Err(error));
             }
         };
+        if let Some(error) = state.withdrawn.get(&key).cloned() {
+            state.statistics.failed += 1;
+            return Ticket::ready(Err(error));
+        }
         // Under the lock: what is neither in memory nor in flight now has not been started by anybody.
         if let Some(machine_code) = self.shared.memory.get(&key) {
             state.statistics.memory_hits += 1;
@@ -184,6 +190,16 @@ impl Pipeline {
     /// The kernel of a class; waits for it.
     pub fn compile(&self, class: KernelClass, architecture: Architecture) -> Result<Arc<Artifact>> {
         self.request(class, architecture).wait()
+    }
+
+    /// Takes back a kernel that whoever loaded it found to be wrong: it is removed from memory and disk, and whoever asks for
+    /// it again in this process gets this error.
+    pub fn withdraw(&self, key: &Key, error: &Error) {
+        self.shared.state.lock().withdrawn.insert(key.clone(), error.clone());
+        self.shared.memory.remove(key);
+        if let Some(disk) = &self.shared.disk {
+            disk.remove(key);
+        }
     }
 
     /// What has been done so far.

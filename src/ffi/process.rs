@@ -6,6 +6,7 @@ use super::error::kasmina_error;
 use super::{blueprint::BLUEPRINTS, layer::LAYERS};
 use crate::Status;
 use crate::compile::pipeline;
+use crate::layer::ladder_statistics;
 use crate::validate;
 use std::ffi::{CStr, c_char};
 
@@ -46,6 +47,10 @@ pub struct kasmina_statistics {
     pub refused: u64,
     /// Seconds spent on proving.
     pub validation_seconds: f64,
+    /// Kernels that a simpler schedule was tried for, because one failed to compile, to load or to prove right.
+    pub stepped_down: u64,
+    /// Kernels that no schedule gave; the seeds that need them stay GERMINATED.
+    pub given_up: u64,
 }
 
 // SAFETY: repr(C), starts with struct_size, and has only numbers.
@@ -74,7 +79,7 @@ pub unsafe extern "C" fn kasmina_get_statistics(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_get_statistics", error, || {
-        let (found, proven) = (pipeline().statistics(), validate::statistics());
+        let (found, proven, ladder) = (pipeline().statistics(), validate::statistics(), ladder_statistics());
         let found = kasmina_statistics {
             struct_size: 0,
             compiled: found.compiled,
@@ -87,6 +92,8 @@ pub unsafe extern "C" fn kasmina_get_statistics(
             validated: proven.validated,
             refused: proven.refused,
             validation_seconds: proven.seconds,
+            stepped_down: ladder.stepped_down,
+            given_up: ladder.given_up,
         };
         // SAFETY: the caller promises that it can be written and that its struct_size is set.
         unsafe { convert::write(statistics, &found) }

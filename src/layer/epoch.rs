@@ -160,7 +160,7 @@ impl Layer {
         let running = plan.running();
         let mut columns = plan.columns;
         let live = live_blueprints(&columns);
-        self.kernels.request(&live, &self.banks, stream)?;
+        self.kernels.request(&live, &running, &self.banks, stream)?;
         self.kernels.collect(stream);
         self.exchange_slots(&mut columns, stream)?;
         if self.kernels.swap(&live, &running) {
@@ -218,6 +218,12 @@ impl Layer {
 pub(super) fn live_blueprints(columns: &Columns) -> BTreeSet<u32> {
     let live = |seed: &SeedState| seed.lifecycle.is_active() || seed.lifecycle.applies_blueprint();
     columns.iter().filter(live).filter_map(|seed| u32::try_from(seed.blueprint).ok()).collect()
+}
+
+/// The blueprints of seeds in states 2 to 7: those whose kernel must run.
+pub(super) fn running_blueprints(columns: &Columns) -> BTreeSet<u32> {
+    let runs = |seed: &SeedState| seed.lifecycle == Lifecycle::Training || seed.lifecycle.applies_blueprint();
+    columns.iter().filter(runs).filter_map(|seed| u32::try_from(seed.blueprint).ok()).collect()
 }
 
 /// Records on each seed what went wrong with it in the epoch.

@@ -1,75 +1,23 @@
 //! The kernels for one set of live blueprints: one for each pass and row type, compiled when asked for and loaded between
-//! epochs or at first use. Which set runs is the business of [`super::kernels`].
+//! epochs or at first use. Which set runs is the business of [`super::kernels`], what is tried where a kernel fails that of
+//! [`super::ladder`].
 
-use crate::compile::{self, KernelClass, Pass, Schedule, Ticket};
+use super::kind::{KINDS, Kind};
+use super::ladder::{self, Attempt, Failure};
+use super::report::{KernelReport, KernelState};
+use crate::compile::{self, Artifact, KernelClass, Pass, Schedule};
 use crate::device::{Buffer, Device, Kernel, Stream};
-use crate::graph::{Blueprint, DataType};
+use crate::graph::Blueprint;
 use crate::validate::validate;
-use crate::{Error, Result, error};
+use crate::{Error, Result, Status, error};
 use parking_lot::Mutex;
 use std::array;
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// How many blueprints a layer can know: the length of every `branch` array.
 pub(super) const MAXIMUM_BLUEPRINTS: usize = 256;
-
-/// Kinds of kernels: four row types, and for each a forward, two backward and a training kernel.
-const KINDS: usize = 16;
-
-/// What a kernel of a set is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Kind {
-    pub pass: Pass,
-    pub data_type: DataType,
-    alpha_gradient: bool,
-}
-
-impl Kind {
-    /// Forward over rows of a type.
-    pub fn forward(data_type: DataType) -> Kind {
-        Kind { pass: Pass::Forward, data_type, alpha_gradient: false }
-    }
-
-    /// Backward, with or without the gradient of alpha.
-    pub fn backward(data_type: DataType, alpha_gradient: bool) -> Kind {
-        Kind { pass: Pass::Backward, data_type, alpha_gradient }
-    }
-
-    /// Isolated training.
-    pub fn train(data_type: DataType) -> Kind {
-        Kind { pass: Pass::Train, data_type, alpha_gradient: false }
-    }
-
-    /// A number below [`KINDS`].
-    pub fn index(self) -> usize {
-        let data_type = match self.data_type {
-            DataType::F16 => 1,
-            DataType::BF16 => 2,
-            DataType::F64 => 3,
-            _ => 0,
-        };
-        let pass = match (self.pass, self.alpha_gradient) {
-            (Pass::Forward, _) => 0,
-            (Pass::Backward, false) => 1,
-            (Pass::Backward, true) => 2,
-            (Pass::Train, _) => 3,
-        };
-        4 * data_type + pass
-    }
-
-    /// Every kind.
-    pub fn all() -> impl Iterator<Item = Kind> {
-        [DataType::F32, DataType::F16, DataType::BF16, DataType::F64].into_iter().flat_map(|data_type| {
-            [
-                Kind::forward(data_type),
-                Kind::backward(data_type, false),
-                Kind::backward(data_type, true),
-                Kind::train(data_type),
-            ]
-        })
-    }
-}
 
 /// The kernels for one set of live blueprints.
 pub(super) struct KernelSet {
@@ -82,21 +30,39 @@ pub(super) struct KernelSet {
     device: Arc<dyn Device>,
     kernels: [OnceLock<Kernel>; KINDS],
     progress: Mutex<[Progress; KINDS]>,
+    has_run: AtomicBool,
 }
 
-/// How far the background has got with a kernel that is not loaded.
+/// How far the background has got with a kernel.
 #[derive(Default)]
 enum Progress {
     #[default]
     Idle,
-    Requested(Request),
-    Failed(Error),
+    Requested(Attempt),
+    /// With which schedule, and why not with a better one.
+    Loaded(Schedule, Option<Error>),
+    Failed(Failure),
 }
 
-/// A kernel that was asked for: what of, and where it comes.
-struct Request {
-    class: KernelClass,
-    ticket: Ticket,
+impl Progress {
+    /// What the pipeline says of a request, if it says anything yet.
+    fn poll(&self) -> Option<Result<Arc<Artifact>>> {
+        match self {
+            Progress::Requested(attempt) => attempt.poll(),
+            _ => None,
+        }
+    }
+
+    /// The request, if it is one; what stays then must be replaced.
+    fn take_request(&mut self) -> Option<Attempt> {
+        match std::mem::take(self) {
+            Progress::Requested(attempt) => Some(attempt),
+            other => {
+                *self = other;
+                None
+            }
+        }
+    }
 }
 
 impl KernelSet {
@@ -123,6 +89,7 @@ impl KernelSet {
             device: device.clone(),
             kernels: array::from_fn(|_| OnceLock::new()),
             progress: Mutex::new(array::from_fn(|_| Progress::default())),
+            has_run: AtomicBool::new(false),
         })
     }
 
@@ -148,47 +115,47 @@ impl KernelSet {
             ));
         }
         let slot = &self.kernels[kind.index()];
-        let mut progress = self.progress.lock();
+        let progress = &mut self.progress.lock()[kind.index()];
         if slot.get().is_none() {
             log::info!("compiling the {} now, because it is needed at once", self.name(kind));
-            let request = match std::mem::take(&mut progress[kind.index()]) {
-                Progress::Requested(request) => request,
-                _ => self.ask(kind)?,
-            };
-            let kernel = self.load(kind, &request, stream)?;
-            let _ = slot.set(kernel);
+            if matches!(progress, Progress::Idle | Progress::Failed(Failure::Passing(_))) {
+                *progress = self.ask(kind);
+            }
+            while let Some(attempt) = progress.take_request() {
+                *progress = self.settle(kind, attempt, stream);
+            }
+            if let Progress::Failed(failure) = progress {
+                return Err(failure.error().clone().context(self.name(kind)));
+            }
         }
         slot.get().ok_or_else(|| error!(NotReady, "the {} could not be kept", self.name(kind)))
     }
 
-    /// Whether the kernels of these kinds are compiled. Those that nobody asked for yet are asked for.
+    /// Whether the kernels of these kinds are compiled. Those that nobody asked for yet are asked for, and so is the next
+    /// schedule of one that failed.
     ///
     /// # Errors
     ///
-    /// `NotReady` while one is being compiled; the compiler's error if it failed: the next call asks again. What cannot
-    /// be loaded stays refused until [`KernelSet::collect`] is called again.
+    /// `NotReady` while one is being compiled; the reason if one cannot be had. It stays that, for good if no schedule gives
+    /// the kernel, else until [`KernelSet::collect`] is called again.
     pub fn readiness(&self, kinds: &[Kind]) -> Result<()> {
         let mut progress = self.progress.lock();
         let mut waiting = None;
         for &kind in kinds {
-            let index = kind.index();
-            if self.kernels[index].get().is_some() {
-                continue;
+            let progress = &mut progress[kind.index()];
+            if matches!(progress, Progress::Idle) {
+                *progress = self.ask(kind);
             }
-            let request = match std::mem::take(&mut progress[index]) {
-                Progress::Failed(error) => {
-                    progress[index] = Progress::Failed(error.clone());
-                    return Err(error.context(self.name(kind)));
-                }
-                Progress::Requested(request) => request,
-                Progress::Idle => self.ask(kind)?,
-            };
-            match request.ticket.poll() {
-                Some(Err(error)) => return Err(error.context(self.name(kind))),
-                None => waiting = Some(kind),
-                Some(Ok(_)) => {}
+            while let Some(Err(error)) = progress.poll()
+                && let Some(attempt) = progress.take_request()
+            {
+                *progress = self.step_down(kind, attempt, error);
             }
-            progress[index] = Progress::Requested(request);
+            match progress {
+                Progress::Failed(failure) => return Err(failure.error().clone().context(self.name(kind))),
+                Progress::Requested(_) if progress.poll().is_none() => waiting = Some(kind),
+                _ => {}
+            }
         }
         match waiting {
             Some(kind) => Err(error!(NotReady, "the {} is still being compiled", self.name(kind))),
@@ -196,29 +163,63 @@ impl KernelSet {
         }
     }
 
-    /// Loads what the background has finished, and forgets what could not be loaded the last time. Only between epochs:
-    /// loading may wait for the device.
+    /// Loads and proves what the background has finished, asks for a simpler schedule of what fails, and forgets failures
+    /// that may pass. Only between epochs: loading may wait for the device.
     pub fn collect(&self, stream: Stream) {
         let mut progress = self.progress.lock();
         for kind in Kind::all() {
-            let index = kind.index();
-            progress[index] = match std::mem::take(&mut progress[index]) {
-                Progress::Requested(request) if request.ticket.poll().is_some() => {
-                    match self.load(kind, &request, stream) {
-                        Ok(kernel) => {
-                            let _ = self.kernels[index].set(kernel);
-                            Progress::Idle
-                        }
-                        Err(error) => {
-                            log::warn!("the {} cannot be used: {error}", self.name(kind));
-                            Progress::Failed(error)
-                        }
-                    }
-                }
-                Progress::Failed(_) => Progress::Idle,
-                other => other,
-            };
+            let progress = &mut progress[kind.index()];
+            if matches!(progress, Progress::Failed(Failure::Passing(_))) {
+                *progress = Progress::Idle;
+            }
+            if progress.poll().is_some()
+                && let Some(attempt) = progress.take_request()
+            {
+                *progress = self.settle(kind, attempt, stream);
+            }
         }
+    }
+
+    /// Whether one of these kernels is given by no schedule: this set will never run.
+    pub fn has_failed(&self, kinds: &[Kind]) -> bool {
+        let progress = self.progress.lock();
+        kinds.iter().any(|kind| matches!(progress[kind.index()], Progress::Failed(Failure::Final(_))))
+    }
+
+    /// The kernels that were asked for, and how far they are.
+    pub fn report(&self, runs: bool) -> Vec<KernelReport> {
+        let progress = self.progress.lock();
+        let report = |kind: Kind| {
+            let (state, schedule, reason) = match &progress[kind.index()] {
+                Progress::Idle => return None,
+                Progress::Requested(attempt) => {
+                    (KernelState::Waiting, Some(attempt.schedule()), attempt.reason.as_ref())
+                }
+                Progress::Loaded(schedule, reason) => (KernelState::Ready, Some(*schedule), reason.as_ref()),
+                Progress::Failed(failure) => (KernelState::Failed, None, Some(failure.error())),
+            };
+            Some(KernelReport {
+                pass: kind.pass,
+                data_type: kind.data_type,
+                alpha_gradient: kind.alpha_gradient,
+                blueprints: self.members.clone(),
+                runs,
+                state,
+                schedule,
+                reason: reason.map(Error::to_string),
+            })
+        };
+        Kind::all().filter_map(report).collect()
+    }
+
+    /// Remembers that launches used it, so that it may be part of a captured graph.
+    pub fn mark_run(&self) {
+        self.has_run.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether launches ever used it.
+    pub fn has_run(&self) -> bool {
+        self.has_run.load(Ordering::Relaxed)
     }
 
     /// Whether it could run launches of these kinds at once.
@@ -242,20 +243,43 @@ impl KernelSet {
         compile::kernel_class(kind.pass, kind.data_type, kind.alpha_gradient, &blueprints)
     }
 
-    fn ask(&self, kind: Kind) -> Result<Request> {
-        let class = self.class(kind).map_err(|error| error.context(self.name(kind)))?;
-        let ticket = compile::pipeline().request(class.clone(), self.device.architecture());
-        Ok(Request { class, ticket })
+    fn ask(&self, kind: Kind) -> Progress {
+        match self.class(kind) {
+            Ok(class) => Progress::Requested(Attempt::new(class, &self.device)),
+            Err(error) => Progress::Failed(ladder::give_up(error, &self.name(kind))),
+        }
     }
 
-    /// Loads a kernel and proves it: one that is refused is never used.
-    fn load(&self, kind: Kind, Request { class, ticket }: &Request, stream: Stream) -> Result<Kernel> {
-        let artifact = ticket.wait().map_err(|error| error.context(self.name(kind)))?;
-        let kernel = self.device.load(class, &artifact.machine_code)?;
+    /// Takes what was asked for as far as it goes: loaded, or one schedule down.
+    fn settle(&self, kind: Kind, attempt: Attempt, stream: Stream) -> Progress {
+        match self.load(&attempt, stream) {
+            Ok(kernel) => {
+                let _ = self.kernels[kind.index()].set(kernel);
+                Progress::Loaded(attempt.schedule(), attempt.reason)
+            }
+            Err(error) => self.step_down(kind, attempt, error),
+        }
+    }
+
+    fn step_down(&self, kind: Kind, attempt: Attempt, error: Error) -> Progress {
+        let next = attempt.step_down(error, &self.name(kind), &self.device);
+        next.map_or_else(Progress::Failed, Progress::Requested)
+    }
+
+    /// Loads a kernel and proves it: one that is refused is never used, nor offered to anybody again.
+    fn load(&self, attempt: &Attempt, stream: Stream) -> Result<Kernel> {
+        let artifact = attempt.wait()?;
+        let (device, class) = (&self.device, &attempt.class);
         let blueprints: Vec<&Blueprint> = self.blueprints.iter().map(Arc::as_ref).collect();
-        validate(&self.device, &artifact.key, class, &kernel, &blueprints, stream)
-            .map_err(|error| error.context(self.name(kind)))?;
-        Ok(kernel)
+        let proven = device
+            .load(class, &artifact.machine_code)
+            .and_then(|kernel| validate(device, &artifact.key, class, &kernel, &blueprints, stream).map(|()| kernel));
+        if let Err(error) = &proven
+            && matches!(error.status(), Status::ValidationFailed | Status::FileCorrupted)
+        {
+            compile::pipeline().withdraw(&artifact.key, error);
+        }
+        proven
     }
 
     fn name(&self, kind: Kind) -> String {

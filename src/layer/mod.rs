@@ -16,6 +16,8 @@ mod gates;
 mod grafting;
 mod kernel_set;
 mod kernels;
+mod kind;
+mod ladder;
 mod lifecycle;
 mod measured;
 mod plan;
@@ -28,8 +30,11 @@ mod user_strategy;
 
 pub use command::{Command, Evidence};
 pub use grafting::{GraftingInput, Strategy};
+pub use ladder::{LadderStatistics, ladder_statistics};
 pub use lifecycle::{Action, Effect, Gate, Lifecycle, Next, transition};
-pub use report::{EpochSummary, HealthReport, Held, Metrics, Refusal, SeedReport, Totals, TransitionRecord};
+pub use report::{
+    EpochSummary, HealthReport, Held, KernelReport, KernelState, Metrics, Refusal, SeedReport, Totals, TransitionRecord,
+};
 pub use run::{AdamwStep, Backward, Forward, Train};
 pub use settings::{GateSettings, GraftingSettings, MinimumEpochs, Settings, TrainingSettings};
 pub use user_strategy::{Answers, Inquiry, UserStrategy};
@@ -156,7 +161,12 @@ impl Layer {
             fail!(TypeMismatch, "parameters cannot be {}; use f32 or f64", parameter_type.name());
         }
         settings.check()?;
-        let device = device::open(device)?;
+        Layer::on(device::open(device)?, config)
+    }
+
+    /// As `new`, on this device.
+    fn on(device: Arc<dyn Device>, config: LayerConfig) -> Result<Layer> {
+        let LayerConfig { hidden, seeds, parameter_type, .. } = config;
         let stream = Stream::default();
         let layer = Layer {
             state: StateArrays::new(Columns::new(seeds), &device, stream)?,

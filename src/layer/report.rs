@@ -3,6 +3,8 @@
 use super::command::number_or_null;
 use super::state::flags;
 use super::{Action, Evidence, Layer, Lifecycle};
+use crate::compile::{Pass, Schedule};
+use crate::graph::DataType;
 use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
 
@@ -148,6 +150,39 @@ pub struct Totals {
     pub fallback_rows: u64,
 }
 
+/// How far a kernel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelState {
+    /// It is being compiled, or will be loaded and proven when the epoch ends.
+    Waiting,
+    /// It is loaded and proven.
+    Ready,
+    /// It cannot be had.
+    Failed,
+}
+
+/// A kernel that the layer runs, or that seeds wait for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KernelReport {
+    /// What it is for.
+    pub pass: Pass,
+    /// The type of the rows.
+    pub data_type: DataType,
+    /// Whether a backward kernel computes the gradient of alpha.
+    pub alpha_gradient: bool,
+    /// The blueprints that it serves.
+    pub blueprints: Vec<u32>,
+    /// Whether launches use it now.
+    pub runs: bool,
+    /// How far it is.
+    pub state: KernelState,
+    /// How it goes about its work, as far as that is decided.
+    pub schedule: Option<Schedule>,
+    /// Why a better schedule does not serve, or why none does.
+    pub reason: Option<String>,
+}
+
 /// The health of a layer since the last epoch's end.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HealthReport {
@@ -161,6 +196,8 @@ pub struct HealthReport {
     pub seeds: Vec<SeedReport>,
     /// The layer as a whole.
     pub totals: Totals,
+    /// The kernels that run, and those that were asked for when the last epoch ended.
+    pub kernels: Vec<KernelReport>,
 }
 
 impl Layer {
@@ -200,6 +237,7 @@ impl Layer {
             timestamp: since.map_or(0.0, |since| since.as_secs_f64()),
             seeds,
             totals,
+            kernels: self.kernels.report(),
         }
     }
 }

@@ -1,7 +1,8 @@
 //! The hot path: one launch over all seeds.
 
 use super::bank::{AdamwRates, Bank, mode};
-use super::kernel_set::{Kind, MAXIMUM_BLUEPRINTS};
+use super::kernel_set::MAXIMUM_BLUEPRINTS;
+use super::kind::Kind;
 use super::{Layer, TrainingSettings};
 use crate::device::{self, Address, Launch, Rows, Stream};
 use crate::graph::DataType;

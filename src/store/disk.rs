@@ -93,13 +93,18 @@ impl DiskCache {
             Err(Miss::Refused(error)) => self.refused("read", &error),
             Err(Miss::Invalid(reason)) => {
                 warn!("removing {} from the kernel cache: {reason}", path.display());
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => self.refused("remove", &error),
-                    _ => {}
-                }
+                self.remove(key);
             }
         }
         None
+    }
+
+    /// Removes the machine code of a key, if there is any.
+    pub fn remove(&self, key: &Key) {
+        match fs::remove_file(self.path(key)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => self.refused("remove", &error),
+            _ => {}
+        }
     }
 
     /// Keeps machine code for other processes. Whoever saves calls [`DiskCache::clean_up`] when it suits.

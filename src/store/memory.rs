@@ -60,6 +60,11 @@ impl MemoryCache {
         }
     }
 
+    /// Forgets a kernel.
+    pub fn remove(&self, key: &Key) {
+        self.contents.lock().remove(key);
+    }
+
     /// How many kernels are here.
     pub fn entries(&self) -> usize {
         self.contents.lock().entries.len()

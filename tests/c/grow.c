@@ -417,6 +417,7 @@ int main(void) {
     kasmina_statistics statistics = {.struct_size = sizeof statistics};
     OK(kasmina_get_statistics(&statistics, &error));
     CHECK(statistics.compiled + statistics.memory_hits + statistics.disk_hits > 0 && statistics.failed == 0);
+    CHECK(statistics.refused == 0 && statistics.stepped_down == 0 && statistics.given_up == 0);
 
     /* What was exported outlives the layer. */
     kasmina_memory memory, retained;

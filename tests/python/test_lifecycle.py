@@ -229,3 +229,16 @@ def test_gates_are_closed_by_default(device):
     layer.end_epoch()
     with pytest.raises(kasmina.TransitionRefused, match="isolated training"):
         layer.start_grafting(0)
+
+
+def test_the_report_lists_the_kernels_that_run_and_nothing_had_to_step_down(device):
+    layer = layer_of([("bottleneck", 2), ("residual", 2)], device=device)
+    bring(layer, 2, Lifecycle.GRAFTING)
+    layer(torch.randn(3, 16, device=device))
+    layer.end_epoch()
+    kernels = layer.report()["kernels"]
+    forward = [kernel for kernel in kernels if kernel["runs"] and kernel["pass"] == "forward"]
+    wanted = {"data_type": "f32", "blueprints": [0], "state": "ready", "schedule": "best", "reason": None}
+    assert [{name: kernel[name] for name in wanted} for kernel in forward] == [wanted]
+    statistics = kasmina.statistics()
+    assert (statistics["stepped_down"], statistics["given_up"]) == (0, 0)

@@ -7,7 +7,7 @@ mod file;
 mod format;
 
 use super::bank::Bank;
-use super::epoch::live_blueprints;
+use super::epoch::{live_blueprints, running_blueprints};
 use super::state::{COLUMNS, Columns, flags};
 use super::telemetry::{Observation, decode, encode, read};
 use super::{Command, Layer, LayerConfig, Lifecycle, Settings, Strategy, TransitionRecord};
@@ -161,9 +161,9 @@ impl Layer {
         layer.metric = document.metric.unwrap_or(f64::NAN);
         layer.last_metric = document.last_metric.unwrap_or(f64::NAN);
 
-        let live = live_blueprints(&columns);
-        layer.kernels.request(&live, &layer.banks, stream)?;
-        layer.kernels.swap_at_once();
+        let (live, running) = (live_blueprints(&columns), running_blueprints(&columns));
+        layer.kernels.swap_at_once(&running, &layer.banks, stream)?;
+        layer.kernels.request(&live, &running, &layer.banks, stream)?;
         layer.replace_state(columns, stream)?;
         layer.device.synchronize(stream)?;
         Ok(layer)

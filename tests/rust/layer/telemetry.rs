@@ -86,4 +86,9 @@ fn the_report_is_json_without_numbers_that_json_lacks() {
     assert!(json["seeds"][0]["metrics"]["mean"].is_null() && json["seeds"][0]["metrics"]["loss"].is_null());
     assert_eq!((&json["totals"]["seeds"], &json["totals"]["applied"]), (&2.into(), &1.into()));
     assert!(json["timestamp"].as_f64().unwrap() > 1.7e9);
+    let kernels = json["kernels"].as_array().unwrap();
+    let forward = kernels.iter().find(|kernel| kernel["pass"] == "forward" && kernel["runs"] == true).unwrap();
+    assert_eq!((&forward["state"], &forward["schedule"]), (&"ready".into(), &"best".into()));
+    assert_eq!((&forward["data_type"], &forward["blueprints"]), (&"f32".into(), &serde_json::json!([0])));
+    assert!(forward["reason"].is_null());
 }

@@ -1,7 +1,7 @@
 //! The pipeline compiles once, off the caller's thread, and tells everybody the same.
 
 use crate::samples::class;
-use kasmina::compile::{Architecture, Compiler, KernelClass, Origin, Pipeline};
+use kasmina::compile::{Architecture, Compiler, KernelClass, Origin, Pipeline, Schedule};
 use kasmina::store::{DiskCache, DiskLimits, GENERATOR_VERSION, Key, MemoryCache};
 use kasmina::{Result, Status};
 use std::path::Path;
@@ -257,6 +257,24 @@ fn a_disk_that_refuses_everything_is_counted_and_does_not_matter() {
     let artifact = pipeline.compile(class(64), Architecture::Cpu).unwrap();
     assert_eq!(artifact.origin, Origin::Compiled);
     assert_eq!(pipeline.statistics().disk_errors, 2);
+}
+
+#[test]
+fn a_kernel_that_was_withdrawn_is_refused_here_and_compiled_anew_elsewhere() {
+    let place = tempfile::tempdir().unwrap();
+    let compiler = Fake::default();
+    let pipeline = on_disk(place.path(), &compiler);
+    let key = pipeline.compile(class(64), Architecture::Cpu).unwrap().key.clone();
+    pipeline.withdraw(&key, &kasmina::error!(ValidationFailed, "it computes something else"));
+    for _ in 0..2 {
+        let error = pipeline.compile(class(64), Architecture::Cpu).unwrap_err();
+        assert_eq!((error.status(), error.message()), (Status::ValidationFailed, "it computes something else"));
+    }
+    assert_eq!((compiler.compiles(), pipeline.statistics().failed), (1, 2));
+    let generic = KernelClass { schedule: Schedule::Generic, ..class(64) };
+    assert!(pipeline.compile(generic, Architecture::Cpu).is_ok(), "only that one kernel was withdrawn");
+    let another = on_disk(place.path(), &compiler).compile(class(64), Architecture::Cpu).unwrap();
+    assert_eq!(another.origin, Origin::Compiled, "it is no longer on disk");
 }
 
 #[test]

@@ -127,6 +127,8 @@ pub fn get_statistics(host: &mut Host<'_>) {
         validated: 0,
         refused: 0,
         validation_seconds: 0.0,
+        stepped_down: 0,
+        given_up: 0,
     };
     let mut statistics = Structs::new(&mut host.choices, &[empty]);
     let place = statistics.pointer(&mut host.choices);

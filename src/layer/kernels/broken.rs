@@ -1,0 +1,105 @@
+//! The CPU, of which some kernels fail.
+
+use crate::compile::{Architecture, Expression, KernelClass, Unary, codegen};
+use crate::device::{Adamw, Address, Device, DeviceKind, Kernel, Launch, Stream, cpu};
+use crate::{Result, error};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A stream that is recording a graph.
+pub const CAPTURING: Stream = Stream(7);
+
+/// What becomes of a kernel.
+pub enum Fault {
+    None,
+    /// It cannot be loaded.
+    Unloadable,
+    /// The program of this branch computes something else.
+    Wrong(usize),
+}
+
+/// Loads kernels as a fault says.
+pub struct Broken {
+    device: Arc<dyn Device>,
+    fault: fn(&KernelClass) -> Fault,
+    loads: AtomicUsize,
+}
+
+impl Broken {
+    pub fn new(fault: fn(&KernelClass) -> Fault) -> Arc<Broken> {
+        Arc::new(Broken { device: cpu::device(), fault, loads: AtomicUsize::new(0) })
+    }
+
+    /// How many kernels were to be loaded.
+    pub fn loads(&self) -> usize {
+        self.loads.load(Ordering::SeqCst)
+    }
+}
+
+impl Device for Broken {
+    fn is_capturing(&self, stream: Stream) -> bool {
+        stream == CAPTURING
+    }
+
+    fn kind(&self) -> DeviceKind {
+        self.device.kind()
+    }
+
+    fn description(&self) -> String {
+        self.device.description()
+    }
+
+    fn architecture(&self) -> Architecture {
+        self.device.architecture()
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address> {
+        self.device.allocate(bytes)
+    }
+
+    fn free(&self, address: Address, bytes: usize) {
+        self.device.free(address, bytes);
+    }
+
+    fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()> {
+        self.device.upload(to, from, stream)
+    }
+
+    fn download(&self, to: &mut [u8], from: Address, stream: Stream) -> Result<()> {
+        self.device.download(to, from, stream)
+    }
+
+    fn copy(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
+        self.device.copy(to, from, bytes, stream)
+    }
+
+    fn zero(&self, to: Address, bytes: usize, stream: Stream) -> Result<()> {
+        self.device.zero(to, bytes, stream)
+    }
+
+    fn synchronize(&self, stream: Stream) -> Result<()> {
+        self.device.synchronize(stream)
+    }
+
+    fn load(&self, class: &KernelClass, machine_code: &[u8]) -> Result<Kernel> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        match (self.fault)(class) {
+            Fault::None => self.device.load(class, machine_code),
+            Fault::Unloadable => Err(error!(KernelTooLarge, "no room for it")),
+            Fault::Wrong(branch) => {
+                let mut wrong = class.clone();
+                let last = wrong.programs[branch].body.last_mut().unwrap();
+                last.expression = Expression::unary(Unary::Neg, last.expression.clone());
+                self.device.load(&wrong, &codegen::cpu::compile(&wrong)?)
+            }
+        }
+    }
+
+    fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, stream: Stream) -> Result<()> {
+        self.device.launch(kernel, launch, stream)
+    }
+
+    fn adamw(&self, update: &Adamw, stream: Stream) -> Result<()> {
+        self.device.adamw(update, stream)
+    }
+}
