@@ -94,7 +94,9 @@ impl Kernels {
             for blueprint in live.difference(running) {
                 let beside: BTreeSet<u32> = running.iter().chain([blueprint]).copied().collect();
                 let set = self.set(&beside, banks, stream)?;
-                if set.readiness(&kinds).is_ok() {
+                let _ = set.readiness(&kinds);
+                // Only what was loaded before the epoch ended: whoever waited for that finds the same everywhere.
+                if set.is_loaded(&kinds) {
                     proven.insert(*blueprint);
                 }
                 self.wanted.push(set);
@@ -114,15 +116,21 @@ impl Kernels {
         Ok(())
     }
 
-    /// The kernels that run, and those that the last epoch's end asked for.
-    pub fn report(&self) -> Vec<KernelReport> {
-        let mut sets: Vec<&Arc<KernelSet>> = vec![&self.current];
+    /// The set that runs, and those that the last epoch's end asked for, each once.
+    pub fn current_and_wanted(&self) -> Vec<&Arc<KernelSet>> {
+        let mut sets = vec![&self.current];
         for set in &self.wanted {
             if !sets.iter().any(|listed| Arc::ptr_eq(listed, set)) {
                 sets.push(set);
             }
         }
-        sets.iter().flat_map(|set| set.report(Arc::ptr_eq(set, &self.current))).collect()
+        sets
+    }
+
+    /// The kernels that run, and those that the last epoch's end asked for.
+    pub fn report(&self) -> Vec<KernelReport> {
+        let sets = self.current_and_wanted().into_iter();
+        sets.flat_map(|set| set.report(Arc::ptr_eq(set, &self.current))).collect()
     }
 
     /// Whether a set with all of these blueprints could run.

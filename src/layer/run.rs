@@ -252,7 +252,7 @@ impl Layer {
     pub fn wait_for_kernels(&self) -> Result<()> {
         let kinds = self.kernels.kinds();
         let mut first = None;
-        for set in self.kernels.current_and_next() {
+        for set in self.kernels.current_and_wanted() {
             for kind in &kinds {
                 if let Err(error) = set.kernel(*kind, Stream::default()) {
                     first.get_or_insert(error);
