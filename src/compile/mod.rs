@@ -30,7 +30,7 @@ pub use pipeline::{Artifact, Compiler, Origin, Pipeline, Statistics, Ticket, pip
 pub use program::*;
 pub use simplify::{Simplification, simplify};
 
-use crate::graph::DataType;
+use crate::graph::{DataType, RowInput};
 use crate::lifecycle::Lifecycle;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,15 @@ pub enum Pass {
 }
 
 impl Pass {
+    /// The row input that telemetry watches, which is also what a seed without a program passes on.
+    pub fn watched(self) -> Option<RowInput> {
+        match self {
+            Pass::Forward => Some(RowInput::X),
+            Pass::Backward => Some(RowInput::OutputGradient),
+            Pass::Train => None,
+        }
+    }
+
     /// Whether seeds in this state run a program. The others are identity, or in training nothing.
     pub fn runs(self, state: Lifecycle) -> bool {
         match self {

@@ -1,6 +1,4 @@
 // For generated CUDA on the CPU: fragments/tensor_f32.cu.
-static unsigned transposed(unsigned word) { return emulation::transposed(word); }
-
 static void multiply(number (&sums)[4], number a0, number a1, number a2, number a3, number b0, number b1) {
   emulation::multiply_single(sums, {__float_as_uint(a0), __float_as_uint(a1), __float_as_uint(a2), __float_as_uint(a3),
                                     __float_as_uint(b0), __float_as_uint(b1)});

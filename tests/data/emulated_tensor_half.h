@@ -1,6 +1,5 @@
-// For generated CUDA on the CPU: fragments/tensor_bf16.cu and tensor_f16.cu.
+// For generated CUDA on the CPU: fragments/tensor_half.cu.
 static unsigned packed(number low, number high) { return to_element(low) | (unsigned)to_element(high) << 16; }
-static unsigned transposed(unsigned word) { return emulation::transposed(word); }
 
 static void multiply(number (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0, unsigned b1) {
   emulation::multiply(sums, {a0, a1, a2, a3, b0, b1}, [](unsigned bits) { return to_number((element)bits); });

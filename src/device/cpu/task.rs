@@ -29,15 +29,6 @@ impl<E: Element> Tensors<E> {
     }
 }
 
-/// What telemetry looks at in a pass, and what stands in for the output of a seed without a program.
-fn observed(pass: Pass) -> Option<RowInput> {
-    match pass {
-        Pass::Forward => Some(RowInput::X),
-        Pass::Backward => Some(RowInput::OutputGradient),
-        Pass::Train => None,
-    }
-}
-
 /// Elements that are widened at a time to be looked at; they stay in a cache near by.
 const STAGED: usize = 1 << 13;
 
@@ -85,7 +76,7 @@ impl<E: Element> Surroundings<E> {
     /// # Safety
     /// The area lies within the tensors of the pass and nobody else writes it in the output.
     pub unsafe fn identity(&self, area: Area, seen: Option<&mut Statistics>) {
-        let Some(input) = observed(self.pass).map(|input| self.tensors.input(input)) else { return };
+        let Some(input) = self.pass.watched().map(|input| self.tensors.input(input)) else { return };
         let output = self.tensors.output;
         let in_place = output.is_at(input);
         let Area { row, rows, channel, channels } = area;
@@ -240,7 +231,7 @@ impl<E: Element> Surroundings<E> {
         let procedure = seed.procedure;
         // SAFETY: the caller's promise: `check` found all places within the spaces, whose memory this is.
         unsafe {
-            let mut unseen = observed(self.pass).filter(|_| self.observe);
+            let mut unseen = self.pass.watched().filter(|_| self.observe);
             let inputs = procedure.rows.iter().map(|(input, place)| (*input, Some(*place)));
             let inputs = inputs.chain(unseen.map(|input| (input, None)));
             for (input, place) in inputs {

@@ -33,10 +33,9 @@ macro_rules! fragments {
 }
 
 /// Files of instructions, and what has functions of the same names that do what they do.
-const INSTRUCTIONS: [(&str, &str); 4] = [
-    (fragments!("copies.cu"), include_str!("../../data/emulated_copies.h")),
-    (fragments!("tensor_bf16.cu"), include_str!("../../data/emulated_tensor_half.h")),
-    (fragments!("tensor_f16.cu"), include_str!("../../data/emulated_tensor_half.h")),
+const INSTRUCTIONS: [(&str, &str); 3] = [
+    (fragments!("instructions.cu"), include_str!("../../data/emulated_instructions.h")),
+    (fragments!("tensor_half.cu"), include_str!("../../data/emulated_tensor_half.h")),
     (fragments!("tensor_f32.cu"), include_str!("../../data/emulated_tensor_f32.h")),
 ];
 

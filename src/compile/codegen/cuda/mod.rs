@@ -143,14 +143,19 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
     text += include_str!("telemetry.cu");
     text += include_str!("rows.cu");
     if plan.in_fragments {
-        let half = (include_str!("fragments/watch_half.cu"), include_str!("fragments/factors_half.cu"));
-        let single = (include_str!("fragments/watch_f32.cu"), include_str!("fragments/factors_f32.cu"));
-        let (instructions, words, (watch, factors)) = match class.data_type {
-            DataType::F16 => (include_str!("fragments/tensor_f16.cu"), include_str!("fragments/words_f16.cu"), half),
-            DataType::BF16 => (include_str!("fragments/tensor_bf16.cu"), include_str!("fragments/words_bf16.cu"), half),
-            _ => (include_str!("fragments/tensor_f32.cu"), include_str!("fragments/words_f32.cu"), single),
+        let half = |words| {
+            let files = [include_str!("fragments/watch_half.cu"), include_str!("fragments/factors_half.cu")];
+            (words, include_str!("fragments/tensor_half.cu"), files)
         };
-        text.extend([include_str!("fragments/copies.cu"), instructions, words, include_str!("fragments/fragments.cu")]);
+        let (words, tensor, [watch, factors]) = match class.data_type {
+            DataType::F16 => half(include_str!("fragments/words_f16.cu")),
+            DataType::BF16 => half(include_str!("fragments/words_bf16.cu")),
+            _ => {
+                let files = [include_str!("fragments/watch_f32.cu"), include_str!("fragments/factors_f32.cu")];
+                ("", include_str!("fragments/tensor_f32.cu"), files)
+            }
+        };
+        text.extend([include_str!("fragments/instructions.cu"), words, tensor, include_str!("fragments/fragments.cu")]);
         text.extend([include_str!("fragments/watch.cu"), watch, include_str!("fragments/identity.cu"), factors]);
     } else {
         text += include_str!("identity.cu");

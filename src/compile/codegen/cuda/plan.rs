@@ -4,8 +4,8 @@ use super::arrange::arrange;
 use super::fragments::{self, Fragments};
 use super::memory::{Economy, Layout, lay_out};
 use super::reserved_bytes;
-use crate::compile::{KernelClass, Pass, Program, Schedule};
-use crate::graph::{DataType, RowInput};
+use crate::compile::{KernelClass, Program, Schedule};
+use crate::graph::DataType;
 use crate::{Result, fail};
 use serde::{Deserialize, Serialize};
 
@@ -115,11 +115,6 @@ impl Choice {
 }
 
 fn attempt(class: &KernelClass, choice: &Choice, tile: usize, economy: Economy) -> Plan {
-    let watched = match class.pass {
-        Pass::Forward => Some(RowInput::X),
-        Pass::Backward => Some(RowInput::OutputGradient),
-        Pass::Train => None,
-    };
     let all_in_fragments = choice.identity && choice.programs.iter().all(Option::is_some);
     let threads = if all_in_fragments { fragments::THREADS } else { threads(class, tile) };
     let programs: Vec<Planned> = class
@@ -133,7 +128,7 @@ fn attempt(class: &KernelClass, choice: &Choice, tile: usize, economy: Economy) 
                 (Some(_), _) => (1, threads),
                 (None, _) => (threads / tile, threads),
             };
-            let program = arrange(program, watched, groups, workers);
+            let program = arrange(program, class.pass.watched(), groups, workers);
             let layout = lay_out(&program, tile, economy, fragments.as_ref());
             Planned { program, layout, fragments: fragments.clone() }
         })

@@ -89,7 +89,8 @@ enum Column { COUNT, SUM, SQUARES, MIN, MAX, DEAD, NEIGHBOURS, NON_FINITE, GRADI
 constexpr int WARPS = THREADS / 32;
 constexpr int GROUPS = THREADS / TILE;  // threads of a group have a row each, and share the elements of a step
 constexpr int FLAG_BYTES = 128, PARTIAL_BYTES = 8 * WARPS * COLUMNS;
-constexpr int STAGE_BYTES = WARPS * STAGES * INPUTS * 16 * CHUNK * (int)sizeof(element);
+constexpr int FRAGMENT_ROWS = 16;  // that a warp works on at a time where values are in fragments
+constexpr int STAGE_BYTES = WARPS * STAGES * INPUTS * FRAGMENT_ROWS * CHUNK * (int)sizeof(element);
 
 extern __shared__ __align__(16) unsigned char shared_memory[];
 

@@ -101,15 +101,11 @@ impl Writer<'_> {
         self.text += "for (long long first = (long long)blockIdx.y * TILE; first < launch.rows; first += (long long)gridDim.y * TILE) {\n\
                       const int valid = launch.rows - first < TILE ? (int)(launch.rows - first) : TILE;\n";
         self.wait();
-        let mut watched = match class.pass {
-            Pass::Forward => Some((RowInput::X, "EVERYTHING")),
-            Pass::Backward => Some((RowInput::OutputGradient, "GRADIENT")),
-            Pass::Train => None,
-        };
+        let mut watched = class.pass.watched();
         for (index, value) in program.values.iter().enumerate() {
             if let (Source::Row(input), Some(Place::Shared(start))) = (value.source, self.planned.layout.places[index])
             {
-                let watch = watched.take_if(|(row, _)| *row == input).map_or("NOTHING", |(_, watch)| watch);
+                let watch = watched.take_if(|watched| *watched == input).map_or("NOTHING", |_| watch(class.pass));
                 let rows = row_name(input);
                 let _ = writeln!(
                     self.text,
@@ -295,6 +291,11 @@ pub(super) fn note(step: &Step, what: &str) -> String {
         String::new()
     };
     format!("// v{} {}{what}{over}, from {}\n", step.result.0, step.shape, read.join(", "))
+}
+
+/// What telemetry looks at in a pass that it watches.
+pub(super) fn watch(pass: Pass) -> &'static str {
+    if pass == Pass::Forward { "EVERYTHING" } else { "GRADIENT" }
 }
 
 pub(super) fn row_name(input: RowInput) -> &'static str {

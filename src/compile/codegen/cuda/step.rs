@@ -107,27 +107,12 @@ impl Printer<'_> {
 
     /// What a combination begins with.
     fn start(&self) -> &'static str {
-        match (self.step.reducer, self.result_type().is_integer()) {
-            (Reducer::Sum, _) => "0",
-            (Reducer::Max, false) => "lowest()",
-            (Reducer::Min, false) => "(-lowest())",
-            (Reducer::Max, true) => "(-0x7fffffffffffffffll - 1)",
-            (Reducer::Min, true) => "0x7fffffffffffffffll",
-        }
+        start(self.step.reducer, self.result_type())
     }
 
     /// One more term combined into a register.
     fn combine(&self, register: &str) -> String {
-        let (register, term) = (self.of_block(register), self.term());
-        match (self.step.reducer, self.result_type()) {
-            (Reducer::Sum, DataType::I32) => format!("{register} = wrapped({register} + {term});\n"),
-            (Reducer::Sum, DataType::I64) => {
-                format!("{register} = (integer)((natural){register} + (natural){term});\n")
-            }
-            (Reducer::Sum, _) => format!("{register} += {term};\n"),
-            (Reducer::Max, _) => format!("{register} = maximum({register}, {term});\n"),
-            (Reducer::Min, _) => format!("{register} = minimum({register}, {term});\n"),
-        }
+        combine(self.step.reducer, self.result_type(), &self.of_block(register), &self.term())
     }
 
     fn result_type(&self) -> DataType {
@@ -269,12 +254,37 @@ fn unrolled(name: &str, size: usize, inner: &str) -> String {
     format!("#pragma unroll\nfor (int {name} = 0; {name} < {size}; ++{name}) {{\n{inner}}}\n")
 }
 
+/// What a combination of numbers of a type begins with.
+pub(super) fn start(reducer: Reducer, data_type: DataType) -> &'static str {
+    match (reducer, data_type.is_integer()) {
+        (Reducer::Sum, _) => "0",
+        (Reducer::Max, false) => "lowest()",
+        (Reducer::Min, false) => "(-lowest())",
+        (Reducer::Max, true) => "(-0x7fffffffffffffffll - 1)",
+        (Reducer::Min, true) => "0x7fffffffffffffffll",
+    }
+}
+
+/// One more term combined into a register.
+pub(super) fn combine(reducer: Reducer, data_type: DataType, register: &str, term: &str) -> String {
+    match (reducer, data_type) {
+        (Reducer::Sum, DataType::I32) => format!("{register} = wrapped({register} + {term});\n"),
+        (Reducer::Sum, DataType::I64) => format!("{register} = (integer)((natural){register} + (natural){term});\n"),
+        (Reducer::Sum, _) => format!("{register} += {term};\n"),
+        (Reducer::Max, _) => format!("{register} = maximum({register}, {term});\n"),
+        (Reducer::Min, _) => format!("{register} = minimum({register}, {term});\n"),
+    }
+}
+
 /// `start + sum(name * stride)`, without what is zero.
-pub(super) fn index(start: usize, terms: &[(String, usize)]) -> String {
+pub(super) fn index<N: AsRef<str>>(start: usize, terms: &[(N, usize)]) -> String {
     let mut parts: Vec<String> = terms
         .iter()
         .filter(|(_, stride)| *stride != 0)
-        .map(|(name, stride)| if *stride == 1 { name.clone() } else { format!("{name} * {stride}") })
+        .map(|(name, stride)| match (name.as_ref(), *stride) {
+            (name, 1) => name.to_string(),
+            (name, stride) => format!("{name} * {stride}"),
+        })
         .collect();
     if start != 0 || parts.is_empty() {
         parts.push(start.to_string());

@@ -1,5 +1,6 @@
 //! Prints the kernel, which chooses a program for each seed, and the function that launches it.
 
+use super::step::row_name;
 use super::{program, tensors};
 use crate::compile::{KernelClass, Pass};
 use std::fmt::Write;
@@ -101,12 +102,9 @@ fn body(class: &KernelClass) -> String {
     for tensor in tensors(class.pass) {
         let _ = writeln!(text, "        {tensor}_chunk = {tensor} + seed.to(tl.int64) * CHUNK * {tensor}_channel");
     }
-    let watched = match class.pass {
-        Pass::Forward => Some(("observe", "x")),
-        Pass::Backward => Some(("observe_gradient", "output_gradient")),
-        Pass::Train => None,
-    };
-    if let Some((observe, tensor)) = watched {
+    if let Some(input) = class.pass.watched() {
+        let observe = if class.pass == Pass::Forward { "observe" } else { "observe_gradient" };
+        let tensor = row_name(input);
         let _ = write!(
             text,
             "        if telemetry is not None:\n            \

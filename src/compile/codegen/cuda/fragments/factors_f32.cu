@@ -2,21 +2,21 @@
 // ---- Factors of f32: the tensor cores multiply numbers of 11 bits, so each is taken in two parts and three of the four
 // products are added, which leaves the error of about one f32 rounding. ----
 
-// A value of each row as the first factor.
-template <int E> struct FirstFactor {
-  number rows[2][E / 4];
-};
+// A value of each row as the first factor: as it is.
+template <int E> using FirstFactor = Fragment<E>;
 
-template <int E> static __device__ FirstFactor<E> operand_of(const Fragment<E>& value) {
-  FirstFactor<E> operand;
+template <int E> static __device__ FirstFactor<E> operand_of(const Fragment<E>& value) { return value; }
+
+static __device__ FirstFactor<CHUNK> operand_of(const Tile& tile) { return numbers_of(tile); }
+
+static __device__ Tile tile_of(const Fragment<CHUNK>& value) {
+  Tile tile;
 #pragma unroll
   for (int h = 0; h < 2; ++h)
 #pragma unroll
-    for (int i = 0; i < E / 4; ++i) operand.rows[h][i] = value.rows[h][i];
-  return operand;
+    for (int j = 0; j < WORDS; ++j) tile.words[h][j] = __float_as_uint(value.rows[h][j]);
+  return tile;
 }
-
-static __device__ FirstFactor<CHUNK> operand_of(const Tile& tile) { return operand_of(numbers_of(tile)); }
 
 // Zeros where a row is not alive: it may hold what is not finite, and 0 times that is not 0.
 template <int E> static __device__ void clear_dead(FirstFactor<E>& operand, const bool (&alive)[2]) {
@@ -74,12 +74,7 @@ static __device__ Fragment<N> contract(const FirstFactor<K>& rows, const number*
                      {__uint_as_float(column.y), __uint_as_float(column.w)});
     }
   }
-  Fragment<N> result;
-#pragma unroll
-  for (int n = 0; n < N / 8; ++n)
-#pragma unroll
-    for (int c = 0; c < 4; ++c) result.rows[c / 2][2 * n + c % 2] = sums[n][c];
-  return result;
+  return fragment_of<N>(sums);
 }
 
 // Two neighbouring elements of 8 rows, turned: those of rows 2 t and 2 t + 1 in column g.

@@ -24,6 +24,15 @@ template <int E> static __device__ FirstFactor<E> operand_of(const Fragment<E>& 
   return operand;
 }
 
+static __device__ Tile tile_of(const Fragment<CHUNK>& value) {
+  Tile tile;
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < WORDS; ++j) tile.words[h][j] = packed(value.rows[h][2 * j], value.rows[h][2 * j + 1]);
+  return tile;
+}
+
 // Zeros where a row is not alive: it may hold what is not finite, and 0 times that is not 0.
 template <int E> static __device__ void clear_dead(FirstFactor<E>& operand, const bool (&alive)[2]) {
 #pragma unroll
@@ -60,12 +69,7 @@ static __device__ Fragment<N> contract(const FirstFactor<K>& rows, const number*
                both ? rows.words[1][second] : 0, column.x, column.y);
     }
   }
-  Fragment<N> result;
-#pragma unroll
-  for (int n = 0; n < N / 8; ++n)
-#pragma unroll
-    for (int c = 0; c < 4; ++c) result.rows[c / 2][2 * n + c % 2] = sums[n][c];
-  return result;
+  return fragment_of<N>(sums);
 }
 
 // The same with rows and elements exchanged.

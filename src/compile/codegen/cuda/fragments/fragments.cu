@@ -6,8 +6,6 @@
 // the same rows in the same lanes; which column is which element is ours to choose, so their results lie as their
 // operands do.
 
-constexpr int FRAGMENT_ROWS = 16;
-
 // Elements of a value that one lane has side by side.
 template <int E> constexpr int RUN = E % 32 == 0 ? 8 : E % 16 == 0 ? 4 : 2;
 
@@ -205,15 +203,6 @@ static __device__ void forget(Tile& tile) {
     for (int j = 0; j < WORDS; ++j) asm volatile("" : "+r"(tile.words[h][j]));
 }
 
-static __device__ Tile tile_of(const Fragment<CHUNK>& value) {
-  Tile tile;
-#pragma unroll
-  for (int h = 0; h < 2; ++h)
-#pragma unroll
-    for (int j = 0; j < WORDS; ++j) tile.words[h][j] = word_of(value.rows[h], j);
-  return tile;
-}
-
 // Puts the bits of the fallback in the place of rows that are not alive.
 static __device__ void restore(Tile& tile, const Tile& fallback, const bool (&alive)[2]) {
 #pragma unroll
@@ -277,6 +266,16 @@ static __device__ void keep_representable(bool (&alive)[2], const number (&value
 }
 
 // ---- Products: a value of each row times a matrix, and the products of two values summed over rows. ----
+
+// What the tensor cores have added up of a value: 8 elements at a time, two of each row in a lane.
+template <int N> static __device__ Fragment<N> fragment_of(const number (&sums)[N / 8][4]) {
+  Fragment<N> fragment;
+#pragma unroll
+  for (int n = 0; n < N / 8; ++n)
+#pragma unroll
+    for (int c = 0; c < 4; ++c) fragment.rows[c / 2][2 * n + c % 2] = sums[n][c];
+  return fragment;
+}
 
 // An item of a matrix [K, N] as a factor: the elements of a column that two neighbouring rows have.
 struct Factor {

@@ -1,13 +1,6 @@
 
 // ---- Instructions on f32. ----
 
-// An 8 by 8 matrix of 16-bit elements, two neighbours of a row in each lane, turned.
-static __device__ unsigned transposed(unsigned word) {
-  unsigned result;
-  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(word));
-  return result;
-}
-
 // Adds a product of 16 rows by 8 and 8 by 8 columns, of which the tensor cores see the upper 19 bits.
 static __device__ void multiply(number (&sums)[4], number a0, number a1, number a2, number a3, number b0, number b1) {
   asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"

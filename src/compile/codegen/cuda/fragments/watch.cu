@@ -36,14 +36,17 @@ static __device__ void merge(Observed& seen, const Observed& more) {
   seen.bad += more.bad;
 }
 
-// The elements that follow the runs of a lane: the next lane has them, and after the last lane the first one's next run.
+// What follows a run of a lane, of which these are the first and that of its next run: the next lane has it, and after the
+// last lane the first one's next run.
+template <class T> static __device__ T after_run(T first, T of_next_run, Place place) {
+  return __shfl_sync(0xffffffffu, place.t == 0 ? of_next_run : first, 4 * place.g + (place.t + 1) % 4);
+}
+
 static __device__ void elements_after_runs(const number (&v)[CHUNK / 4], number (&next)[CHUNK / 4 / RUN<CHUNK>], Place place) {
   constexpr int RUNS = CHUNK / 4 / RUN<CHUNK>;
 #pragma unroll
-  for (int run = 0; run < RUNS; ++run) {
-    const number later = run + 1 < RUNS ? v[run + 1 < RUNS ? (run + 1) * RUN<CHUNK> : 0] : (number)0;
-    next[run] = __shfl_sync(0xffffffffu, place.t == 0 ? later : v[run * RUN<CHUNK>], 4 * place.g + (place.t + 1) % 4);
-  }
+  for (int run = 0; run < RUNS; ++run)
+    next[run] = after_run(v[run * RUN<CHUNK>], run + 1 < RUNS ? v[run + 1 < RUNS ? (run + 1) * RUN<CHUNK> : 0] : (number)0, place);
 }
 
 // All lanes of a warp call it: a tile in which something is not finite or very large.

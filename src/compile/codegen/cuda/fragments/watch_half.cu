@@ -75,10 +75,8 @@ static __device__ void move_rows(unsigned (&moved)[2][WORDS], const Tile& tile, 
   for (int h = 0; h < 2; ++h)
 #pragma unroll
     for (int run = 0; run < RUNS; ++run) {
-      // The next lane has what follows a run; what follows the last lane's run is the first lane's next one.
       const unsigned later = run + 1 < RUNS ? tile.words[h][run + 1 < RUNS ? (run + 1) * OF_RUN : 0] : 0;
-      const unsigned given = place.t == 0 ? later : tile.words[h][run * OF_RUN];
-      const unsigned after = __shfl_sync(0xffffffffu, given, 4 * place.g + (place.t + 1) % 4);
+      const unsigned after = after_run(tile.words[h][run * OF_RUN], later, place);
 #pragma unroll
       for (int j = 0; j < OF_RUN; ++j) {
         const int word = run * OF_RUN + j;

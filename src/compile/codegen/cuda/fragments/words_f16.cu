@@ -1,11 +1,9 @@
 
 // ---- Words of two elements of f16. ----
 
+#define TYPE "f16"  // in the names of instructions
 constexpr unsigned ONES = 0x3c003c00, INFINITIES = 0x7c007c00;
 // The largest magnitude of which sums of squares are safe from overflow.
 constexpr unsigned FURTHEST = 0x7bff;
 // The smallest numbers that are not dead.
 constexpr unsigned ALIVE = 0x00110011;
-
-// The j-th two elements as they lie in a tensor.
-static __device__ unsigned word_of(const number* elements, int j) { return packed(elements[2 * j], elements[2 * j + 1]); }

@@ -1,4 +1,4 @@
-// For generated CUDA on the CPU: fragments/copies.cu. A copy is done when its stage is waited for, and no sooner.
+// For generated CUDA on the CPU: fragments/instructions.cu. A copy is done when its stage is waited for, and no sooner.
 static std::vector<std::pair<void*, const void*>> started[1024];
 static std::vector<std::vector<std::pair<void*, const void*>>> stages_of[1024];
 static size_t copied_bytes;
@@ -20,3 +20,5 @@ template <int LEFT> static void wait_for_stages() {
     waiting.erase(waiting.begin());
   }
 }
+
+static unsigned transposed(unsigned word) { return emulation::transposed(word); }

@@ -1,16 +1,16 @@
 
-// ---- Instructions on pairs of f16. ----
+// ---- Instructions on pairs of 16-bit elements. ----
 
 // NaN if either is.
 static __device__ unsigned pair_minimum(unsigned a, unsigned b) {
   unsigned pair;
-  asm("min.NaN.f16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+  asm("min.NaN." TYPE "x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
   return pair;
 }
 
 static __device__ unsigned pair_maximum(unsigned a, unsigned b) {
   unsigned pair;
-  asm("max.NaN.f16x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+  asm("max.NaN." TYPE "x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
   return pair;
 }
 
@@ -18,32 +18,25 @@ static __device__ unsigned pair_maximum(unsigned a, unsigned b) {
 static __device__ unsigned pair_is_less(unsigned a, unsigned b) {
   unsigned pair;
 #if __CUDA_ARCH__ >= 900
-  asm("{ .reg .b32 m; abs.f16x2 m, %1; set.lt.f16x2.f16x2 %0, m, %2; }" : "=r"(pair) : "r"(a), "r"(b));
+  asm("{ .reg .b32 m; abs." TYPE "x2 m, %1; set.lt." TYPE "x2." TYPE "x2 %0, m, %2; }" : "=r"(pair) : "r"(a), "r"(b));
 #else
   // Magnitudes are ordered as their bits are; bit 15 of this tells whether one reaches the other.
   const unsigned reaches = (a & 0x7fff7fff) + (0x80008000 - b);
-  pair = (~reaches >> 15 & 0x00010001) * 0x3c00;
+  pair = (~reaches >> 15 & 0x00010001) * (ONES & 0xffff);
 #endif
   return pair;
 }
 
 static __device__ unsigned packed(number low, number high) {
   unsigned word;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  asm("cvt.rn." TYPE "x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
   return word;
-}
-
-// An 8 by 8 matrix of 16-bit elements, two neighbours of a row in each lane, turned.
-static __device__ unsigned transposed(unsigned word) {
-  unsigned result;
-  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(word));
-  return result;
 }
 
 // Adds a product of 16 rows by 16 and 16 by 8 columns.
 static __device__ void multiply(number (&sums)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, unsigned b0,
                                 unsigned b1) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+  asm("mma.sync.aligned.m16n8k16.row.col.f32." TYPE "." TYPE ".f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }

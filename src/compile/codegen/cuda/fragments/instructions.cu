@@ -12,3 +12,12 @@ static __device__ void end_of_stage() { asm volatile("cp.async.commit_group;" ::
 
 // Until all stages have come but the last few.
 template <int LEFT> static __device__ void wait_for_stages() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
+
+// ---- Instructions of a whole warp. ----
+
+// An 8 by 8 matrix of 16-bit elements, two neighbours of a row in each lane, turned.
+static __device__ unsigned transposed(unsigned word) {
+  unsigned result;
+  asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(word));
+  return result;
+}

@@ -1,0 +1,166 @@
+//! Prints one step of rows in fragments: a map, a reduction over the elements of a row, or a contraction with weights.
+
+use super::program::Rows;
+use super::{Form, Scaled};
+use crate::compile::codegen::cuda::expression;
+use crate::compile::codegen::cuda::memory::Place;
+use crate::compile::codegen::cuda::program::{note, row_name};
+use crate::compile::codegen::cuda::step::{Printer, combine, index, start};
+use crate::compile::{Operand, Source, Step, ValueId};
+use crate::graph::DataType;
+use std::fmt::Write;
+
+impl Rows<'_> {
+    pub(super) fn step(&mut self, step: &Step, form: &Form) {
+        self.text += &note(step, " per row");
+        let result = step.result.0;
+        match form {
+            Form::Map => {
+                let elements = step.shape.elements();
+                self.declare(step.result);
+                let term = self.term(step);
+                let reads = self.reads(step, elements);
+                let target = self.name(step.result);
+                self.over(elements, &reads, &format!("{target} = {term};\n"));
+            }
+            Form::Reduction(elements) => {
+                let start = start(step.reducer, DataType::F32);
+                let _ = writeln!(self.text, "number v{result}[2] = {{{start}, {start}}};");
+                let total = format!("v{result}[h]");
+                let term = combine(step.reducer, DataType::F32, &total, &self.term(step));
+                let reads = self.reads(step, *elements);
+                self.over(*elements, &reads, &term);
+                let other = |distance: usize| format!("__shfl_xor_sync(0xffffffffu, {total}, {distance})");
+                let combine: String =
+                    [1, 2].map(|distance| combine(step.reducer, DataType::F32, &total, &other(distance))).concat();
+                let _ = write!(self.text, "#pragma unroll\nfor (int h = 0; h < 2; ++h) {{\n{combine}}}\n");
+            }
+            Form::Contraction { operand, weights } => {
+                let weight = &self.fragments.weights[*weights];
+                let (value, scale) = self.unscaled(step.operands[*operand].value);
+                let factor = self.operand(value);
+                let (inner, outer, start) = (weight.inner, weight.outer, self.weights + weight.start);
+                let product = format!("contract<{inner}, {outer}>({factor}, shared + {start}, place)");
+                let product = match scale {
+                    Some(scale) => format!("scaled({product}, {scale})"),
+                    None => product,
+                };
+                let _ = writeln!(self.text, "const Fragment<{outer}> v{result} = {product};");
+            }
+        }
+    }
+
+    /// A value as an operand of the tensor cores; made where it is first wanted.
+    pub(super) fn operand(&mut self, value: ValueId) -> String {
+        if self.operands.insert(value) {
+            let made_of = match self.planned.program.values[value.index()].source {
+                Source::Row(input) => row_name(input).to_string(),
+                _ => format!("v{}", value.0),
+            };
+            let _ = writeln!(self.text, "const auto operand_{} = operand_of({made_of});", value.0);
+        }
+        format!("operand_{}", value.0)
+    }
+
+    /// What a value is a multiple of, and by what, if it is computed where it is read.
+    pub(super) fn unscaled(&self, value: ValueId) -> (ValueId, Option<String>) {
+        match self.fragments.inline.get(&value) {
+            Some(Scaled { row, scale, offset }) => {
+                (*row, Some(Printer::element(self.planned, *scale, &offset.to_string())))
+            }
+            None => (value, None),
+        }
+    }
+
+    fn declare(&mut self, value: ValueId) {
+        let _ = match self.planned.program.values[value.index()].elements {
+            1 => writeln!(self.text, "number v{}[2];", value.0),
+            elements => writeln!(self.text, "Fragment<{elements}> v{};", value.0),
+        };
+    }
+
+    /// The element of a value of each row that the loops of [`Self::over`] have come to.
+    pub(super) fn name(&self, value: ValueId) -> String {
+        if self.fragments.is_inline(value)
+            && let Some(step) = self.planned.program.body.iter().find(|step| step.result == value)
+        {
+            return self.term(step);
+        }
+        match self.planned.program.values[value.index()].elements {
+            1 => format!("v{}[h]", value.0),
+            _ => format!("v{}.rows[h][i]", value.0),
+        }
+    }
+
+    /// The expression of a step, of the names that [`Self::reads`] declares and [`Self::name`] gives.
+    pub(super) fn term(&self, step: &Step) -> String {
+        let names: Vec<expression::Name> = step
+            .operands
+            .iter()
+            .enumerate()
+            .map(|(position, operand)| {
+                let value = &self.planned.program.values[operand.value.index()];
+                let name = match stride(step, operand) {
+                    _ if value.per_row => self.name(operand.value),
+                    _ if self.fragments.is_inline(step.result) => {
+                        Printer::element(self.planned, operand.value, &operand.offset.to_string())
+                    }
+                    0 => format!("a{position}"),
+                    _ => format!("a{position}[i]"),
+                };
+                (name, value.data_type)
+            })
+            .collect();
+        expression::print(&step.expression, &names)
+    }
+
+    /// Reads what is the same for all rows into registers.
+    pub(super) fn reads(&self, step: &Step, elements: usize) -> String {
+        let mut text = String::new();
+        for (position, operand) in step.operands.iter().enumerate() {
+            if self.planned.program.values[operand.value.index()].per_row {
+                continue;
+            }
+            let stride = stride(step, operand);
+            let element = |index: &str| Printer::element(self.planned, operand.value, index);
+            let _ = match self.planned.layout.places[operand.value.index()] {
+                _ if stride == 0 => {
+                    writeln!(text, "const number a{position} = {};", element(&operand.offset.to_string()))
+                }
+                Some(Place::Shared(start)) if stride == 1 && (start + operand.offset).is_multiple_of(4) => writeln!(
+                    text,
+                    "number a{position}[{}];\nread_elements<{elements}>(a{position}, shared + {}, place);",
+                    elements / 4,
+                    start + operand.offset
+                ),
+                _ => writeln!(
+                    text,
+                    "number a{position}[{}];\n#pragma unroll\nfor (int i = 0; i < {}; ++i) a{position}[i] = {};",
+                    elements / 4,
+                    elements / 4,
+                    element(&index(operand.offset, &[(&format!("channel<{elements}>(place.t, i)"), stride)]))
+                ),
+            };
+        }
+        text
+    }
+
+    /// The loops over a lane's elements of both of its rows.
+    pub(super) fn over(&mut self, elements: usize, reads: &str, inner: &str) {
+        let rows = format!("#pragma unroll\nfor (int h = 0; h < 2; ++h) {{\n{inner}}}\n");
+        let _ = match elements {
+            1 => write!(self.text, "{{\n{reads}{rows}}}\n"),
+            _ => write!(
+                self.text,
+                "{{\n{reads}#pragma unroll\nfor (int i = 0; i < {}; ++i) {{\n{rows}}}\n}}\n",
+                elements / 4
+            ),
+        };
+    }
+}
+
+/// Elements that an operand moves along the one axis of a step that fits fragments.
+fn stride(step: &Step, operand: &Operand) -> usize {
+    let sizes = step.shape.0.iter().chain(&step.reduced.0);
+    sizes.zip(&operand.strides).filter(|(size, _)| **size != 1).map(|(_, stride)| *stride).last().unwrap_or(0)
+}
