@@ -61,6 +61,8 @@ pub enum Status {
     CapacityExceeded = 5004,
     /// The state arrays do not match their checksum.
     StateCorrupted = 5005,
+    /// The snapshot is not of this layer as it now is; the message says why.
+    SnapshotMismatch = 5006,
 
     /// A file could not be read or written.
     StorageFailed = 6001,

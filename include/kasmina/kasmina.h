@@ -86,6 +86,8 @@ enum kasmina_status
     KASMINA_STATUS_CAPACITY_EXCEEDED = 5004,
     // The state arrays do not match their checksum.
     KASMINA_STATUS_STATE_CORRUPTED = 5005,
+    // The snapshot is not of this layer as it now is; the message says why.
+    KASMINA_STATUS_SNAPSHOT_MISMATCH = 5006,
     // A file could not be read or written.
     KASMINA_STATUS_STORAGE_FAILED = 6001,
     // A file is damaged or not of this format.
@@ -457,9 +459,50 @@ typedef struct {
     uint64_t epoch;
     // 1 if a blueprint draws at random, so that a training pass wants a `random` tensor; else 0.
     uint32_t draws;
+    // 1 if a seed is in TRAINING, so that kasmina_layer_train does something; else 0.
+    uint32_t trains;
+} kasmina_layer_info;
+
+// A layer as it was. It belongs to that layer, and may outlive it. 0 is no snapshot.
+typedef struct {
+    // Opaque.
+    uint64_t id;
+} kasmina_snapshot;
+
+// What a snapshot is.
+typedef struct {
+    // sizeof(kasmina_snapshot_info)
+    size_t struct_size;
+    // Epochs that had ended when it was taken; 0 if it holds nothing.
+    uint64_t epoch;
+    // Bytes of device memory that it occupies.
+    uint64_t bytes;
+    // 1 if it can be restored, 0 if the last attempt to take it failed.
+    uint32_t taken;
     // 0
     uint32_t reserved;
-} kasmina_layer_info;
+} kasmina_snapshot_info;
+
+// A guard over the loss of a training: thresholds, of which 0 is the default, and what it remembers. Set `struct_size` and
+// the thresholds, and everything else to 0; then give it to kasmina_loss_guard_judge with one loss after the other.
+typedef struct {
+    // sizeof(kasmina_loss_guard)
+    size_t struct_size;
+    // A loss spikes if it is above the running mean by more than this many standard deviations (default 6),
+    double deviations;
+    // and by more than this fraction of the mean's magnitude (default 0.5).
+    double rise;
+    // How much of the running mean stays from one loss to the next (default 0.9).
+    double decay;
+    // As long as fewer losses than this were accepted, none spikes (default 10).
+    uint64_t warm_up;
+    // Running mean of the accepted losses.
+    double mean;
+    // Their running variance.
+    double variance;
+    // How many there were.
+    uint64_t accepted;
+} kasmina_loss_guard;
 
 // A command to one seed.
 typedef struct {
@@ -660,7 +703,7 @@ const char *kasmina_version(void);
 // What the process has compiled and found so far. The caller sets `struct_size`.
 kasmina_status kasmina_get_statistics(kasmina_statistics *statistics, kasmina_error **error);
 
-// Ends the use of the library in this process: destroys all layers and blueprints. After it, functions that can fail
+// Ends the use of the library in this process: destroys all layers, blueprints and snapshots. After it, functions that can fail
 // return an error, destroy functions do nothing, and exported memory lives until it is released. To call it twice is
 // allowed, and not to call it at all.
 kasmina_status kasmina_shutdown(kasmina_error **error);
@@ -830,6 +873,50 @@ kasmina_status kasmina_layer_copy(kasmina_layer layer,
                                   void *stream,
                                   kasmina_layer *copy,
                                   kasmina_error **error);
+
+// Takes a snapshot of a layer on its own device: everything that a checkpoint holds, as it is after the work that is
+// queued on the stream. Allocates as much device memory as the layer's state, telemetry and banks occupy. Call it between
+// steps: it waits for calls in progress on this layer. The caller destroys it.
+kasmina_status kasmina_snapshot_create(kasmina_layer layer,
+                                       void *stream,
+                                       kasmina_snapshot *snapshot,
+                                       kasmina_error **error);
+
+// Takes a snapshot anew, of the same layer and into the same memory: a few copies on the device, which are queued on the
+// stream. Nothing is allocated and nothing waited for. KASMINA_STATUS_SNAPSHOT_MISMATCH if it is of another layer or the
+// layer was given blueprints since; then create another one.
+kasmina_status kasmina_snapshot_take(kasmina_snapshot snapshot,
+                                     kasmina_layer layer,
+                                     void *stream,
+                                     kasmina_error **error);
+
+// What a snapshot is. The caller sets `struct_size` of `info`.
+kasmina_status kasmina_snapshot_get_info(kasmina_snapshot snapshot,
+                                         kasmina_snapshot_info *info,
+                                         kasmina_error **error);
+
+// Puts a layer back as it was when the snapshot was taken, bit for bit, from the next launch on the stream on: a few
+// copies on the device, and nothing is waited for. Commands that were accepted since and have not taken effect are
+// dropped. What was done goes to `restoration` as JSON if that is not NULL; the caller destroys the bytes. `reason` is for
+// the record and may be NULL. The snapshot can be restored again. To take one seed out and leave the others as they are,
+// there is kasmina_layer_roll_back.
+kasmina_status kasmina_layer_restore(kasmina_layer layer,
+                                     kasmina_snapshot snapshot,
+                                     const char *reason,
+                                     void *stream,
+                                     kasmina_bytes **restoration,
+                                     kasmina_error **error);
+
+// Ends a snapshot's handle and gives its memory back. Allowed after kasmina_shutdown.
+kasmina_status kasmina_snapshot_destroy(kasmina_snapshot snapshot, kasmina_error **error);
+
+// Judges a loss. If it is to be trained on, `reason` becomes NULL and the guard remembers it. If it is not finite or spikes,
+// `reason` becomes a sentence, which the caller destroys, and the guard is left as it was: restore what you have a
+// snapshot of (kasmina_layer_restore, and your own weights).
+kasmina_status kasmina_loss_guard_judge(kasmina_loss_guard *guard,
+                                        double loss,
+                                        kasmina_bytes **reason,
+                                        kasmina_error **error);
 
 // Checks commands against the transition table and the gates, and queues them all or none; they take effect together at
 // the next kasmina_layer_end_epoch. All commands have the same `struct_size`.
@@ -1005,6 +1092,17 @@ struct kasmina_api {
         void *user_data, kasmina_error **error);
     kasmina_status (*layer_set_metric)(kasmina_layer layer, double metric, kasmina_error **error);
     kasmina_status (*layer_wait_for_kernels)(kasmina_layer layer, kasmina_error **error);
+    kasmina_status (*snapshot_create)(kasmina_layer layer, void *stream, kasmina_snapshot *snapshot,
+        kasmina_error **error);
+    kasmina_status (*snapshot_take)(kasmina_snapshot snapshot, kasmina_layer layer, void *stream,
+        kasmina_error **error);
+    kasmina_status (*snapshot_get_info)(kasmina_snapshot snapshot, kasmina_snapshot_info *info,
+        kasmina_error **error);
+    kasmina_status (*snapshot_destroy)(kasmina_snapshot snapshot, kasmina_error **error);
+    kasmina_status (*layer_restore)(kasmina_layer layer, kasmina_snapshot snapshot, const char *reason,
+        void *stream, kasmina_bytes **restoration, kasmina_error **error);
+    kasmina_status (*loss_guard_judge)(kasmina_loss_guard *guard, double loss, kasmina_bytes **reason,
+        kasmina_error **error);
 };
 
 #ifdef __cplusplus

@@ -224,6 +224,37 @@ inline kasmina_command command(uint32_t seed, kasmina_action action) {
     return command;
 }
 
+/// A layer as it was; Layer::snapshot makes one.
+class Snapshot : public Owned<kasmina_snapshot, kasmina_snapshot_destroy> {
+  public:
+    using Owned::Owned;
+
+    kasmina_snapshot_info info() const {
+        auto info = sized<kasmina_snapshot_info>();
+        check([&](auto error) { return kasmina_snapshot_get_info(handle(), &info, error); });
+        return info;
+    }
+};
+
+/// A guard over the loss of a training. The thresholds that are not 0 are set in `guard`.
+class LossGuard {
+  public:
+    explicit LossGuard(const kasmina_loss_guard& guard = sized<kasmina_loss_guard>()) : guard_(guard) {}
+
+    /// Empty if the loss is one to train on; else why it is not.
+    std::string judge(double loss) {
+        struct Owner {
+            kasmina_bytes* bytes = nullptr;
+            ~Owner() { kasmina_bytes_destroy(bytes); }
+        } owner;
+        check([&](auto error) { return kasmina_loss_guard_judge(&guard_, loss, &owner.bytes, error); });
+        return owner.bytes == nullptr ? std::string() : kasmina_bytes_data(owner.bytes);
+    }
+
+  private:
+    kasmina_loss_guard guard_;
+};
+
 /// A layer. Streams are those of the C ABI: a cudaStream_t, null for the default one.
 class Layer : public Owned<kasmina_layer, kasmina_layer_destroy> {
   public:
@@ -302,6 +333,25 @@ class Layer : public Owned<kasmina_layer, kasmina_layer_destroy> {
 
     void roll_back(uint32_t seed, const std::string& reason, void* stream = nullptr) {
         check([&](auto error) { return kasmina_layer_roll_back(handle(), seed, reason.c_str(), stream, error); });
+    }
+
+    /// The layer as it is after the work on the stream, in memory of its own device.
+    Snapshot snapshot(void* stream = nullptr) {
+        kasmina_snapshot snapshot{};
+        check([&](auto error) { return kasmina_snapshot_create(handle(), stream, &snapshot, error); });
+        return Snapshot(snapshot);
+    }
+
+    /// The same into the memory of an earlier snapshot of this layer.
+    void snapshot_into(Snapshot& snapshot, void* stream = nullptr) {
+        check([&](auto error) { return kasmina_snapshot_take(snapshot.handle(), handle(), stream, error); });
+    }
+
+    /// Puts everything back as it was then; what was done, as JSON.
+    std::string restore(const Snapshot& snapshot, const std::string& reason, void* stream = nullptr) {
+        return take_bytes([&](auto out, auto error) {
+            return kasmina_layer_restore(handle(), snapshot.handle(), reason.c_str(), stream, out, error);
+        });
     }
 
     std::string report() const {

@@ -71,6 +71,12 @@ table! {
     kasmina_layer_set_strategy
     kasmina_layer_set_metric
     kasmina_layer_wait_for_kernels
+    kasmina_snapshot_create
+    kasmina_snapshot_take
+    kasmina_snapshot_get_info
+    kasmina_snapshot_destroy
+    kasmina_layer_restore
+    kasmina_loss_guard_judge
 }
 
 // SAFETY: the table is constant and its pointers are functions.

@@ -21,6 +21,7 @@ pub enum Kind {
     Blueprint = 0x11,
     Layer = 0x22,
     Memory = 0x33,
+    Snapshot = 0x44,
 }
 
 impl Kind {
@@ -29,12 +30,13 @@ impl Kind {
             Kind::Blueprint => "blueprint",
             Kind::Layer => "layer",
             Kind::Memory => "memory",
+            Kind::Snapshot => "snapshot",
         }
     }
 
     fn of(handle: u64) -> Option<Kind> {
         let byte = (handle >> (POSITION_BITS + GENERATION_BITS)) as u8;
-        [Kind::Blueprint, Kind::Layer, Kind::Memory].into_iter().find(|kind| *kind as u8 == byte)
+        [Kind::Blueprint, Kind::Layer, Kind::Memory, Kind::Snapshot].into_iter().find(|kind| *kind as u8 == byte)
     }
 }
 

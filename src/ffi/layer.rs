@@ -70,8 +70,8 @@ pub struct kasmina_layer_info {
     pub epoch: u64,
     /// 1 if a blueprint draws at random, so that a training pass wants a `random` tensor; else 0.
     pub draws: u32,
-    /// 0
-    pub reserved: u32,
+    /// 1 if a seed is in TRAINING, so that kasmina_layer_train does something; else 0.
+    pub trains: u32,
 }
 
 // SAFETY: repr(C), starts with struct_size, and has only integers.
@@ -128,6 +128,7 @@ pub unsafe extern "C" fn kasmina_layer_get_info(
                 blueprint_count: layer.blueprint_count(),
                 epoch: layer.epoch().into(),
                 draws: layer.draws().into(),
+                trains: layer.trains().into(),
                 ..kasmina_layer_info::default()
             })
         })?;

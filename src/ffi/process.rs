@@ -3,7 +3,7 @@
 use super::boundary::{call, call_always, shut_down};
 use super::convert::{self, Growing};
 use super::error::kasmina_error;
-use super::{blueprint::BLUEPRINTS, layer::LAYERS};
+use super::{blueprint::BLUEPRINTS, layer::LAYERS, snapshot::SNAPSHOTS};
 use crate::Status;
 use crate::compile::pipeline;
 use crate::layer::ladder_statistics;
@@ -100,14 +100,14 @@ pub unsafe extern "C" fn kasmina_get_statistics(
     })
 }
 
-/// Ends the use of the library in this process: destroys all layers and blueprints. After it, functions that can fail
+/// Ends the use of the library in this process: destroys all layers, blueprints and snapshots. After it, functions that can fail
 /// return an error, destroy functions do nothing, and exported memory lives until it is released. To call it twice is
 /// allowed, and not to call it at all.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_shutdown(error: *mut *mut kasmina_error) -> Status {
     call_always("kasmina_shutdown", error, || {
         if !shut_down() {
-            drop((LAYERS.clear(), BLUEPRINTS.clear()));
+            drop((LAYERS.clear(), BLUEPRINTS.clear(), SNAPSHOTS.clear()));
         }
         Ok(())
     })

@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// Bytes of fresh parameters that are put together on the host before they are uploaded.
 const UPLOAD_BYTES: usize = 16 << 20;
 
+/// Where each array of a bank may begin: what `Device::allocate` gives.
+const ALIGNMENT: usize = 256;
+
 /// What an optimiser step does to a slot.
 pub(super) mod mode {
     /// Nothing: the seed is frozen or the slot is free.
@@ -57,13 +60,22 @@ impl AdamwRates {
 pub(super) struct Bank {
     /// What its slots are parameters of.
     pub blueprint: Arc<Blueprint>,
+    /// All that lasts from one step to the next, in one piece, so that a snapshot is one copy; the arrays are its parts.
+    pub memory: Buffer,
     /// Arrays that are shared with the host.
     pub arrays: BankArrays,
-    /// `[capacity, size]`, the gradient of isolated training.
+    /// `[capacity, size]`, the gradient of isolated training; zeroed before each step.
     pub gradient: Buffer,
+    /// What of the bank the host keeps. Shared with snapshots, and copied only when it changes.
+    pub host: Arc<BankHost>,
+    parameter_type: DataType,
+}
+
+/// What the host keeps of a bank.
+#[derive(Clone, PartialEq)]
+pub(super) struct BankHost {
     /// The modes as the device has them.
     pub modes: Vec<u8>,
-    parameter_type: DataType,
     free: BTreeSet<u32>,
 }
 
@@ -82,8 +94,9 @@ impl Bank {
         check_initial_values(&blueprint, parameter_type)?;
         let size = blueprint.parameter_count();
         let slots = capacity as usize;
-        let Some(bytes) = slots.checked_mul(size).and_then(|elements| elements.checked_mul(parameter_type.bytes()))
-        else {
+        // Eight times that are the moments and whatever comes to each slot.
+        let bytes = slots.checked_mul(size).and_then(|elements| elements.checked_mul(parameter_type.bytes()));
+        let Some(bytes) = bytes.filter(|bytes| bytes.checked_mul(8).is_some()) else {
             fail!(
                 CapacityExceeded,
                 "{capacity} slots of {size} parameters for blueprint '{}' are more than fit into memory",
@@ -94,20 +107,28 @@ impl Bank {
             Buffer::new(device, bytes)
                 .map_err(|error| error.context(format!("bank of {capacity} slots for blueprint '{}'", blueprint.name)))
         };
+        let lengths = [bytes, bytes, bytes, slots * 4, slots, slots];
+        let memory = buffer(lengths.map(|length| length.next_multiple_of(ALIGNMENT)).iter().sum())?;
+        let mut end = 0;
+        let mut part = |length: usize| {
+            let offset = end;
+            end += length.next_multiple_of(ALIGNMENT);
+            memory.part(offset, length)
+        };
         let arrays = BankArrays {
-            parameters: buffer(bytes)?,
-            first_moment: buffer(bytes)?,
-            second_moment: buffer(bytes)?,
-            steps: buffer(slots * 4)?,
-            mode: buffer(slots)?,
-            non_finite: buffer(slots)?,
+            parameters: part(bytes)?,
+            first_moment: part(bytes)?,
+            second_moment: part(bytes)?,
+            steps: part(slots * 4)?,
+            mode: part(slots)?,
+            non_finite: part(slots)?,
             capacity: slots,
             size,
         };
         Ok(Bank {
             gradient: buffer(bytes)?,
-            modes: vec![mode::FROZEN; slots],
-            free: (0..capacity).collect(),
+            host: Arc::new(BankHost { modes: vec![mode::FROZEN; slots], free: (0..capacity).collect() }),
+            memory,
             arrays,
             parameter_type,
             blueprint,
@@ -120,7 +141,7 @@ impl Bank {
     ///
     /// `CapacityExceeded` naming the bank.
     pub fn take(&mut self) -> Result<u32> {
-        self.free.pop_first().ok_or_else(|| {
+        Arc::make_mut(&mut self.host).free.pop_first().ok_or_else(|| {
             error!(
                 CapacityExceeded,
                 "all {} slots of blueprint '{}' are taken", self.arrays.capacity, self.blueprint.name
@@ -130,12 +151,12 @@ impl Bank {
 
     /// Takes this very slot, if it is free.
     pub fn take_slot(&mut self, slot: u32) -> bool {
-        self.free.remove(&slot)
+        Arc::make_mut(&mut self.host).free.remove(&slot)
     }
 
     /// Gives a slot back.
     pub fn release(&mut self, slot: u32) {
-        self.free.insert(slot);
+        Arc::make_mut(&mut self.host).free.insert(slot);
     }
 
     /// Gives slots fresh parameters, each from its own random seed, and forgets their moments and steps.
@@ -164,9 +185,9 @@ impl Bank {
 
     /// Changes the modes of all slots.
     pub fn set_modes(&mut self, modes: Vec<u8>, stream: Stream) -> Result<()> {
-        if modes != self.modes {
+        if modes != self.host.modes {
             self.device().upload(self.arrays.mode.address(), &modes, stream)?;
-            self.modes = modes;
+            Arc::make_mut(&mut self.host).modes = modes;
         }
         Ok(())
     }

@@ -55,6 +55,15 @@ impl Command {
     }
 }
 
+/// Commands that were accepted together and wait for the epoch's end.
+#[derive(Clone, Debug)]
+pub(super) struct Batch {
+    /// How many the layer had accepted before.
+    pub number: u64,
+    /// What it asks for: all of it takes effect or nothing.
+    pub commands: Vec<Command>,
+}
+
 /// Numbers that may be NaN or infinite, in JSON, which has neither: they are `null`, and `null` is NaN.
 pub(super) mod number_or_null {
     use serde::{Deserialize, Deserializer, Serializer};

@@ -1,6 +1,7 @@
 //! Between two epochs: commands are judged when they come and applied when the epoch ends.
 
 use super::bank::{Bank, mode};
+use super::command::Batch;
 use super::plan::{Plan, World};
 use super::state::{Columns, SeedState, flags};
 use super::telemetry::Observation;
@@ -11,6 +12,7 @@ use super::{
 use crate::device::Stream;
 use crate::{Result, fail};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 impl Layer {
     /// Checks commands against the table and their gates, as they will stand when this epoch ends, and queues them.
@@ -31,7 +33,7 @@ impl Layer {
         self.pending = Some(plan);
         verdict?;
         if !commands.is_empty() {
-            self.queue.push(commands.to_vec());
+            self.enqueue(commands.to_vec());
         }
         Ok(())
     }
@@ -69,7 +71,7 @@ impl Layer {
         note_errors(&mut plan.columns, &self.telemetry.last);
         let measured = self.measured(&self.telemetry.last, answers);
         let held = plan.advance(&self.config.settings, Some(&measured))?;
-        for commands in &self.queue {
+        for Batch { commands, .. } in &self.queue {
             match plan.apply(commands, &world) {
                 Ok(records) => applied.extend(records),
                 Err(error) => refused.push(Refusal { commands: commands.clone(), reason: error.to_string() }),
@@ -82,7 +84,8 @@ impl Layer {
         self.last_metric = if self.metric.is_nan() { self.last_metric } else { self.metric };
         self.metric = f64::NAN;
         applied.splice(..0, std::mem::take(&mut self.rolled_back));
-        Ok(EpochSummary { epoch, applied, refused, held, repaired: std::mem::take(&mut self.repaired) })
+        let (repaired, restored) = (std::mem::take(&mut self.repaired), std::mem::take(&mut self.restored));
+        Ok(EpochSummary { epoch, applied, refused, held, repaired, restored })
     }
 
     /// Takes a seed out at once: it is ROLLED_BACK before the next forward on the stream. Allowed from states 2 to 6.
@@ -119,6 +122,12 @@ impl Layer {
         Ok(record)
     }
 
+    /// Puts a batch that was accepted at the end of the queue.
+    pub(super) fn enqueue(&mut self, commands: Vec<Command>) {
+        self.queue.push(Batch { number: self.accepted, commands });
+        self.accepted += 1;
+    }
+
     pub(super) fn world(&self) -> World<'_> {
         World {
             settings: &self.config.settings,
@@ -137,7 +146,7 @@ impl Layer {
     fn plan_queue(&self) -> Result<Plan> {
         let mut plan = self.plan();
         plan.advance(&self.config.settings, None)?;
-        for commands in &self.queue {
+        for Batch { commands, .. } in &self.queue {
             // A batch that no longer fits is reported when the epoch ends.
             let _ = plan.apply(commands, &self.world());
         }
@@ -148,7 +157,8 @@ impl Layer {
     fn observe(&mut self, stream: Stream) -> Result<()> {
         self.telemetry.end_epoch(stream)?;
         let marks = self.banks.iter().map(|bank| bank.take_non_finite(stream)).collect::<Result<Vec<_>>>()?;
-        for (observation, state) in self.telemetry.last.iter_mut().zip(self.state.columns().iter()) {
+        for (observation, state) in Arc::make_mut(&mut self.telemetry.last).iter_mut().zip(self.state.columns().iter())
+        {
             let mark = usize::try_from(state.blueprint).ok().zip(usize::try_from(state.slot).ok());
             observation.non_finite_gradient = mark.is_some_and(|(blueprint, slot)| marks[blueprint][slot] != 0);
         }

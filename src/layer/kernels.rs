@@ -35,6 +35,13 @@ pub(super) struct Kernels {
     wanted: Vec<Arc<KernelSet>>,
 }
 
+/// Which set runs and which ones may follow: what a snapshot of the layer keeps.
+pub(super) struct Running {
+    current: Arc<KernelSet>,
+    next: Arc<KernelSet>,
+    wanted: Vec<Arc<KernelSet>>,
+}
+
 impl Kernels {
     /// Identity only.
     pub fn new(device: Arc<dyn Device>, chunk: usize, parameter_type: DataType, stream: Stream) -> Result<Kernels> {
@@ -198,6 +205,27 @@ impl Kernels {
         let set = Arc::new(KernelSet::new(blueprints, graphs, self.chunk, &self.device, stream)?);
         self.sets.push(set.clone());
         Ok(set)
+    }
+
+    /// Which set runs and which ones may follow.
+    pub fn running(&self) -> Running {
+        Running { current: self.current.clone(), next: self.next.clone(), wanted: self.wanted.clone() }
+    }
+
+    /// Lets the set run that ran then, and asks for those that were asked for then.
+    pub fn resume(&mut self, running: &Running) {
+        self.current = running.current.clone();
+        self.next = self.known(&running.next);
+        self.wanted = running.wanted.iter().map(|set| self.known(set)).collect();
+    }
+
+    /// The set of the same blueprints among those of the layer: this one, if there is none any more.
+    fn known(&mut self, set: &Arc<KernelSet>) -> Arc<KernelSet> {
+        let known = self.sets.iter().find(|known| known.members == set.members).cloned();
+        known.unwrap_or_else(|| {
+            self.sets.push(set.clone());
+            set.clone()
+        })
     }
 
     fn find(&self, blueprints: &BTreeSet<u32>) -> Option<&Arc<KernelSet>> {

@@ -19,11 +19,13 @@ mod kernels;
 mod kind;
 mod ladder;
 mod lifecycle;
+mod loss_guard;
 mod measured;
 mod plan;
 mod report;
 mod run;
 mod settings;
+mod snapshot;
 mod state;
 mod telemetry;
 mod user_strategy;
@@ -32,17 +34,20 @@ pub use command::{Command, Evidence};
 pub use grafting::{GraftingInput, Strategy};
 pub use ladder::{LadderStatistics, ladder_statistics};
 pub use lifecycle::{Action, Effect, Gate, Lifecycle, Next, transition};
+pub use loss_guard::LossGuard;
 pub use report::{
     EpochSummary, HealthReport, Held, KernelReport, KernelState, Metrics, Refusal, SeedReport, Totals, TransitionRecord,
 };
 pub use run::{AdamwStep, Backward, Forward, Train};
 pub use settings::{GateSettings, GraftingSettings, MinimumEpochs, Settings, TrainingSettings};
+pub use snapshot::{Restoration, Snapshot};
 pub use user_strategy::{Answers, Inquiry, UserStrategy};
 
 use crate::device::{self, Buffer, Device, DeviceKind, Stream};
 use crate::graph::{Blueprint, DataType, Limits};
 use crate::{Result, fail};
 use bank::Bank;
+use command::Batch;
 use kernel_set::MAXIMUM_BLUEPRINTS;
 use kernels::Kernels;
 use plan::Plan;
@@ -103,6 +108,8 @@ pub struct BankArrays {
 
 /// A layer on a device.
 pub struct Layer {
+    /// By which a snapshot knows its layer.
+    identity: u64,
     config: LayerConfig,
     device: Arc<dyn Device>,
     /// Epochs that have ended.
@@ -112,13 +119,17 @@ pub struct Layer {
     banks: Vec<Bank>,
     kernels: Kernels,
     /// Batches that wait for the epoch's end.
-    queue: Vec<Vec<Command>>,
+    queue: Vec<Batch>,
+    /// How many batches were ever accepted.
+    accepted: u64,
     /// What the queue will make of the seeds, if that is known.
     pending: Option<Plan>,
     /// Emergency rollbacks of the running epoch.
     rolled_back: Vec<TransitionRecord>,
     /// Repairs of the running epoch.
     repaired: Vec<String>,
+    /// Restores that no summary has told of yet.
+    restored: Vec<Restoration>,
     /// The trainer's metric for the running epoch, or NaN.
     metric: f64,
     /// The last one of an epoch that has ended, or NaN.
@@ -169,15 +180,18 @@ impl Layer {
         let LayerConfig { hidden, seeds, parameter_type, .. } = config;
         let stream = Stream::default();
         let layer = Layer {
+            identity: snapshot::identity(),
             state: StateArrays::new(Columns::new(seeds), &device, stream)?,
             telemetry: Telemetry::new(seeds, &device, stream)?,
             banks: Vec::new(),
             kernels: Kernels::new(device.clone(), hidden / seeds as usize, parameter_type, stream)?,
             epoch: 0,
             queue: Vec::new(),
+            accepted: 0,
             pending: None,
             rolled_back: Vec::new(),
             repaired: Vec::new(),
+            restored: Vec::new(),
             metric: f64::NAN,
             last_metric: f64::NAN,
             strategy: None,
@@ -239,6 +253,11 @@ impl Layer {
     /// Whether any blueprint draws at random, so that a training pass wants a key.
     pub fn draws(&self) -> bool {
         self.banks.iter().any(|bank| bank.blueprint.draws())
+    }
+
+    /// Whether any seed is in TRAINING, so that [`Layer::train`] does something.
+    pub fn trains(&self) -> bool {
+        self.training
     }
 
     /// How many blueprints the layer knows.

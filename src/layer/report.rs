@@ -2,7 +2,7 @@
 
 use super::command::number_or_null;
 use super::state::flags;
-use super::{Action, Evidence, Layer, Lifecycle};
+use super::{Action, Evidence, Layer, Lifecycle, Restoration};
 use crate::compile::{Pass, Schedule};
 use crate::graph::DataType;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,8 @@ pub struct EpochSummary {
     pub held: Vec<Held>,
     /// Damage to the state arrays that was found and repaired, one sentence each.
     pub repaired: Vec<String>,
+    /// Restores since the last summary.
+    pub restored: Vec<Restoration>,
 }
 
 /// What was seen of one seed's chunk in one epoch. NaN (in JSON: null) where nothing was seen.
@@ -206,7 +208,7 @@ impl Layer {
         let chunk = self.chunk();
         let mut totals = Totals { seeds: self.config.seeds, ..Totals::default() };
         let mut seeds = Vec::with_capacity(self.config.seeds as usize);
-        for ((number, seed), observation) in (0..).zip(self.state.columns().iter()).zip(&self.telemetry.last) {
+        for ((number, seed), observation) in (0..).zip(self.state.columns().iter()).zip(self.telemetry.last.iter()) {
             let metrics = observation.metrics(chunk);
             totals.active += u32::from(seed.lifecycle.is_active());
             totals.training += u32::from(seed.lifecycle == Lifecycle::Training);

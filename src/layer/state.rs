@@ -204,6 +204,13 @@ impl Columns {
         hasher.finalize()
     }
 
+    /// The names of the columns in which another copy differs.
+    fn difference(&self, other: &Columns) -> String {
+        let differs = |column: &usize| self.column(*column) != other.column(*column);
+        let names: Vec<_> = (0..COLUMNS.len()).filter(differs).map(|column| COLUMNS[column].0).collect();
+        if names.is_empty() { "padding".to_owned() } else { names.join(", ") }
+    }
+
     fn range(&self, column: usize) -> std::ops::Range<usize> {
         let start = self.offsets[column];
         start..start + self.seeds * COLUMNS[column].1.bytes()
@@ -224,39 +231,95 @@ impl Columns {
 
 /// Both copies of the state and the checksum they must have.
 pub(super) struct StateArrays {
-    host: Columns,
-    checksum: u32,
+    host: HostState,
     device: Buffer,
+}
+
+/// The host's copy and the checksum that both copies must have. Cheap to clone: copied only when it changes.
+#[derive(Clone)]
+pub(super) struct HostState {
+    columns: Arc<Columns>,
+    checksum: u32,
+}
+
+impl HostState {
+    fn new(columns: Columns) -> HostState {
+        let checksum = columns.checksum();
+        HostState { columns: Arc::new(columns), checksum }
+    }
+
+    fn is_intact(&self) -> bool {
+        self.columns.checksum() == self.checksum
+    }
 }
 
 impl StateArrays {
     /// Puts columns on a device.
     pub fn new(columns: Columns, device: &Arc<dyn Device>, stream: Stream) -> Result<StateArrays> {
         let buffer = Buffer::new(device, columns.bytes.len())?;
-        let checksum = columns.checksum();
-        let arrays = StateArrays { host: columns, checksum, device: buffer };
+        let arrays = StateArrays { host: HostState::new(columns), device: buffer };
         arrays.upload(stream)?;
         Ok(arrays)
     }
 
     /// The host's copy.
     pub fn columns(&self) -> &Columns {
+        &self.host.columns
+    }
+
+    /// The host's copy with its checksum, to be kept.
+    pub fn host(&self) -> &HostState {
         &self.host
+    }
+
+    /// The device's copy: one piece.
+    pub fn memory(&self) -> &Buffer {
+        &self.device
     }
 
     /// Makes these columns the state, on the host and on the device.
     pub fn replace(&mut self, columns: Columns, stream: Stream) -> Result<()> {
-        if columns != self.host {
-            self.host = columns;
-            self.checksum = self.host.checksum();
+        if columns != *self.host.columns {
+            self.host = HostState::new(columns);
             self.upload(stream)?;
         }
         Ok(())
     }
 
+    /// Makes a kept state the host's, after the device's copy of that time was put back. Returns the sentence of a repair.
+    ///
+    /// # Errors
+    ///
+    /// `StateCorrupted` if it matches its checksum neither on the host nor in `on_device`, where the device's copy was kept.
+    pub fn recalled(kept: &HostState, on_device: &Buffer, stream: Stream) -> Result<(HostState, Option<String>)> {
+        if kept.is_intact() {
+            return Ok((kept.clone(), None));
+        }
+        let mut columns = Columns::clone(&kept.columns);
+        on_device.device().download(&mut columns.bytes, on_device.address(), stream)?;
+        let damage = kept.columns.difference(&columns);
+        let repaired = HostState { columns: Arc::new(columns), checksum: kept.checksum };
+        if !repaired.is_intact() {
+            fail!(
+                StateCorrupted,
+                "neither copy of the state arrays in the snapshot has the checksum {:08x}; load the last checkpoint",
+                kept.checksum
+            );
+        }
+        let repair = format!(
+            "the host's state arrays in a snapshot were damaged ({damage}) and restored from the device's copy"
+        );
+        Ok((repaired, Some(repair)))
+    }
+
+    /// Takes over what [`StateArrays::recalled`] gave.
+    pub fn recall(&mut self, host: HostState) {
+        self.host = host;
+    }
+
     /// The device's copy of a column, by its position in [`COLUMNS`].
     pub fn device_column(&self, column: usize) -> Result<Buffer> {
-        let range = self.host.range(column);
+        let range = self.host.columns.range(column);
         self.device.part(range.start, range.len())
     }
 
@@ -266,7 +329,7 @@ impl StateArrays {
     ///
     /// `StateCorrupted` if they do not match.
     pub fn check(&self) -> Result<()> {
-        let (expected, found) = (self.checksum, self.host.checksum());
+        let (expected, found) = (self.host.checksum, self.host.columns.checksum());
         if expected != found {
             fail!(
                 StateCorrupted,
@@ -279,7 +342,7 @@ impl StateArrays {
 
     /// Where kernels find lifecycle, blueprint, slot and alpha: the first four columns.
     pub fn kernel_columns(&self) -> [Address; 4] {
-        let [lifecycle, blueprint, slot, alpha, ..] = self.host.offsets;
+        let [lifecycle, blueprint, slot, alpha, ..] = self.host.columns.offsets;
         [lifecycle, blueprint, slot, alpha].map(|offset| self.device.address().offset(offset))
     }
 
@@ -290,41 +353,36 @@ impl StateArrays {
     ///
     /// `StateCorrupted` if neither matches.
     pub fn verify(&mut self, stream: Stream) -> Result<Vec<String>> {
-        let mut on_device = self.host.clone();
+        let mut on_device = Columns::clone(&self.host.columns);
         self.device.device().download(&mut on_device.bytes, self.device.address(), stream)?;
-        match (self.host.checksum() == self.checksum, on_device.checksum() == self.checksum) {
+        let checksum = self.host.checksum;
+        match (self.host.is_intact(), on_device.checksum() == checksum) {
             (true, true) => Ok(Vec::new()),
             (true, false) => {
-                let damage = self.difference(&on_device);
+                let damage = self.host.columns.difference(&on_device);
                 self.upload(stream)?;
                 Ok(vec![format!("the device's state arrays were damaged ({damage}) and restored from the host's copy")])
             }
             (false, true) => {
-                let damage = self.difference(&on_device);
-                self.host = on_device;
+                let damage = self.host.columns.difference(&on_device);
+                self.host.columns = Arc::new(on_device);
                 Ok(vec![format!("the host's state arrays were damaged ({damage}) and restored from the device's copy")])
             }
             (false, false) => Err(error!(
                 StateCorrupted,
-                "neither copy of the state arrays has the checksum {:08x}; load the last checkpoint", self.checksum
+                "neither copy of the state arrays has the checksum {checksum:08x}; load the last checkpoint"
             )),
         }
     }
 
-    fn difference(&self, other: &Columns) -> String {
-        let differs = |column: &usize| self.host.column(*column) != other.column(*column);
-        let names: Vec<_> = (0..COLUMNS.len()).filter(differs).map(|column| COLUMNS[column].0).collect();
-        if names.is_empty() { "padding".to_owned() } else { names.join(", ") }
-    }
-
     fn upload(&self, stream: Stream) -> Result<()> {
-        self.device.device().upload(self.device.address(), &self.host.bytes, stream)
+        self.device.device().upload(self.device.address(), &self.host.columns.bytes, stream)
     }
 
     /// Flips a bit of the host's copy, as a cosmic ray would.
     #[cfg(test)]
     pub fn flip_host_bit(&mut self, byte: usize) {
-        self.host.bytes[byte] ^= 1;
+        Arc::make_mut(&mut self.host.columns).bytes[byte] ^= 1;
     }
 }
 

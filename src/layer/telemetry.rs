@@ -114,8 +114,10 @@ pub(super) struct Telemetry {
     pub array: Buffer,
     /// `[seeds, 2]` f64: sum of losses, steps.
     pub loss: Buffer,
-    /// By seed, of the last epoch that ended.
-    pub last: Vec<Observation>,
+    /// Both arrays, in one piece, so that a snapshot is one copy.
+    pub memory: Buffer,
+    /// By seed, of the last epoch that ended. Shared with snapshots, and copied only when it changes.
+    pub last: Arc<Vec<Observation>>,
     /// What the array is reset from.
     nothing: Buffer,
 }
@@ -125,11 +127,14 @@ impl Telemetry {
     pub fn new(seeds: u32, device: &Arc<dyn Device>, stream: Stream) -> Result<Telemetry> {
         let seeds = seeds as usize;
         let nothing = encode(&vec![NOTHING; seeds]);
+        // The rows are f64, so the losses after them are aligned as they must be.
+        let memory = Buffer::new(device, nothing.len() + seeds * 16)?;
         let telemetry = Telemetry {
-            array: Buffer::new(device, nothing.len())?,
-            loss: Buffer::new(device, seeds * 16)?,
+            array: memory.part(0, nothing.len())?,
+            loss: memory.part(nothing.len(), seeds * 16)?,
             nothing: Buffer::new(device, nothing.len())?,
-            last: vec![Observation::NONE; seeds],
+            last: Arc::new(vec![Observation::NONE; seeds]),
+            memory,
         };
         device.upload(telemetry.nothing.address(), &nothing, stream)?;
         telemetry.reset(stream)?;
@@ -141,7 +146,7 @@ impl Telemetry {
         let rows = decode::<COLUMNS>(&read(&self.array, stream)?);
         let losses = decode::<2>(&read(&self.loss, stream)?);
         self.reset(stream)?;
-        for ((last, row), [sum, steps]) in self.last.iter_mut().zip(rows).zip(losses) {
+        for ((last, row), [sum, steps]) in Arc::make_mut(&mut self.last).iter_mut().zip(rows).zip(losses) {
             let change = change(&last.row, &row);
             *last = Observation { row, loss: ratio(sum, steps), change, non_finite_gradient: false };
         }

@@ -13,6 +13,7 @@ static void check_bad_handles(world* w) {
     kasmina_layer stale_layer;
     kasmina_blueprint stale_blueprint;
     kasmina_memory stale_memory;
+    kasmina_snapshot stale_snapshot;
     const kasmina_layer_config config = good_config();
     OK(kasmina_layer_create(&config, &stale_layer, &error));
     OK(kasmina_layer_destroy(stale_layer, &error));
@@ -20,6 +21,8 @@ static void check_bad_handles(world* w) {
     OK(kasmina_blueprint_destroy(stale_blueprint, &error));
     OK(kasmina_memory_retain(w->memory, &stale_memory, &error));
     OK(kasmina_memory_release(stale_memory, &error));
+    OK(kasmina_snapshot_create(w->layer, NULL, &stale_snapshot, &error));
+    OK(kasmina_snapshot_destroy(stale_snapshot, &error));
 
     const uint64_t generation = (uint64_t)1 << 24;
     const uint64_t layers[] = {0,
@@ -46,13 +49,27 @@ static void check_bad_handles(world* w) {
                                  stale_memory.id,
                                  w->memory.id + 77,
                                  w->memory.id + 9 * generation};
+    const uint64_t snapshots[] = {0,
+                                  4,
+                                  UINT64_MAX / 3,
+                                  w->layer.id,
+                                  w->memory.id,
+                                  stale_snapshot.id,
+                                  w->snapshot.id + 77,
+                                  w->snapshot.id + 9 * generation};
     for (size_t i = 0; i < sizeof layers / sizeof *layers; ++i) {
         for (const call* call = CALLS; call < CALLS + CALL_COUNT; ++call) {
             world bad = *w;
             bad.layer.id = call->takes & LAYER ? layers[i] : bad.layer.id;
             bad.blueprint.id = call->takes & BLUEPRINT ? blueprints[i] : bad.blueprint.id;
             bad.memory.id = call->takes & MEMORY ? memories[i] : bad.memory.id;
+            bad.snapshot.id = call->takes & SNAPSHOT && !(call->takes & LAYER) ? snapshots[i] : bad.snapshot.id;
             if (call->takes != NOTHING) {
+                expect_call(call, &bad, KASMINA_STATUS_INVALID_HANDLE);
+            }
+            if ((call->takes & LAYER) && (call->takes & SNAPSHOT)) {
+                bad = *w;
+                bad.snapshot.id = snapshots[i];
                 expect_call(call, &bad, KASMINA_STATUS_INVALID_HANDLE);
             }
             if (call->takes & OTHER_BLUEPRINT) {
@@ -104,6 +121,13 @@ static void check_null_pointers(const world* w) {
     FAILS(invalid, kasmina_layer_export_bank(w->layer, 0, 0, NULL, &exported, &error));
     FAILS(invalid, kasmina_layer_export_bank(w->layer, 0, 0, &memory, NULL, &error));
     FAILS(invalid, kasmina_memory_retain(w->memory, NULL, &error));
+    FAILS(invalid, kasmina_snapshot_create(w->layer, NULL, NULL, &error));
+    FAILS(invalid, kasmina_snapshot_get_info(w->snapshot, NULL, &error));
+    kasmina_loss_guard guard = {.struct_size = sizeof guard};
+    kasmina_bytes* reason;
+    FAILS(invalid, kasmina_loss_guard_judge(NULL, 1.0, &reason, &error));
+    FAILS(invalid, kasmina_loss_guard_judge(&guard, 1.0, NULL, &error));
+    CHECK(guard.accepted == 0);
     FAILS(invalid, kasmina_layer_forward(w->layer, NULL, NULL, &error));
     FAILS(invalid, kasmina_layer_backward(w->layer, NULL, NULL, &error));
     FAILS(invalid, kasmina_layer_train(w->layer, NULL, NULL, &error));
@@ -214,6 +238,10 @@ static void check_forged_numbers(const world* w) {
         FAILS(invalid, kasmina_layer_create(&config, &layer, &error));
     }
     FAILS(KASMINA_STATUS_UNSUPPORTED, kasmina_layer_prepare(w->layer, KASMINA_DATA_TYPE_F32, 1024, &error));
+    FAILS(invalid, kasmina_layer_restore(w->layer, w->snapshot, "\xff\xfe", NULL, NULL, &error));
+    kasmina_loss_guard guard = {.struct_size = sizeof guard, .decay = 2.0};
+    kasmina_bytes* reason;
+    FAILS(invalid, kasmina_loss_guard_judge(&guard, 1.0, &reason, &error));
     FAILS(invalid, kasmina_layer_roll_back(w->layer, SEEDS, NULL, NULL, &error));
     FAILS(invalid, kasmina_layer_roll_back(w->layer, 0, "\xff\xfe", NULL, &error));
     FAILS(KASMINA_STATUS_TRANSITION_REFUSED, kasmina_layer_roll_back(w->layer, 0, NULL, NULL, &error));

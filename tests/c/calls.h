@@ -21,6 +21,7 @@ typedef struct {
     kasmina_layer layer;
     kasmina_blueprint blueprint, other_blueprint;
     kasmina_memory memory;
+    kasmina_snapshot snapshot;
     float x[ROWS * HIDDEN], y[ROWS * HIDDEN], output_gradient[ROWS * HIDDEN], bank[CAPACITY * PARAMETERS];
     kasmina_tensor x_tensor, y_tensor, output_gradient_tensor, bank_tensor;
     const kasmina_tensor* banks[1];
@@ -93,9 +94,11 @@ static inline void make_world(world* w) {
     OK(kasmina_blueprint_from_library("attention", CHUNK, "{}", &w->other_blueprint, &error));
     OK(kasmina_layer_add_blueprint(w->layer, w->blueprint, CAPACITY, &index, &error));
     OK(kasmina_layer_export_array(w->layer, KASMINA_LAYER_ARRAY_ALPHA, &w->memory, &exported, &error));
+    OK(kasmina_snapshot_create(w->layer, NULL, &w->snapshot, &error));
 }
 
 static inline void end_world(world* w) {
+    OK(kasmina_snapshot_destroy(w->snapshot, &error));
     OK(kasmina_memory_release(w->memory, &error));
     OK(kasmina_blueprint_destroy(w->other_blueprint, &error));
     OK(kasmina_blueprint_destroy(w->blueprint, &error));
@@ -258,6 +261,42 @@ static inline kasmina_status call_layer_roll_back(world* w, kasmina_error** erro
     return kasmina_layer_roll_back(w->layer, 1, "no reason", NULL, error);
 }
 
+static inline kasmina_status call_snapshot_create(world* w, kasmina_error** error) {
+    /* The world's own one is of the layer as it was before it got another blueprint. */
+    kasmina_snapshot snapshot;
+    const kasmina_status status = kasmina_snapshot_create(w->layer, NULL, &snapshot, error);
+    if (status == KASMINA_STATUS_OK) {
+        kasmina_snapshot_destroy(w->snapshot, NULL);
+        w->snapshot = snapshot;
+    }
+    return status;
+}
+
+static inline kasmina_status call_snapshot_take(world* w, kasmina_error** error) {
+    return kasmina_snapshot_take(w->snapshot, w->layer, NULL, error);
+}
+
+static inline kasmina_status call_snapshot_get_info(world* w, kasmina_error** error) {
+    kasmina_snapshot_info info = {.struct_size = sizeof info};
+    return kasmina_snapshot_get_info(w->snapshot, &info, error);
+}
+
+static inline kasmina_status call_layer_restore(world* w, kasmina_error** error) {
+    kasmina_bytes* restoration = NULL;
+    const kasmina_status status = kasmina_layer_restore(w->layer, w->snapshot, "no reason", NULL, &restoration, error);
+    kasmina_bytes_destroy(restoration);
+    return status;
+}
+
+static inline kasmina_status call_loss_guard_judge(world* w, kasmina_error** error) {
+    (void)w;
+    kasmina_loss_guard guard = {.struct_size = sizeof guard};
+    kasmina_bytes* reason = NULL;
+    const kasmina_status status = kasmina_loss_guard_judge(&guard, NAN, &reason, error);
+    kasmina_bytes_destroy(reason);
+    return status;
+}
+
 static inline kasmina_status call_layer_export_array(world* w, kasmina_error** error) {
     kasmina_memory memory;
     kasmina_tensor exported = {.struct_size = sizeof exported};
@@ -307,12 +346,16 @@ static inline kasmina_status call_memory_release(world* w, kasmina_error** error
     return kasmina_memory_release(w->memory, error);
 }
 
+static inline kasmina_status call_snapshot_destroy(world* w, kasmina_error** error) {
+    return kasmina_snapshot_destroy(w->snapshot, error);
+}
+
 static inline kasmina_status call_shutdown(world* w, kasmina_error** error) {
     (void)w;
     return kasmina_shutdown(error);
 }
 
-enum { NOTHING = 0, LAYER = 1, BLUEPRINT = 2, OTHER_BLUEPRINT = 4, MEMORY = 8 };
+enum { NOTHING = 0, LAYER = 1, BLUEPRINT = 2, OTHER_BLUEPRINT = 4, MEMORY = 8, SNAPSHOT = 16 };
 
 typedef struct {
     const char* name;
@@ -349,6 +392,11 @@ static const call CALLS[] = {
     {"kasmina_layer_set_metric", call_layer_set_metric, LAYER, LAYER},
     {"kasmina_layer_end_epoch", call_layer_end_epoch, LAYER, LAYER},
     {"kasmina_layer_roll_back", call_layer_roll_back, LAYER, LAYER},
+    {"kasmina_snapshot_create", call_snapshot_create, LAYER, LAYER},
+    {"kasmina_snapshot_take", call_snapshot_take, LAYER | SNAPSHOT, LAYER},
+    {"kasmina_snapshot_get_info", call_snapshot_get_info, SNAPSHOT, SNAPSHOT},
+    {"kasmina_layer_restore", call_layer_restore, LAYER | SNAPSHOT, LAYER},
+    {"kasmina_loss_guard_judge", call_loss_guard_judge, NOTHING, NOTHING},
     {"kasmina_layer_export_array", call_layer_export_array, LAYER, LAYER},
     {"kasmina_layer_export_bank", call_layer_export_bank, LAYER, LAYER},
     {"kasmina_memory_retain", call_memory_retain, MEMORY, MEMORY},
@@ -359,6 +407,7 @@ static const call CALLS[] = {
     {"kasmina_layer_destroy", call_layer_destroy, LAYER, NOTHING},
     {"kasmina_blueprint_destroy", call_blueprint_destroy, BLUEPRINT, NOTHING},
     {"kasmina_memory_release", call_memory_release, MEMORY, NOTHING},
+    {"kasmina_snapshot_destroy", call_snapshot_destroy, SNAPSHOT, NOTHING},
     {"kasmina_shutdown", call_shutdown, NOTHING, NOTHING},
 };
 enum { CALL_COUNT = sizeof CALLS / sizeof *CALLS };

@@ -9,7 +9,8 @@
 /* Functions that make_world calls itself; a panic would come too early there. */
 static int makes_the_world(const call* call) {
     static const char* const makers[] = {"kasmina_layer_create", "kasmina_blueprint_from_library",
-                                         "kasmina_layer_add_blueprint", "kasmina_layer_export_array"};
+                                         "kasmina_layer_add_blueprint", "kasmina_layer_export_array",
+                                         "kasmina_snapshot_create"};
     for (size_t i = 0; i < sizeof makers / sizeof *makers; ++i) {
         if (strcmp(makers[i], call->name) == 0) {
             return 1;
@@ -44,6 +45,9 @@ static void check_aftermath(const call* panicked, world* w) {
     }
     if (panicked->poisons & MEMORY) {
         expect_call(find_call("kasmina_memory_release"), w, KASMINA_STATUS_OK);
+    }
+    if (panicked->poisons & SNAPSHOT) {
+        expect_call(find_call("kasmina_snapshot_destroy"), w, KASMINA_STATUS_OK);
     }
     if (panicked->poisons == NOTHING && panicked->takes != NOTHING) {
         expect_call(panicked, w, KASMINA_STATUS_INVALID_HANDLE);

@@ -160,6 +160,21 @@ void grow() {
     forward();
     require_close("y of a fossil", y[1], x[1] + values[1] * values[CHUNK]);
     require_error(KASMINA_STATUS_TRANSITION_REFUSED, [&] { layer.roll_back(SEED, "a fossil stays"); });
+
+    // In an emergency everything goes back to a snapshot.
+    auto snapshot = layer.snapshot();
+    const auto fossil = y;
+    require(snapshot.info().taken == 1 && snapshot.info().bytes > 0, "a snapshot was taken");
+    kasmina::LossGuard guard;
+    require(guard.judge(1.0).empty(), "a first loss is accepted");
+    const std::string reason = guard.judge(std::nan(""));
+    require(reason == "the loss is NaN", "the guard says why: " + reason);
+    values[1] = 77.0f;
+    layer.end_epoch();
+    require(layer.restore(snapshot, reason).find(reason) != std::string::npos, "the restore keeps the reason");
+    forward();
+    require(y == fossil, "a restored layer gives the same bits");
+    layer.snapshot_into(snapshot);
     require(layer.report().find("FOSSILIZED") != std::string::npos, "the report names the state");
 
     // Through a file, and with the first layer gone: the same bits.

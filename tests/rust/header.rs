@@ -20,6 +20,8 @@ const SOURCES: &[&str] = &[
     "src/ffi/blueprint.rs",
     "src/ffi/layer.rs",
     "src/ffi/checkpoint.rs",
+    "src/ffi/snapshot.rs",
+    "src/ffi/loss_guard.rs",
     "src/ffi/control.rs",
     "src/ffi/strategy.rs",
     "src/ffi/memory.rs",

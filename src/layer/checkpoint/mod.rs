@@ -18,6 +18,7 @@ use format::{Reader, Writer};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// What is not a tensor.
@@ -90,7 +91,7 @@ impl Layer {
             settings: self.config.settings.clone(),
             epoch: self.epoch,
             blueprints: blueprints.collect::<Result<_>>()?,
-            queue: self.queue.clone(),
+            queue: self.queue.iter().map(|batch| batch.commands.clone()).collect(),
             rolled_back: self.rolled_back.clone(),
             repaired: self.repaired.clone(),
             training_steps: self.training_steps.load(Ordering::Relaxed),
@@ -106,7 +107,7 @@ impl Layer {
     /// `FileCorrupted` if the bytes are damaged, not a checkpoint or contradict themselves; `FileTooNew` if a newer
     /// version wrote them; and the errors of making the layer.
     pub fn from_bytes(bytes: &[u8], device: DeviceKind) -> Result<Layer> {
-        Layer::restore(bytes, device, None)
+        Layer::read(bytes, device, None)
     }
 
     /// A copy of the layer, after all work on the stream: on any device, with parameters and moments of either type.
@@ -115,10 +116,10 @@ impl Layer {
     ///
     /// As [`Layer::to_bytes`], and the errors of making the layer.
     pub fn copy(&self, device: DeviceKind, parameter_type: DataType, stream: Stream) -> Result<Layer> {
-        Layer::restore(&self.to_bytes(stream)?, device, Some(parameter_type))
+        Layer::read(&self.to_bytes(stream)?, device, Some(parameter_type))
     }
 
-    fn restore(bytes: &[u8], device: DeviceKind, parameter_type: Option<DataType>) -> Result<Layer> {
+    fn read(bytes: &[u8], device: DeviceKind, parameter_type: Option<DataType>) -> Result<Layer> {
         let (document, tensors): (Document, Reader<'_>) = format::read(bytes)?;
         let stored_type = document.parameter_type;
         let seeds = document.seeds as usize;
@@ -154,7 +155,7 @@ impl Layer {
         layer.claim_slots(&columns)?;
         layer.restore_telemetry(&tensors, stream)?;
         layer.epoch = document.epoch;
-        layer.queue = document.queue;
+        document.queue.into_iter().for_each(|commands| layer.enqueue(commands));
         layer.rolled_back = document.rolled_back;
         layer.repaired = document.repaired;
         layer.training_steps = document.training_steps.into();
@@ -244,9 +245,13 @@ impl Layer {
         let numbers = decode::<2>(tensors.get("last.loss_and_change", DataType::F64, &[seeds, 2])?);
         let marks = tensors.get("last.non_finite_gradient", DataType::U8, &[seeds])?;
         let seen = rows.into_iter().zip(numbers).zip(marks);
-        self.telemetry.last = seen
-            .map(|((row, [loss, change]), mark)| Observation { row, loss, change, non_finite_gradient: *mark != 0 })
-            .collect();
+        let seen = seen.map(|((row, [loss, change]), mark)| Observation {
+            row,
+            loss,
+            change,
+            non_finite_gradient: *mark != 0,
+        });
+        self.telemetry.last = Arc::new(seen.collect());
         let array = tensors.get("telemetry", DataType::F64, &wide)?;
         self.device.upload(self.telemetry.array.address(), array, stream)?;
         let loss = tensors.get("loss", DataType::F64, &[seeds, 2])?;

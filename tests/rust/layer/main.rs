@@ -7,6 +7,7 @@ mod bench;
 mod checkpoint;
 mod lives;
 mod passes;
+mod snapshot;
 mod strategies;
 mod telemetry;
 mod training;

@@ -33,6 +33,7 @@ pub struct Host<'a> {
     pub layers: Vec<u64>,
     pub blueprints: Vec<u64>,
     pub memory: Vec<Exported>,
+    pub snapshots: Vec<u64>,
     pub checkpoints: Vec<Vec<u8>>,
     /// Every call so far, and what came of it.
     pub outcomes: Vec<Outcome>,
@@ -49,6 +50,7 @@ pub enum Kind {
     Layer,
     Blueprint,
     Memory,
+    Snapshot,
 }
 
 impl<'a> Host<'a> {
@@ -58,6 +60,7 @@ impl<'a> Host<'a> {
             Kind::Layer => host.layers.clone(),
             Kind::Blueprint => host.blueprints.clone(),
             Kind::Memory => host.memory.iter().map(|memory| memory.id).collect(),
+            Kind::Snapshot => host.snapshots.clone(),
         };
         let own = of(self, kind);
         let newest = own.last().copied().unwrap_or(0);
@@ -66,7 +69,8 @@ impl<'a> Host<'a> {
             16..20 if !own.is_empty() => self.choices.pick(&own),
             20 if !self.stale.is_empty() => self.choices.pick(&self.stale),
             21 => {
-                let others = [Kind::Layer, Kind::Blueprint, Kind::Memory].map(|kind| of(self, kind)).concat();
+                let others =
+                    [Kind::Layer, Kind::Blueprint, Kind::Memory, Kind::Snapshot].map(|kind| of(self, kind)).concat();
                 if others.is_empty() { 0 } else { self.choices.pick(&others) }
             }
             22 => newest ^ (1 << self.choices.below(64)),
@@ -80,6 +84,7 @@ impl<'a> Host<'a> {
         self.layers.retain(|&id| id != handle);
         self.blueprints.retain(|&id| id != handle);
         self.memory.retain(|memory| memory.id != handle);
+        self.snapshots.retain(|&id| id != handle);
         self.stale.push(handle);
     }
 
@@ -145,6 +150,9 @@ impl<'a> Host<'a> {
         }
         for id in std::mem::take(&mut self.blueprints) {
             assert_eq!(call!(self, kasmina_blueprint_destroy(kasmina_blueprint { id })), Status::Ok);
+        }
+        for id in std::mem::take(&mut self.snapshots) {
+            assert_eq!(call!(self, kasmina_snapshot_destroy(kasmina_snapshot { id })), Status::Ok);
         }
         for memory in std::mem::take(&mut self.memory) {
             memory.touch();

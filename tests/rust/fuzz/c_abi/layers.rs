@@ -21,7 +21,7 @@ const SETTINGS: &[&std::ffi::CStr] = &[
     c"{\"training\":{\"beta1\":null}}",
 ];
 
-const REASONS: &[&std::ffi::CStr] = &[c"as the controller says", c"\\\"crc32\\\":\\\"", c"\xf0\x9f\x8c\xb1"];
+pub(super) const REASONS: &[&std::ffi::CStr] = &[c"as the controller says", c"\\\"crc32\\\":\\\"", c"\xf0\x9f\x8c\xb1"];
 
 fn handle(host: &mut Host<'_>) -> kasmina_layer {
     kasmina_layer { id: host.handle(Kind::Layer) }
@@ -315,7 +315,7 @@ pub fn destroy(host: &mut Host<'_>) {
     }
 }
 
-fn is_json(bytes: &[u8]) {
+pub(super) fn is_json(bytes: &[u8]) {
     let parsed = serde_json::from_slice::<serde::de::IgnoredAny>(bytes);
     assert!(parsed.is_ok(), "{}", String::from_utf8_lossy(bytes));
 }

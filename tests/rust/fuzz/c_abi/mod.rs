@@ -9,6 +9,7 @@ mod blueprints;
 mod host;
 mod layers;
 mod passes;
+mod snapshots;
 mod structs;
 mod tensors;
 
@@ -75,6 +76,12 @@ pub const CALLS: &[Call] = calls! {
     kasmina_layer_set_strategy => layers::set_strategy,
     kasmina_layer_set_metric => layers::set_metric,
     kasmina_layer_wait_for_kernels => layers::wait_for_kernels,
+    kasmina_snapshot_create => snapshots::create,
+    kasmina_snapshot_take => snapshots::take,
+    kasmina_snapshot_get_info => snapshots::get_info,
+    kasmina_layer_restore => snapshots::restore,
+    kasmina_loss_guard_judge => snapshots::judge,
+    kasmina_snapshot_destroy => snapshots::destroy,
 };
 
 /// Makes the calls that the bytes say, gives everything back, and tells what came of each call. Panics if the library
