@@ -61,6 +61,9 @@ bench-gpu: build ## Compare the CUDA backend with its peers; writes build/bench/
 bench-gpu-training: build ## Time whole models on CUDA with layers in them; needs transformers and torchvision
 	$(PYTHON) benches/gpu/training.py $(ARGUMENTS)
 
+bench-snapshot: build ## Time snapshots and restores on a CUDA device against their goals; writes build/bench/gpu-snapshot.json
+	$(PYTHON) benches/gpu/snapshot.py $(ARGUMENTS)
+
 fuzz: ## Fuzz the decoder and the C ABI for ten minutes each; ARGUMENTS="--seconds 60" for less
 	scripts/fuzz.sh $(ARGUMENTS)
 
@@ -80,4 +83,4 @@ clean: ## Remove what was built; keeps .venv
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@mkdir -p build && touch $@
 
-.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-gpu bench-gpu-training fuzz torture gpu clean
+.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-gpu bench-gpu-training bench-snapshot fuzz torture gpu clean

@@ -30,11 +30,15 @@ class TransitionRefused(Error):
     """A command that the lifecycle or a gate does not allow now; the message says which, and the value it saw."""
 
 
-_TRANSITION_REFUSED = 5003
+class SnapshotMismatch(Error):
+    """A snapshot that is not of this layer as it now is: of another one, or from before a blueprint was added."""
+
+
+_ERRORS = {5003: TransitionRefused, 5006: SnapshotMismatch}
 
 
 class Handle(ctypes.Structure):
-    """A layer or a blueprint of the C ABI."""
+    """A layer, a blueprint or a snapshot of the C ABI."""
 
     _fields_ = [("id", ctypes.c_uint64)]
 
@@ -64,7 +68,30 @@ class LayerInfo(ctypes.Structure):
         ("blueprint_count", ctypes.c_uint32),
         ("epoch", ctypes.c_uint64),
         ("draws", ctypes.c_uint32),
+        ("trains", ctypes.c_uint32),
+    ]
+
+
+class SnapshotInfo(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("epoch", ctypes.c_uint64),
+        ("bytes", ctypes.c_uint64),
+        ("taken", ctypes.c_uint32),
         ("reserved", ctypes.c_uint32),
+    ]
+
+
+class LossGuard(ctypes.Structure):
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("deviations", ctypes.c_double),
+        ("rise", ctypes.c_double),
+        ("decay", ctypes.c_double),
+        ("warm_up", ctypes.c_uint64),
+        ("mean", ctypes.c_double),
+        ("variance", ctypes.c_double),
+        ("accepted", ctypes.c_uint64),
     ]
 
 
@@ -186,6 +213,12 @@ _ARGUMENTS = {
     "kasmina_layer_set_strategy": (Handle, ctypes.c_void_p, ctypes.c_void_p),
     "kasmina_layer_set_metric": (Handle, ctypes.c_double),
     "kasmina_layer_roll_back": (Handle, ctypes.c_uint32, _text, ctypes.c_void_p),
+    "kasmina_layer_restore": (Handle, Handle, _text, ctypes.c_void_p, _bytes),
+    "kasmina_snapshot_create": (Handle, ctypes.c_void_p, _pointer(Handle)),
+    "kasmina_snapshot_take": (Handle, Handle, ctypes.c_void_p),
+    "kasmina_snapshot_get_info": (Handle, _pointer(SnapshotInfo)),
+    "kasmina_snapshot_destroy": (Handle,),
+    "kasmina_loss_guard_judge": (_pointer(LossGuard), ctypes.c_double, _bytes),
     "kasmina_get_statistics": (_pointer(Statistics),),
     "kasmina_set_log": (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32),
 }
@@ -224,17 +257,25 @@ def call(name, *arguments):
         for index in range(_library.kasmina_error_attachment_count(error))
     ]
     _library.kasmina_error_destroy(error)
-    raise (TransitionRefused if status == _TRANSITION_REFUSED else Error)(message, status, attachments)
+    raise _ERRORS.get(status, Error)(message, status, attachments)
 
 
 def take_bytes(name, *arguments):
-    """Calls a function whose last result is bytes and returns them."""
+    """Calls a function whose last result is bytes and returns them; None if it gives none."""
     result = ctypes.c_void_p()
     call(name, *arguments, ctypes.byref(result))
+    if not result:
+        return None
     try:
         return ctypes.string_at(_library.kasmina_bytes_data(result), _library.kasmina_bytes_length(result))
     finally:
         _library.kasmina_bytes_destroy(result)
+
+
+def take_text(name, *arguments):
+    """The same for text, or None if there is none."""
+    text = take_bytes(name, *arguments)
+    return None if text is None else text.decode()
 
 
 def make(name, *arguments, destroy):

@@ -11,6 +11,7 @@ import torch
 from . import _native
 from .blueprint import Blueprint
 from .optimizer import register_bank
+from .snapshot import Snapshot
 
 _ops = torch.ops.kasmina
 _DATA_TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.float64: 3}
@@ -256,6 +257,34 @@ class Layer(torch.nn.Module):
         _native.call("kasmina_layer_roll_back", self._handle, seed, reason.encode(), self._stream())
         self._read_lifecycle()
 
+    # In an emergency: everything goes back to how it was.
+
+    def snapshot(self, into=None):
+        """The layer as it is: everything a checkpoint holds, in memory of the layer's own device. `into` is an earlier snapshot
+        of this layer, whose memory is used again.
+        """
+        self._take_banks_back()
+        if into is None:
+            arguments = ("kasmina_snapshot_create", self._handle, self._stream())
+            return Snapshot(_native.make(*arguments, destroy="kasmina_snapshot_destroy"))
+        _native.call("kasmina_snapshot_take", into.handle, self._handle, self._stream())
+        return into
+
+    def restore(self, snapshot, reason=""):
+        """Puts everything back as it was when the snapshot was taken, from the next forward on: seeds, parameters and their
+        moments, telemetry, epochs, random numbers, queued commands. Returns what was done, as a dict, with the commands
+        that are `dropped` because they were accepted since.
+
+        To take one seed out and leave the others as they are, there is `roll_back`.
+        """
+        self._take_banks_back()
+        arguments = (self._handle, snapshot.handle, reason.encode(), self._stream())
+        restoration = json.loads(_native.take_bytes("kasmina_layer_restore", *arguments))
+        self._read_lifecycle()
+        # A backward pass that is left over belongs to what was undone.
+        torch.autograd.graph.increment_version([self.alpha, *self.banks()])
+        return restoration
+
     def set_strategy(self, strategy):
         """Sets the strategy of seeds that germinate with `Strategy.USER`; None ends it, and their weights are held.
 
@@ -423,7 +452,7 @@ class Layer(torch.nn.Module):
 
     def _read_lifecycle(self):
         """Notes whether any seed trains in isolation, so that `forward` need not ask."""
-        self._isolated_training = Lifecycle.TRAINING in self.states()
+        self._isolated_training = bool(_info(self._handle).trains)
 
     @property
     def _handle(self):

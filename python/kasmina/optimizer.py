@@ -25,6 +25,11 @@ def register_bank(parameter, layer, index):
     _banks[parameter] = (weakref.ref(layer), index)
 
 
+def is_bank(parameter):
+    """Whether a parameter is a layer's bank."""
+    return parameter in _banks
+
+
 def _owner(parameter):
     layer, index = _banks[parameter]
     return layer(), index
@@ -33,7 +38,7 @@ def _owner(parameter):
 def split_parameters(module):
     """The parameters of a module in two lists: those of Kasmina seeds, for `kasmina.AdamW`, and all others."""
     parameters = list(module.parameters())
-    return [p for p in parameters if p in _banks], [p for p in parameters if p not in _banks]
+    return [p for p in parameters if is_bank(p)], [p for p in parameters if not is_bank(p)]
 
 
 class AdamW(torch.optim.Optimizer):
