@@ -43,6 +43,8 @@ pub enum Status {
     KernelTooLarge = 3004,
     /// The kernel or its gradients are not what the blueprint says; it was never used.
     ValidationFailed = 3005,
+    /// The compiler took longer than it may.
+    CompileTimedOut = 3006,
 
     /// No CUDA driver or no such device.
     DeviceUnavailable = 4001,

@@ -70,6 +70,8 @@ enum kasmina_status
     KASMINA_STATUS_KERNEL_TOO_LARGE = 3004,
     // The kernel or its gradients are not what the blueprint says; it was never used.
     KASMINA_STATUS_VALIDATION_FAILED = 3005,
+    // The compiler took longer than it may.
+    KASMINA_STATUS_COMPILE_TIMED_OUT = 3006,
     // No CUDA driver or no such device.
     KASMINA_STATUS_DEVICE_UNAVAILABLE = 4001,
     // The driver reported an error.
@@ -399,6 +401,12 @@ typedef struct {
     uint64_t stepped_down;
     // Kernels that no schedule gave; the seeds that need them stay GERMINATED.
     uint64_t given_up;
+    // Of `waiting`, those that are being compiled or read now.
+    uint64_t running;
+    // Requests that nobody waited for any more when their turn came.
+    uint64_t cancelled;
+    // Compiles that took longer than KASMINA_COMPILE_SECONDS.
+    uint64_t timed_out;
 } kasmina_statistics;
 
 // Takes a message: its level (a kasmina_log_level), its text (valid during the call only) and the host's own pointer.

@@ -141,6 +141,9 @@ class Statistics(ctypes.Structure):
         ("validation_seconds", ctypes.c_double),
         ("stepped_down", ctypes.c_uint64),
         ("given_up", ctypes.c_uint64),
+        ("running", ctypes.c_uint64),
+        ("cancelled", ctypes.c_uint64),
+        ("timed_out", ctypes.c_uint64),
     ]
 
 

@@ -51,6 +51,12 @@ pub struct kasmina_statistics {
     pub stepped_down: u64,
     /// Kernels that no schedule gave; the seeds that need them stay GERMINATED.
     pub given_up: u64,
+    /// Of `waiting`, those that are being compiled or read now.
+    pub running: u64,
+    /// Requests that nobody waited for any more when their turn came.
+    pub cancelled: u64,
+    /// Compiles that took longer than KASMINA_COMPILE_SECONDS.
+    pub timed_out: u64,
 }
 
 // SAFETY: repr(C), starts with struct_size, and has only numbers.
@@ -94,6 +100,9 @@ pub unsafe extern "C" fn kasmina_get_statistics(
             validation_seconds: proven.seconds,
             stepped_down: ladder.stepped_down,
             given_up: ladder.given_up,
+            running: found.running,
+            cancelled: found.cancelled,
+            timed_out: found.timed_out,
         };
         // SAFETY: the caller promises that it can be written and that its struct_size is set.
         unsafe { convert::write(statistics, &found) }

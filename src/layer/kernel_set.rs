@@ -163,6 +163,16 @@ impl KernelSet {
         }
     }
 
+    /// Lets the kernels of these kinds be compiled before all others: a seed is to train with them.
+    pub fn hurry(&self, kinds: &[Kind]) {
+        let progress = self.progress.lock();
+        for kind in kinds {
+            if let Progress::Requested(attempt) = &progress[kind.index()] {
+                attempt.hurry();
+            }
+        }
+    }
+
     /// Loads and proves what the background has finished, asks for a simpler schedule of what fails, and forgets failures
     /// that may pass. Only between epochs: loading may wait for the device.
     pub fn collect(&self, stream: Stream) {

@@ -140,7 +140,7 @@ impl Kernels {
         sets.flat_map(|set| set.report(Arc::ptr_eq(set, &self.current))).collect()
     }
 
-    /// Whether a set with all of these blueprints could run.
+    /// Whether a set with all of these blueprints could run. One that is being compiled for them goes first.
     ///
     /// # Errors
     ///
@@ -152,7 +152,11 @@ impl Kernels {
             match (set.readiness(&kinds), &refusal) {
                 (Ok(()), _) => return Ok(()),
                 (Err(_), Some(waits)) if is_waiting(waits) => {}
-                (Err(error), _) => refusal = Some(error),
+                (Err(error), _) => {
+                    // Whose seed is next, its kernel is next.
+                    set.hurry(&kinds);
+                    refusal = Some(error);
+                }
             }
         }
         let loaded = self.sets.iter().any(|set| set.contains(blueprints) && set.is_loaded(&kinds));

@@ -70,6 +70,11 @@ impl Attempt {
         self.ticket.poll()
     }
 
+    /// Lets it be compiled before all that nobody asked for as urgently.
+    pub fn hurry(&self) {
+        self.ticket.hurry();
+    }
+
     /// The machine code or the error; waits for it.
     pub fn wait(&self) -> Result<Arc<Artifact>> {
         self.ticket.wait()
@@ -88,6 +93,8 @@ impl Attempt {
         STEPPED_DOWN.fetch_add(1, Relaxed);
         warn!("the {name} fails in the {} schedule, trying the {}: {error}", failed.name(), schedule.name());
         let next = Attempt::new(KernelClass { schedule, ..self.class }, device);
+        // Its seeds have waited once already.
+        next.hurry();
         Ok(Attempt { reason: Some(error), ..next })
     }
 }

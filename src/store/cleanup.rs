@@ -3,6 +3,7 @@
 
 use super::disk::ENTRY;
 use super::publish::TEMPORARY;
+use super::turn::LOCK;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// After how many writes of this process the directory is measured again, because other processes write too.
 const WRITES_BETWEEN_MEASUREMENTS: u64 = 64;
 
-/// A temporary file this old belongs to a process that died.
+/// A temporary file or a lock this old belongs to a process that died.
 const ABANDONED_AFTER: Duration = Duration::from_secs(3600);
 
 /// What a directory may hold. Over the first two, the least recently used entries go.
@@ -36,7 +37,7 @@ impl Default for DiskLimits {
 pub struct Cleaned {
     /// Entries that were removed, because they were too many, too large together, or unused for too long.
     pub removed: u64,
-    /// Temporary files of dead processes that were removed.
+    /// Temporary files and locks of dead processes that were removed.
     pub abandoned: u64,
     /// Entries that are left.
     pub entries: u64,
@@ -74,7 +75,7 @@ impl Usage {
     }
 }
 
-/// Removes abandoned temporary files, entries over the age and, if there is too much, the oldest entries until an eighth is
+/// Removes abandoned temporary files and locks, entries over the age and, if there is too much, the oldest entries until an eighth is
 /// free.
 pub(super) fn clean(directory: &Path, limits: &DiskLimits) -> io::Result<Cleaned> {
     let now = SystemTime::now();
@@ -89,7 +90,10 @@ pub(super) fn clean(directory: &Path, limits: &DiskLimits) -> io::Result<Cleaned
         let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
         if name.ends_with(ENTRY) {
             entries.push((modified, metadata.len(), file.path()));
-        } else if name.ends_with(TEMPORARY) && is_abandoned(modified, now) && fs::remove_file(file.path()).is_ok() {
+            continue;
+        }
+        let passing = name.ends_with(TEMPORARY) || name.ends_with(LOCK);
+        if passing && is_abandoned(modified, now) && fs::remove_file(file.path()).is_ok() {
             cleaned.abandoned += 1;
         }
     }

@@ -1,10 +1,12 @@
 //! Machine code on disk, for the next process: one file per kernel in a directory that is private to the user.
 //!
-//! Processes share the directory without locks: an entry appears whole by a rename, and a reader checks every byte.
+//! To read and to write, processes need no locks: an entry appears whole by a rename, and a reader checks every byte. Locks
+//! only save them from making the same entry twice.
 //! Nothing here can fail a caller; what the system refuses is said once, counted, and otherwise a miss.
 
 use super::cleanup::{self, Cleaned, DiskLimits, Usage};
 use super::publish::publish;
+use super::turn::{LOCK, Turn};
 use super::{Key, entry};
 use log::{debug, info, warn};
 use parking_lot::Mutex;
@@ -16,10 +18,14 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 /// How the names of entries end.
 pub(super) const ENTRY: &str = ".kernel";
+
+/// How long to wait before looking again whether another process is done.
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Machine code by key, in a directory that other processes use at the same time.
 #[derive(Debug)]
@@ -97,6 +103,31 @@ impl DiskCache {
             }
         }
         None
+    }
+
+    /// Waits until no other process makes the entry of this key, at most for `patience`. With the turn, and without one, look
+    /// again whether the entry is there. `None` if another process has made it, takes too long, or there are no locks.
+    pub fn take_turn(&self, key: &Key, patience: Duration) -> Option<Turn> {
+        let (path, started) = (self.directory.join(format!("{key}{LOCK}")), Instant::now());
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match self.make_directory().and_then(|()| Turn::take(&path)) {
+                Ok(Some(turn)) => return Some(turn),
+                Ok(None) if self.path(key).exists() => return None,
+                Ok(None) if started.elapsed() >= patience => {
+                    let seconds = started.elapsed().as_secs();
+                    info!("another process has had kernel {key} for {seconds} s; it is compiled here as well");
+                    return None;
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.refused("lock", &error);
+                    return None;
+                }
+            }
+            thread::sleep(pause);
+            pause = (2 * pause).min(LONGEST_PAUSE);
+        }
     }
 
     /// Removes the machine code of a key, if there is any.
@@ -183,9 +214,13 @@ impl DiskCache {
     }
 
     pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
-        check_directory(&self.directory)?;
+        self.make_directory()?;
         publish(path, 0o600, |file| file.write_all(bytes))
+    }
+
+    fn make_directory(&self) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+        check_directory(&self.directory)
     }
 
     /// Counts what the system refused, and says so the first time.

@@ -13,6 +13,7 @@ mod memory;
 mod place;
 mod publish;
 mod stored;
+mod turn;
 
 pub use bundle::Bundle;
 pub use cleanup::{Cleaned, DiskLimits};
@@ -20,3 +21,4 @@ pub use disk::DiskCache;
 pub use key::{GENERATOR_VERSION, Key, Preimage};
 pub use memory::MemoryCache;
 pub use stored::{Imported, Stored};
+pub use turn::Turn;

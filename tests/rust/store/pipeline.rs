@@ -1,17 +1,21 @@
 //! The pipeline compiles once, off the caller's thread, and tells everybody the same.
 
 use crate::samples::class;
-use kasmina::compile::{Architecture, Compiler, KernelClass, Origin, Pipeline, Schedule};
+use kasmina::compile::{Architecture, Compiler, KernelClass, Origin, Pipeline, Schedule, Ticket};
 use kasmina::store::{DiskCache, DiskLimits, GENERATOR_VERSION, Key, MemoryCache};
 use kasmina::{Result, Status};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Condvar, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// A compiler whose machine code is the class itself, and that can be told to wait, fail and panic.
 #[derive(Clone, Default)]
 pub struct Fake {
     compiles: Arc<AtomicUsize>,
+    /// The chunks of the classes whose compile has begun, in order.
+    begun: Arc<Mutex<Vec<usize>>>,
     gate: Arc<(Mutex<bool>, Condvar)>,
     version: u32,
 }
@@ -20,6 +24,8 @@ pub struct Fake {
 const FAILS: usize = 1001;
 const PANICS: usize = 1002;
 pub const SLOW: usize = 1003;
+/// Compiles for a second and a half.
+pub const UNHURRIED: usize = 1004;
 const NO_COMPILER: u32 = 70;
 
 impl Fake {
@@ -54,12 +60,13 @@ impl Compiler for Fake {
 
     fn compile(&self, class: &KernelClass, _: Architecture) -> Result<Vec<u8>> {
         self.compiles.fetch_add(1, SeqCst);
+        self.begun.lock().unwrap().push(class.chunk);
         drop(self.gate.1.wait_while(self.gate.0.lock().unwrap(), |closed| *closed).unwrap());
         match class.chunk {
             FAILS => Err(kasmina::error!(CompileFailed, "line 1").attach("compiler log", "the log")),
             PANICS => panic!("chunk {PANICS}"),
-            SLOW => {
-                std::thread::sleep(std::time::Duration::from_millis(2300));
+            SLOW | UNHURRIED => {
+                sleep(Duration::from_millis(if class.chunk == SLOW { 2300 } else { 1500 }));
                 Ok(machine_code(class))
             }
             _ => Ok(machine_code(class)),
@@ -256,7 +263,7 @@ fn a_disk_that_refuses_everything_is_counted_and_does_not_matter() {
     let pipeline = on_disk(&place.path().join("file"), &Fake::default());
     let artifact = pipeline.compile(class(64), Architecture::Cpu).unwrap();
     assert_eq!(artifact.origin, Origin::Compiled);
-    assert_eq!(pipeline.statistics().disk_errors, 2);
+    assert_eq!(pipeline.statistics().disk_errors, 4, "two reads, a lock and a write");
 }
 
 #[test]
@@ -284,4 +291,91 @@ fn failures_are_not_kept_on_disk() {
     assert!(on_disk(place.path(), &compiler).compile(class(FAILS), Architecture::Cpu).is_err());
     assert!(on_disk(place.path(), &compiler).compile(class(FAILS), Architecture::Cpu).is_err());
     assert_eq!(compiler.compiles(), 2);
+}
+
+/// Tickets of kernels that keep all threads of a pipeline busy until the compiler's gate opens.
+fn occupy(pipeline: &Pipeline, compiler: &Fake) -> Vec<Ticket> {
+    compiler.close();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let tickets = (1..=threads).map(|chunk| pipeline.request(class(chunk), Architecture::Cpu)).collect();
+    wait_until(|| compiler.compiles() == threads);
+    tickets
+}
+
+fn wait_until(mut holds: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !holds() {
+        assert!(started.elapsed() < Duration::from_secs(20), "it never came");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_is_not_compiled() {
+    let compiler = Fake::default();
+    let pipeline = in_memory(&compiler);
+    let busy = occupy(&pipeline, &compiler);
+    let mut tickets: Vec<_> = (101..=110).map(|chunk| pipeline.request(class(chunk), Architecture::Cpu)).collect();
+    let again = pipeline.request(class(101), Architecture::Cpu);
+    let statistics = pipeline.statistics();
+    assert_eq!((statistics.waiting, statistics.running), (busy.len() as u64 + 10, busy.len() as u64));
+    tickets.drain(..9);
+    compiler.open();
+    assert!(tickets[0].wait().is_ok() && again.wait().is_ok(), "two are still waited for");
+    wait_until(|| pipeline.statistics().waiting == 0);
+    let statistics = pipeline.statistics();
+    assert_eq!((statistics.compiled, statistics.cancelled), (busy.len() as u64 + 2, 8));
+    assert!(pipeline.compile(class(105), Architecture::Cpu).is_ok(), "it can be asked for again");
+}
+
+#[test]
+fn what_is_hurried_or_waited_for_goes_first() {
+    let compiler = Fake::default();
+    let pipeline = in_memory(&compiler);
+    let busy = occupy(&pipeline, &compiler);
+    let tickets: Vec<_> = (101..=110).map(|chunk| pipeline.request(class(chunk), Architecture::Cpu)).collect();
+    tickets[6].hurry();
+    std::thread::scope(|scope| {
+        scope.spawn(|| tickets[8].wait().unwrap());
+        sleep(Duration::from_millis(100));
+        compiler.open();
+    });
+    tickets.iter().chain(&busy).for_each(|ticket| drop(ticket.wait().unwrap()));
+    let mut first = compiler.begun.lock().unwrap()[busy.len()..busy.len() + 2].to_vec();
+    first.sort();
+    assert_eq!(first, [107, 109]);
+}
+
+#[test]
+fn a_compile_that_takes_too_long_is_an_error_and_its_kernel_is_there_when_it_ends_after_all() {
+    let compiler = Fake::default();
+    let pipeline = in_memory(&compiler).with_time_limit(Duration::from_millis(80));
+    compiler.close();
+    for _ in 0..3 {
+        let error = pipeline.compile(class(64), Architecture::Cpu).unwrap_err();
+        assert_eq!(error.status(), Status::CompileTimedOut);
+        assert!(error.message().contains("longer than 0.08 s"), "{error}");
+        assert!(error.message().contains("KASMINA_COMPILE_SECONDS"), "{error}");
+    }
+    let statistics = pipeline.statistics();
+    assert_eq!((compiler.compiles(), statistics.timed_out, statistics.failed), (1, 1, 3));
+    compiler.open();
+    assert!(pipeline.compile(class(65), Architecture::Cpu).is_ok(), "others go on");
+    wait_until(|| pipeline.statistics().compiled == 2);
+    assert_eq!(pipeline.compile(class(64), Architecture::Cpu).unwrap().origin, Origin::Memory);
+    assert_eq!(compiler.compiles(), 2);
+}
+
+#[test]
+fn compiles_that_never_end_do_not_become_ever_more_threads() {
+    let compiler = Fake::default();
+    let pipeline = in_memory(&compiler).with_time_limit(Duration::from_millis(30));
+    compiler.close();
+    let errors: Vec<_> = (1..=12).map(|chunk| pipeline.compile(class(chunk), Architecture::Cpu).unwrap_err()).collect();
+    assert!(errors.iter().all(|error| error.status() == Status::CompileTimedOut));
+    assert_eq!(compiler.compiles(), 8);
+    assert!(errors[11].message().contains("8 compiles go on beyond their time"), "{}", errors[11]);
+    compiler.open();
+    wait_until(|| pipeline.statistics().compiled == 8);
+    assert!(pipeline.compile(class(12), Architecture::Cpu).is_ok());
 }

@@ -1,7 +1,7 @@
 //! What takes a process of its own: several at one directory, a killed one, another user, a full disk, the environment.
 //! The test binary runs itself; `child` is the other side.
 
-use crate::pipeline::{Fake, SLOW, machine_code};
+use crate::pipeline::{Fake, SLOW, UNHURRIED, machine_code, on_disk};
 use crate::samples::{class, incompressible, key};
 use crate::torture;
 use kasmina::compile::{Architecture, Pipeline, nvrtc};
@@ -46,6 +46,12 @@ fn child() {
             log::set_max_level(log::LevelFilter::Info);
             let pipeline = Pipeline::new(MemoryCache::new(10, 1 << 20), None, None, Fake::default());
             println!("origin {:?}", pipeline.compile(class(SLOW), Architecture::Cpu).unwrap().origin);
+        }
+        "compile" => {
+            let pipeline = on_disk(&place(), &Fake::default());
+            println!("begun");
+            println!("origin {:?}", pipeline.compile(class(UNHURRIED), Architecture::Cpu).unwrap().origin);
+            println!("errors {}", pipeline.statistics().disk_errors);
         }
         "torture" => torture::work(&place()),
         "full disk" => torture::fill_the_disk(&place()),
@@ -148,6 +154,61 @@ fn killed_processes_leave_valid_entries_and_at_most_one_temporary_file_each() {
     }
 }
 
+/// How many of the lines of children say each thing.
+fn count(lines: &[Vec<String>], what: &str) -> usize {
+    lines.iter().flatten().filter(|line| *line == what).count()
+}
+
+#[test]
+fn processes_that_want_one_kernel_compile_it_once() {
+    let place = tempdir().unwrap();
+    let lines: Vec<_> = std::thread::scope(|scope| {
+        let child = || answer(command(&this_program(), "compile", &[("PLACE", place.path())]));
+        let children: Vec<_> = (0..6).map(|_| scope.spawn(child)).collect();
+        children.into_iter().map(|child| child.join().unwrap()).collect()
+    });
+    assert_eq!((count(&lines, "origin Compiled"), count(&lines, "origin Disk")), (1, 5), "{lines:?}");
+    assert_eq!(count(&lines, "errors 0"), 6);
+    let cache = DiskCache::new(place.path(), DiskLimits::default());
+    assert_eq!(fs::read_dir(cache.directory()).unwrap().count(), 1, "no lock is left");
+}
+
+#[test]
+fn the_lock_of_a_killed_process_is_in_nobodys_way() {
+    let place = tempdir().unwrap();
+    let mut first = command(&this_program(), "compile", &[("PLACE", place.path())]).spawn().unwrap();
+    let cache = DiskCache::new(place.path(), DiskLimits::default());
+    let files = || fs::read_dir(cache.directory()).map_or(0, Iterator::count);
+    while files() == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(files(), 1, "it has left its lock");
+    let lines = [answer(command(&this_program(), "compile", &[("PLACE", place.path())]))];
+    assert_eq!((count(&lines, "origin Compiled"), count(&lines, "errors 0")), (1, 1), "{lines:?}");
+    assert_eq!(files(), 1, "only the kernel is left");
+}
+
+#[test]
+fn where_the_file_system_has_no_locks_each_process_compiles_and_it_is_said() {
+    let place = tempdir().unwrap();
+    let (source, library) = (place.path().join("flock.c"), place.path().join("flock.so"));
+    // As NFS without its lock daemon.
+    fs::write(&source, "#include <errno.h>\nint flock(int file, int how) { errno = ENOLCK; return -1; }\n").unwrap();
+    let compiler = std::env::var("CC").unwrap_or("cc".into());
+    let built = Command::new(compiler).args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status().unwrap();
+    assert!(built.success());
+    let environment = [("PLACE", place.path()), ("LD_PRELOAD", &library)];
+    let children = [0; 2].map(|_| command(&this_program(), "compile", &environment));
+    let lines = children.map(|child| std::thread::spawn(|| answer(child))).map(|child| child.join().unwrap());
+    assert_eq!((count(&lines, "origin Compiled"), count(&lines, "errors 1")), (2, 2), "{lines:?}");
+    let logged = lines[0].iter().find(|line| line.starts_with("log ")).unwrap();
+    assert!(logged.contains("cannot lock in the kernel cache"), "{logged}");
+    let cache = DiskCache::new(place.path(), DiskLimits::default());
+    assert_eq!(fs::read_dir(cache.directory()).unwrap().count(), 1, "no lock is left");
+}
+
 #[test]
 fn a_read_only_directory_is_read_and_said_to_be_so_once() {
     let place = tempdir().unwrap();
@@ -241,7 +302,7 @@ fn the_environment_names_a_bundle_which_serves_without_a_cache() {
 #[test]
 fn the_log_says_what_is_compiled_and_what_takes_long() {
     let lines = answer(command(&this_program(), "slow compile", &[]));
-    let name = format!("Forward f32 chunk {SLOW} programs 1 for cpu");
+    let name = format!("Forward f32 chunk {SLOW} programs 1 schedule best for cpu");
     assert!(lines[0].starts_with(&format!("log still compiling {name} after 2 s")), "{lines:?}");
     assert!(lines[1].starts_with(&format!("log compiled {name} in 2.")), "{lines:?}");
     assert_eq!(lines[2..], ["origin Compiled"]);

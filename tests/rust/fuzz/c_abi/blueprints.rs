@@ -129,6 +129,9 @@ pub fn get_statistics(host: &mut Host<'_>) {
         validation_seconds: 0.0,
         stepped_down: 0,
         given_up: 0,
+        running: 0,
+        cancelled: 0,
+        timed_out: 0,
     };
     let mut statistics = Structs::new(&mut host.choices, &[empty]);
     let place = statistics.pointer(&mut host.choices);
