@@ -15,6 +15,8 @@ mod expression;
 pub mod integer;
 mod lower;
 pub mod nvrtc;
+#[cfg(test)]
+pub(crate) mod pace;
 pub mod passes;
 mod pipeline;
 mod program;

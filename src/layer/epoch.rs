@@ -25,12 +25,13 @@ impl Layer {
     /// `TransitionRefused` or `CapacityExceeded`, naming the seed, the transition, the value and the threshold;
     /// `InvalidArgument` for a seed or blueprint that does not exist; `Unsupported` for a strategy that does not.
     pub fn submit(&mut self, commands: &[Command]) -> Result<()> {
-        let mut plan = match self.pending.take() {
-            Some(plan) => plan,
+        let (mut plan, fits) = match self.pending.take() {
+            Some(plan) => (plan, true),
             None => self.plan_queue()?,
         };
         let verdict = plan.apply(commands, &self.world());
-        self.pending = Some(plan);
+        // What does not fit now may once a kernel is compiled, so the next commands are judged anew.
+        self.pending = fits.then_some(plan);
         verdict?;
         if !commands.is_empty() {
             self.enqueue(commands.to_vec());
@@ -142,15 +143,14 @@ impl Layer {
         Plan::new(self.state.columns().clone(), self.banks.len())
     }
 
-    /// What the end of this epoch will make of the seeds, given what is queued.
-    fn plan_queue(&self) -> Result<Plan> {
-        let mut plan = self.plan();
+    /// What the end of this epoch will make of the seeds, given what is queued, and whether all of that still fits. A batch
+    /// that does not is reported when the epoch ends.
+    fn plan_queue(&self) -> Result<(Plan, bool)> {
+        let (mut plan, world) = (self.plan(), self.world());
         plan.advance(&self.config.settings, None)?;
-        for Batch { commands, .. } in &self.queue {
-            // A batch that no longer fits is reported when the epoch ends.
-            let _ = plan.apply(commands, &self.world());
-        }
-        Ok(plan)
+        let applied = self.queue.iter().map(|Batch { commands, .. }| plan.apply(commands, &world).is_ok());
+        let fits = applied.fold(true, |all, one| all & one);
+        Ok((plan, fits))
     }
 
     /// Reads what kernels and optimiser steps saw.

@@ -14,6 +14,8 @@ mod command;
 mod epoch;
 mod gates;
 mod grafting;
+#[cfg(test)]
+mod interleavings;
 mod kernel_set;
 mod kernels;
 mod kind;
