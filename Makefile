@@ -55,6 +55,9 @@ test-python: build ## Run the Python tests alone
 bench-cpu: build ## Compare the CPU backend with torch; writes build/bench/cpu.{json,png}
 	$(PYTHON) benches/cpu/compare.py $(ARGUMENTS)
 
+bench-cache: ## Time a look-up in the memory cache, alone and with eight threads
+	cargo bench --bench memory_cache
+
 bench-gpu: build ## Compare the CUDA backend with its peers; writes build/bench/gpu.{json,png}
 	$(PYTHON) benches/gpu/compare.py $(ARGUMENTS)
 
@@ -83,4 +86,4 @@ clean: ## Remove what was built; keeps .venv
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@mkdir -p build && touch $@
 
-.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-gpu bench-gpu-training bench-snapshot fuzz torture gpu clean
+.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-cache bench-gpu bench-gpu-training bench-snapshot fuzz torture gpu clean

@@ -65,7 +65,7 @@ impl Layer {
         self.kernels.collect(stream);
 
         self.pending = None;
-        let world = self.world();
+        let world = World { ends: true, ..self.world() };
         let epoch = world.epoch;
         let (mut applied, mut refused) = (Vec::new(), Vec::new());
         let mut plan = self.plan();
@@ -136,6 +136,7 @@ impl Layer {
             kernels: &self.kernels,
             observations: &self.telemetry.last,
             epoch: self.epoch + 1,
+            ends: false,
         }
     }
 

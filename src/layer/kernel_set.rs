@@ -39,9 +39,17 @@ enum Progress {
     #[default]
     Idle,
     Requested(Attempt),
-    /// With which schedule, and why not with a better one.
-    Loaded(Schedule, Option<Error>),
+    Loaded(Loaded),
     Failed(Failure),
+}
+
+/// What is known of a kernel that is loaded.
+struct Loaded {
+    schedule: Schedule,
+    /// Why not a better schedule.
+    reason: Option<Error>,
+    /// Keeps the machine code in the memory cache for the next layer of the kind.
+    _pin: Arc<Artifact>,
 }
 
 impl Progress {
@@ -205,7 +213,7 @@ impl KernelSet {
                 Progress::Requested(attempt) => {
                     (KernelState::Waiting, Some(attempt.schedule()), attempt.reason.as_ref())
                 }
-                Progress::Loaded(schedule, reason) => (KernelState::Ready, Some(*schedule), reason.as_ref()),
+                Progress::Loaded(loaded) => (KernelState::Ready, Some(loaded.schedule), loaded.reason.as_ref()),
                 Progress::Failed(failure) => (KernelState::Failed, None, Some(failure.error())),
             };
             Some(KernelReport {
@@ -263,9 +271,9 @@ impl KernelSet {
     /// Takes what was asked for as far as it goes: loaded, or one schedule down.
     fn settle(&self, kind: Kind, attempt: Attempt, stream: Stream) -> Progress {
         match self.load(&attempt, stream) {
-            Ok(kernel) => {
+            Ok((kernel, artifact)) => {
                 let _ = self.kernels[kind.index()].set(kernel);
-                Progress::Loaded(attempt.schedule(), attempt.reason)
+                Progress::Loaded(Loaded { schedule: attempt.schedule(), reason: attempt.reason, _pin: artifact })
             }
             Err(error) => self.step_down(kind, attempt, error),
         }
@@ -277,7 +285,7 @@ impl KernelSet {
     }
 
     /// Loads a kernel and proves it: one that is refused is never used, nor offered to anybody again.
-    fn load(&self, attempt: &Attempt, stream: Stream) -> Result<Kernel> {
+    fn load(&self, attempt: &Attempt, stream: Stream) -> Result<(Kernel, Arc<Artifact>)> {
         let artifact = attempt.wait()?;
         let (device, class) = (&self.device, &attempt.class);
         let blueprints: Vec<&Blueprint> = self.blueprints.iter().map(Arc::as_ref).collect();
@@ -289,7 +297,7 @@ impl KernelSet {
         {
             compile::pipeline().withdraw(&artifact.key, error);
         }
-        proven
+        Ok((proven?, artifact))
     }
 
     fn name(&self, kind: Kind) -> String {

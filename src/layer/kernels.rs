@@ -15,7 +15,7 @@ use super::report::KernelReport;
 use crate::compile::Pass;
 use crate::device::{Device, Stream};
 use crate::graph::DataType;
-use crate::{Error, Result, Status, error};
+use crate::{Result, Status, error};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -115,11 +115,6 @@ impl Kernels {
                 self.wanted.push(self.next.clone());
             }
         }
-        let (current, wanted) = (&self.current, &self.wanted);
-        let is_kept = |set: &Arc<KernelSet>| {
-            set.has_run() || Arc::ptr_eq(set, current) || wanted.iter().any(|wanted| Arc::ptr_eq(set, wanted))
-        };
-        self.sets.retain(is_kept);
         Ok(())
     }
 
@@ -149,21 +144,37 @@ impl Kernels {
         let kinds = self.kinds();
         let mut refusal = None;
         for set in self.wanted.iter().filter(|set| set.contains(blueprints)) {
-            match (set.readiness(&kinds), &refusal) {
-                (Ok(()), _) => return Ok(()),
-                (Err(_), Some(waits)) if is_waiting(waits) => {}
-                (Err(error), _) => {
-                    // Whose seed is next, its kernel is next.
-                    set.hurry(&kinds);
-                    refusal = Some(error);
-                }
+            let Err(error) = set.readiness(&kinds) else { return Ok(()) };
+            // Whose seed is next, its kernel is next.
+            set.hurry(&kinds);
+            let waits = error.status() == Status::NotReady;
+            if set.members.iter().eq(blueprints) && !waits {
+                refusal = Some(error);
+                break;
             }
+            // What fails with others says nothing of these alone, which the epoch's end asks for.
+            let waiting = if waits {
+                error
+            } else {
+                error!(NotReady, "its kernel without others is still being compiled").caused_by(error)
+            };
+            refusal.get_or_insert(waiting);
         }
         let loaded = self.sets.iter().any(|set| set.contains(blueprints) && set.is_loaded(&kinds));
         if loaded {
             return Ok(());
         }
         Err(refusal.unwrap_or_else(|| error!(NotReady, "no kernel was asked for yet; an epoch must end first")))
+    }
+
+    /// As [`Kernels::readiness`], of sets that are loaded and proven.
+    pub fn loaded(&self, blueprints: &BTreeSet<u32>) -> Result<()> {
+        let kinds = self.kinds();
+        if self.sets.iter().any(|set| set.contains(blueprints) && set.is_loaded(&kinds)) {
+            return Ok(());
+        }
+        self.readiness(blueprints)?;
+        Err(error!(NotReady, "its kernels are compiled, and are loaded and proven when the next epoch ends"))
     }
 
     /// Loads what is compiled, everywhere.
@@ -184,6 +195,9 @@ impl Kernels {
         let next = next.unwrap_or(&self.current).clone();
         let swapped = !Arc::ptr_eq(&next, &self.current);
         self.run(next);
+        // Only now: what was asked for an epoch ago may have been needed.
+        let wanted = &self.wanted;
+        self.sets.retain(|set| set.has_run() || wanted.iter().any(|wanted| Arc::ptr_eq(set, wanted)));
         swapped
     }
 
@@ -235,10 +249,6 @@ impl Kernels {
     fn find(&self, blueprints: &BTreeSet<u32>) -> Option<&Arc<KernelSet>> {
         self.sets.iter().find(|set| set.members.iter().eq(blueprints))
     }
-}
-
-fn is_waiting(error: &Error) -> bool {
-    error.status() == Status::NotReady
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub(super) struct World<'a> {
     pub observations: &'a [Observation],
     /// The epoch at whose end the commands take effect.
     pub epoch: u32,
+    /// Whether it ends now, so that a kernel that is only compiled comes too late.
+    pub ends: bool,
 }
 
 /// The state as it will be, and what is taken of the layer's places.
@@ -198,10 +200,9 @@ impl Resources for Needs<'_> {
     fn kernel_ready(&self) -> Result<()> {
         let mut blueprints = self.plan.running();
         blueprints.extend(u32::try_from(self.seed.blueprint).ok());
-        self.world
-            .kernels
-            .readiness(&blueprints)
-            .map_err(|cause| error!(TransitionRefused, "its kernel is not ready").caused_by(cause))
+        let kernels = self.world.kernels;
+        let verdict = if self.world.ends { kernels.loaded(&blueprints) } else { kernels.readiness(&blueprints) };
+        verdict.map_err(|cause| error!(TransitionRefused, "its kernel is not ready").caused_by(cause))
     }
 
     fn training(&self) -> u32 {

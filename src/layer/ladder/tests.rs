@@ -181,6 +181,31 @@ fn a_blueprint_that_no_schedule_serves_stays_germinated_with_the_reason_and_the_
 }
 
 #[test]
+fn the_one_to_blame_is_told_so_while_others_still_wait_for_a_place() {
+    let device = Broken::new(|class| match has_attention(class) {
+        true => Fault::Unloadable,
+        false => Fault::None,
+    });
+    let mut layer = layer(16, &device);
+    layer.submit(&[germinate(0, 0), germinate(1, 1), germinate(2, 2)]).unwrap();
+    epoch(&mut layer);
+    let refusal = start_training(&mut layer, 1).unwrap().to_string();
+    assert!(refusal.contains("[attention]") && refusal.contains("no room for it"), "{refusal}");
+    assert_eq!([0, 2].map(|seed| state(&layer, seed)), [Lifecycle::Germinated; 2]);
+    // Both at once, in one batch.
+    for _ in 0..1000 {
+        if layer.submit(&[0, 2].map(|seed| Command::new(seed, Action::StartTraining))).is_ok() {
+            break;
+        }
+        epoch(&mut layer);
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    epoch(&mut layer);
+    assert_eq!([0, 2].map(|seed| state(&layer, seed)), [Lifecycle::Training; 2]);
+    assert!(layer.report().seeds[2].ready);
+}
+
+#[test]
 fn blueprints_that_are_too_much_together_take_turns() {
     let device = Broken::new(|class| match class.programs.len() {
         0 | 1 => Fault::None,

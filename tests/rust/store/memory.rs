@@ -24,6 +24,46 @@ fn the_least_recently_used_goes_first() {
 }
 
 #[test]
+fn what_is_used_often_outlives_what_is_only_newer_but_not_for_ever() {
+    let cache = MemoryCache::new(4, usize::MAX);
+    cache.insert(&key(1), code(1));
+    for _ in 0..20 {
+        assert_eq!(cache.get(&key(1)), Some(code(1)));
+    }
+    let mut insertions = 0;
+    // A scan: kernels that are used once each.
+    for chunk in 2..200 {
+        cache.insert(&key(chunk), code(chunk));
+        insertions += 1;
+        if chunk <= 12 {
+            assert_eq!(cache.entries(), 4.min(chunk));
+        }
+        if chunk == 12 {
+            assert!(cache.get(&key(1)).is_some(), "a scan drives it out");
+        }
+    }
+    assert_eq!(insertions, 198);
+    assert_eq!(cache.get(&key(1)), None, "it stays although nobody wants it any more");
+}
+
+#[test]
+fn machine_code_that_somebody_holds_stays_and_the_bounds_hold_all_the_same() {
+    let cache = MemoryCache::new(2, usize::MAX);
+    let held: Vec<_> = [1, 2].map(|chunk| (chunk, code(chunk))).into();
+    held.iter().for_each(|(chunk, code)| cache.insert(&key(*chunk), code.clone()));
+    for chunk in 3..10 {
+        cache.insert(&key(chunk), code(chunk));
+        assert!(cache.get(&key(chunk)).is_none() && cache.entries() == 2, "there is no room for it");
+    }
+    for (chunk, code) in &held {
+        assert!(cache.get(&key(*chunk)).is_some_and(|found| Arc::ptr_eq(&found, code)));
+    }
+    drop(held);
+    cache.insert(&key(3), code(3));
+    assert_eq!((cache.entries(), cache.get(&key(3))), (2, Some(code(3))));
+}
+
+#[test]
 fn bytes_are_bounded_and_counted_back_when_entries_go() {
     let preimage = key(1).preimage().len();
     let cache = MemoryCache::new(100, 2 * (preimage + 100));
