@@ -275,3 +275,31 @@ fn two_seeds_that_need_the_same_training_place_obey_the_rules_in_every_interleav
     println!("two seeds, one training place: {states} states, {events} events");
     assert!(states > 7000 && events > 60_000, "{states} states, {events} events");
 }
+
+#[test]
+fn a_seed_begins_to_train_while_another_germinates_whose_kernel_is_not_compiled() {
+    let rules = Rules {
+        seeds: 2,
+        slots: 2,
+        places: 2,
+        most_active: 2,
+        most_queued: 1,
+        stalls: true,
+        reloads: false,
+        falls_back: false,
+    };
+    let mut layer = Subject::new(rules).layer;
+    layer.add_blueprint(library("attention", 2, &Attributes::new()).unwrap(), 1).unwrap();
+    pace::set(Pace::Stuck);
+    layer.submit(&commands(&[(0, Action::Germinate)])).unwrap();
+    layer.end_epoch(STREAM).unwrap();
+    // Compiled and loaded, but no epoch has ended since.
+    layer.wait_for_kernels().unwrap();
+    let other = Command { blueprint: 1, ..Command::new(1, Action::Germinate) };
+    layer.submit(&[Command::new(0, Action::StartTraining), other]).unwrap();
+    assert_eq!(layer.end_epoch(STREAM).unwrap().refused, []);
+    let report = layer.report();
+    assert_eq!((report.seeds[0].state, report.seeds[0].ready), (Lifecycle::Training, true), "it trains with no kernel");
+    assert_eq!((report.seeds[1].state, report.seeds[1].ready), (Lifecycle::Germinated, false));
+    pace::set(Pace::Real);
+}
