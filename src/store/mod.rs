@@ -22,3 +22,4 @@ pub use key::{GENERATOR_VERSION, Key, Preimage};
 pub use memory::MemoryCache;
 pub use stored::{Imported, Stored};
 pub use turn::Turn;
+pub(crate) use turn::give_back_inherited;

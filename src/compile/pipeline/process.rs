@@ -3,7 +3,7 @@
 use super::{Compiler, Pipeline};
 use crate::Result;
 use crate::compile::{Architecture, KernelClass, codegen, nvrtc};
-use crate::store::{Bundle, DiskCache, MemoryCache};
+use crate::store::{Bundle, DiskCache, MemoryCache, give_back_inherited};
 use log::{debug, warn};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -42,6 +42,7 @@ struct Generation {
 impl Generation {
     fn new() -> Generation {
         debug!("starting the compile pipeline of process {}", std::process::id());
+        give_back_inherited();
         let memory = MemoryCache::new(MEMORY_ENTRIES, MEMORY_BYTES);
         let bundle = Bundle::from_environment().and_then(|opened| {
             opened.inspect_err(|error| warn!("{error}; kernels that are not in the cache will be compiled")).ok()

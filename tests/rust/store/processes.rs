@@ -4,14 +4,14 @@
 use crate::pipeline::{Fake, SLOW, UNHURRIED, machine_code, on_disk};
 use crate::samples::{class, incompressible, key};
 use crate::torture;
-use kasmina::compile::{Architecture, Pipeline, nvrtc};
+use kasmina::compile::{Architecture, Pipeline, nvrtc, pipeline};
 use kasmina::store::{Bundle, DiskCache, DiskLimits, MemoryCache};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
 const KERNELS: usize = 60;
@@ -53,6 +53,7 @@ fn child() {
             println!("origin {:?}", pipeline.compile(class(UNHURRIED), Architecture::Cpu).unwrap().origin);
             println!("errors {}", pipeline.statistics().disk_errors);
         }
+        "fork" => fork_and_end(),
         "torture" => torture::work(&place()),
         "full disk" => torture::fill_the_disk(&place()),
         "compiler" => println!("origin {}", nvrtc::version().unwrap()),
@@ -188,6 +189,41 @@ fn the_lock_of_a_killed_process_is_in_nobodys_way() {
     let lines = [answer(command(&this_program(), "compile", &[("PLACE", place.path())]))];
     assert_eq!((count(&lines, "origin Compiled"), count(&lines, "errors 0")), (1, 1), "{lines:?}");
     assert_eq!(files(), 1, "only the kernel is left");
+}
+
+/// Forks while it has the lock of a kernel, and ends without giving it back. Its child asks for the kernel.
+fn fork_and_end() {
+    unsafe extern "C" {
+        safe fn fork() -> i32;
+        safe fn getppid() -> u32;
+    }
+    let cache = DiskCache::from_environment().unwrap();
+    let compiled = pipeline().compile(class(1), Architecture::Cpu).unwrap();
+    cache.remove(&compiled.key);
+    let turn = cache.take_turn(&compiled.key, Duration::ZERO);
+    let parent = std::process::id();
+    assert!(turn.is_some() && cache.take_turn(&compiled.key, Duration::ZERO).is_none());
+    match fork() {
+        0 => {
+            while getppid() == parent {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            println!("origin {:?}", pipeline().compile(class(1), Architecture::Cpu).unwrap().origin);
+            println!("errors {}", pipeline().statistics().disk_errors);
+            std::process::exit(0);
+        }
+        _ => std::process::exit(0), // The turn is not dropped.
+    }
+}
+
+#[test]
+fn a_forked_child_does_not_wait_for_a_lock_that_it_inherited_from_a_parent_that_ended() {
+    let place = tempdir().unwrap();
+    let started = Instant::now();
+    let environment = [("KASMINA_CACHE_DIR", place.path()), ("KASMINA_COMPILE_SECONDS", Path::new("100"))];
+    let lines = [answer(command(&this_program(), "fork", &environment))];
+    assert_eq!((count(&lines, "origin Compiled"), count(&lines, "errors 0")), (1, 1), "{lines:?}");
+    assert!(started.elapsed() < Duration::from_secs(50), "it waited for itself");
 }
 
 #[test]
