@@ -75,8 +75,8 @@ impl Usage {
     }
 }
 
-/// Removes abandoned temporary files and locks, entries over the age and, if there is too much, the oldest entries until an eighth is
-/// free.
+/// Removes abandoned temporary files and locks, entries over the age and, if there is too much, the oldest entries until an
+/// eighth is free.
 pub(super) fn clean(directory: &Path, limits: &DiskLimits) -> io::Result<Cleaned> {
     let now = SystemTime::now();
     let mut cleaned = Cleaned::default();
