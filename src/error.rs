@@ -1,6 +1,7 @@
 //! The one error type of the library: a status for programs, a sentence for people, a cause, and attachments such as a
 //! compiler log. Knows nothing of who raises it.
 
+use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
 
@@ -72,6 +73,52 @@ pub enum Status {
     FileCorrupted = 6002,
     /// A file was written by a newer version.
     FileTooNew = 6003,
+}
+
+/// What kind of thing failed. Each kind is recovered from in its own way; `docs/failures.md` says how.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorClass {
+    /// What was asked for cannot be done: the caller's arguments, or the state things are in.
+    Request = 0,
+    /// A kernel cannot be compiled.
+    Compile = 1,
+    /// A kernel is not there, or cannot be loaded.
+    Load = 2,
+    /// Work on the device failed, or what it gave is not finite.
+    Execute = 3,
+    /// There is too little memory, or what is in it was damaged.
+    Memory = 4,
+    /// The device, its driver or its compiler cannot be used.
+    Device = 5,
+    /// A blueprint is not valid, or its kernel is not what it says.
+    Validation = 6,
+    /// A message could not be sent or received.
+    Bus = 7,
+    /// A file could not be read, written or believed.
+    Storage = 8,
+    /// A defect of the library.
+    Defect = 9,
+}
+
+impl Status {
+    /// What kind of thing failed.
+    pub fn class(self) -> ErrorClass {
+        use Status::*;
+        match self {
+            Ok | InvalidArgument | InvalidHandle | Unsupported | ShapeMismatch | TypeMismatch | TransitionRefused
+            | CapacityExceeded | SnapshotMismatch => ErrorClass::Request,
+            Poisoned | Panic => ErrorClass::Defect,
+            MalformedBlueprint | InvalidBlueprint | BlueprintTooLarge | ValidationFailed => ErrorClass::Validation,
+            CompileFailed | CompileTimedOut => ErrorClass::Compile,
+            NotReady | KernelTooLarge => ErrorClass::Load,
+            DeviceFailed => ErrorClass::Execute,
+            OutOfMemory | StateCorrupted => ErrorClass::Memory,
+            DeviceUnavailable | CompilerUnavailable | Forked => ErrorClass::Device,
+            StorageFailed | FileCorrupted | FileTooNew => ErrorClass::Storage,
+        }
+    }
 }
 
 /// An error: what ([`Status`]), why (a sentence that names the value and the remedy), and what caused it.

@@ -27,4 +27,4 @@ pub mod ops;
 pub mod store;
 pub mod validate;
 
-pub use error::{Error, Result, Status};
+pub use error::{Error, ErrorClass, Result, Status};

@@ -249,6 +249,41 @@ typedef int32_t kasmina_data_type;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// What kind of thing failed. Each kind is recovered from in its own way; `docs/failures.md` says how.
+enum kasmina_error_class
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    // What was asked for cannot be done: the caller's arguments, or the state things are in.
+    KASMINA_ERROR_CLASS_REQUEST = 0,
+    // A kernel cannot be compiled.
+    KASMINA_ERROR_CLASS_COMPILE = 1,
+    // A kernel is not there, or cannot be loaded.
+    KASMINA_ERROR_CLASS_LOAD = 2,
+    // Work on the device failed, or what it gave is not finite.
+    KASMINA_ERROR_CLASS_EXECUTE = 3,
+    // There is too little memory, or what is in it was damaged.
+    KASMINA_ERROR_CLASS_MEMORY = 4,
+    // The device, its driver or its compiler cannot be used.
+    KASMINA_ERROR_CLASS_DEVICE = 5,
+    // A blueprint is not valid, or its kernel is not what it says.
+    KASMINA_ERROR_CLASS_VALIDATION = 6,
+    // A message could not be sent or received.
+    KASMINA_ERROR_CLASS_BUS = 7,
+    // A file could not be read, written or believed.
+    KASMINA_ERROR_CLASS_STORAGE = 8,
+    // A defect of the library.
+    KASMINA_ERROR_CLASS_DEFECT = 9,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum kasmina_error_class kasmina_error_class;
+#else
+typedef int32_t kasmina_error_class;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // An array of a blueprint's bank. `capacity` and `size` are those of the bank; moments and parameters are of the
 // layer's parameter type.
 enum kasmina_bank_array
@@ -719,6 +754,9 @@ kasmina_status kasmina_shutdown(kasmina_error **error);
 // The status of an error; KASMINA_STATUS_OK of NULL.
 kasmina_status kasmina_error_status(const kasmina_error *error);
 
+// What kind of thing failed, as a kasmina_error_class, for whoever recovers from one kind in one way; 0 of NULL.
+int32_t kasmina_error_get_class(const kasmina_error *error);
+
 // What went wrong, its causes included; "" of NULL. UTF-8; lives as long as the error.
 const char *kasmina_error_message(const kasmina_error *error);
 
@@ -941,6 +979,12 @@ kasmina_status kasmina_layer_end_epoch(kasmina_layer layer,
                                        kasmina_bytes **summary,
                                        kasmina_error **error);
 
+// Tells the layer's circuit breakers the time, in seconds on any clock that does not go back. From then on they go by what
+// they are told and not by their own clock: for trainers that want the same decisions in every process or every run.
+kasmina_status kasmina_layer_set_time(kasmina_layer layer,
+                                      double seconds,
+                                      kasmina_error **error);
+
 // Takes a seed out of the network at once: the next forward passes its chunk through. Always permitted from TRAINING to
 // FINE_TUNING. `reason` is for the record and may be NULL.
 kasmina_status kasmina_layer_roll_back(kasmina_layer layer,
@@ -1111,6 +1155,8 @@ struct kasmina_api {
         void *stream, kasmina_bytes **restoration, kasmina_error **error);
     kasmina_status (*loss_guard_judge)(kasmina_loss_guard *guard, double loss, kasmina_bytes **reason,
         kasmina_error **error);
+    kasmina_status (*layer_set_time)(kasmina_layer layer, double seconds, kasmina_error **error);
+    int32_t (*error_get_class)(const kasmina_error *error);
 };
 
 #ifdef __cplusplus

@@ -25,7 +25,8 @@ class Error : public std::runtime_error {
   public:
     /// Takes the text and the attachments of an error; the caller still owns it.
     Error(kasmina_status status, const kasmina_error* error)
-        : std::runtime_error(kasmina_error_message(error)), status_(status) {
+        : std::runtime_error(kasmina_error_message(error)), status_(status),
+          class_(static_cast<kasmina_error_class>(kasmina_error_get_class(error))) {
         for (size_t i = 0; i < kasmina_error_attachment_count(error); ++i) {
             attachments_.emplace_back(kasmina_error_attachment_name(error, i), kasmina_error_attachment_text(error, i));
         }
@@ -33,11 +34,15 @@ class Error : public std::runtime_error {
 
     kasmina_status status() const noexcept { return status_; }
 
+    /// What kind of thing failed.
+    kasmina_error_class error_class() const noexcept { return class_; }
+
     /// Attached texts, such as a compiler log, by name.
     const std::vector<std::pair<std::string, std::string>>& attachments() const noexcept { return attachments_; }
 
   private:
     kasmina_status status_;
+    kasmina_error_class class_;
     std::vector<std::pair<std::string, std::string>> attachments_;
 };
 
@@ -324,6 +329,11 @@ class Layer : public Owned<kasmina_layer, kasmina_layer_destroy> {
 
     void set_metric(double metric) {
         check([&](auto error) { return kasmina_layer_set_metric(handle(), metric, error); });
+    }
+
+    /// The time for the circuit breakers, in seconds on any clock that does not go back.
+    void set_time(double seconds) {
+        check([&](auto error) { return kasmina_layer_set_time(handle(), seconds, error); });
     }
 
     /// What happened, as JSON.

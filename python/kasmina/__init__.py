@@ -7,7 +7,7 @@ module, `to_module` a torch module of a blueprint. `Layer.snapshot` and `Layer.r
 whole training, and `LossGuard` when the loss says so.
 """
 
-from ._native import Error, SnapshotMismatch, TransitionRefused, statistics
+from ._native import Error, ErrorClass, SnapshotMismatch, TransitionRefused, statistics
 from .blueprint import Blueprint
 from .importer import UnsupportedModule, from_module
 from .layer import Action, Command, Layer, Lifecycle, Strategy
@@ -21,6 +21,7 @@ __all__ = [
     "Blueprint",
     "Command",
     "Error",
+    "ErrorClass",
     "Layer",
     "Lifecycle",
     "LossGuard",

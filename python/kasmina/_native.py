@@ -5,6 +5,7 @@ The hot path does not come through here: it is `torch.ops.kasmina`. This module 
 
 import atexit
 import ctypes
+import enum
 import json
 import logging
 import os
@@ -17,12 +18,29 @@ _OLDEST_TORCH = (2, 11)
 _ABI_VERSION = 1
 
 
-class Error(RuntimeError):
-    """What the library reports: `status` is its number in the C ABI, `attachments` are texts such as a compiler log."""
+class ErrorClass(enum.Enum):
+    """What kind of thing failed. Each kind is recovered from in its own way; docs/failures.md says how."""
 
-    def __init__(self, message, status, attachments=()):
+    REQUEST = 0
+    COMPILE = 1
+    LOAD = 2
+    EXECUTE = 3
+    MEMORY = 4
+    DEVICE = 5
+    VALIDATION = 6
+    BUS = 7
+    STORAGE = 8
+    DEFECT = 9
+
+
+class Error(RuntimeError):
+    """What the library reports: `status` is its number in the C ABI, `error_class` says what kind of thing failed, and
+    `attachments` are texts such as a compiler log."""
+
+    def __init__(self, message, status, attachments=(), error_class=ErrorClass.REQUEST):
         super().__init__(message)
         self.status = status
+        self.error_class = error_class
         self.attachments = dict(attachments)
 
 
@@ -215,6 +233,7 @@ _ARGUMENTS = {
     "kasmina_layer_end_epoch": (Handle, ctypes.c_void_p, _bytes),
     "kasmina_layer_set_strategy": (Handle, ctypes.c_void_p, ctypes.c_void_p),
     "kasmina_layer_set_metric": (Handle, ctypes.c_double),
+    "kasmina_layer_set_time": (Handle, ctypes.c_double),
     "kasmina_layer_roll_back": (Handle, ctypes.c_uint32, _text, ctypes.c_void_p),
     "kasmina_layer_restore": (Handle, Handle, _text, ctypes.c_void_p, _bytes),
     "kasmina_snapshot_create": (Handle, ctypes.c_void_p, _pointer(Handle)),
@@ -233,6 +252,7 @@ for _name, _arguments in _ARGUMENTS.items():
 for _name, _result in {
     "kasmina_error_message": ctypes.c_char_p,
     "kasmina_error_attachment_count": ctypes.c_size_t,
+    "kasmina_error_get_class": ctypes.c_int32,
     "kasmina_error_destroy": None,
     "kasmina_bytes_data": ctypes.c_void_p,
     "kasmina_bytes_length": ctypes.c_size_t,
@@ -259,8 +279,9 @@ def call(name, *arguments):
         )
         for index in range(_library.kasmina_error_attachment_count(error))
     ]
+    error_class = ErrorClass(_library.kasmina_error_get_class(error))
     _library.kasmina_error_destroy(error)
-    raise _ERRORS.get(status, Error)(message, status, attachments)
+    raise _ERRORS.get(status, Error)(message, status, attachments, error_class)
 
 
 def take_bytes(name, *arguments):

@@ -323,6 +323,12 @@ class Layer(torch.nn.Module):
             torch.autograd.graph.increment_version(self.alpha)
         return summary
 
+    def set_time(self, seconds):
+        """Tells the circuit breakers the time, on any clock that does not go back; from now on they go by what they are told and
+        not by their own clock. For trainings that want the same decisions in every process or every run.
+        """
+        _native.call("kasmina_layer_set_time", self._handle, float(seconds))
+
     def report(self):
         """The layer's health at the end of the last epoch, as a dict."""
         return json.loads(_native.take_bytes("kasmina_layer_report", self._handle))

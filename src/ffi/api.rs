@@ -77,6 +77,8 @@ table! {
     kasmina_snapshot_destroy
     kasmina_layer_restore
     kasmina_loss_guard_judge
+    kasmina_layer_set_time
+    kasmina_error_get_class
 }
 
 // SAFETY: the table is constant and its pointers are functions.

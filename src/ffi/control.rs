@@ -104,6 +104,17 @@ pub unsafe extern "C" fn kasmina_layer_end_epoch(
     call_for("kasmina_layer_end_epoch", (summary, "summary"), error, || kasmina_bytes::json(&end()?))
 }
 
+/// Tells the layer's circuit breakers the time, in seconds on any clock that does not go back. From then on they go by what
+/// they are told and not by their own clock: for trainers that want the same decisions in every process or every run.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_layer_set_time(
+    layer: kasmina_layer,
+    seconds: f64,
+    error: *mut *mut kasmina_error,
+) -> Status {
+    call("kasmina_layer_set_time", error, || LAYERS.write(layer.id, |layer| layer.set_time(seconds)))
+}
+
 /// Takes a seed out of the network at once: the next forward passes its chunk through. Always permitted from TRAINING to
 /// FINE_TUNING. `reason` is for the record and may be NULL.
 #[unsafe(no_mangle)]

@@ -44,6 +44,13 @@ pub unsafe extern "C" fn kasmina_error_status(error: *const kasmina_error) -> St
     unsafe { error.as_ref() }.map_or(Status::Ok, |error| error.status)
 }
 
+/// What kind of thing failed, as a kasmina_error_class, for whoever recovers from one kind in one way; 0 of NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn kasmina_error_get_class(error: *const kasmina_error) -> i32 {
+    // SAFETY: as in kasmina_error_status.
+    unsafe { error.as_ref() }.map_or(0, |error| error.status.class() as i32)
+}
+
 /// What went wrong, its causes included; "" of NULL. UTF-8; lives as long as the error.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_error_message(error: *const kasmina_error) -> *const c_char {

@@ -10,7 +10,7 @@ use super::{
     Action, Command, EpochSummary, Evidence, Layer, Lifecycle, Refusal, Settings, TransitionRecord, transition,
 };
 use crate::device::Stream;
-use crate::{Result, fail};
+use crate::{ErrorClass, Result, fail};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -59,10 +59,19 @@ impl Layer {
     ///
     /// As [`Layer::end_epoch`].
     pub fn end_epoch_with(&mut self, answers: &Answers, stream: Stream) -> Result<EpochSummary> {
+        self.end_epoch_inside(answers, stream)
+            .inspect_err(|error| self.breakers.fail_layer(error.status().class(), &error.to_string()))
+    }
+
+    fn end_epoch_inside(&mut self, answers: &Answers, stream: Stream) -> Result<EpochSummary> {
         let repaired = self.state.verify(stream)?;
+        for repair in &repaired {
+            self.breakers.fail_layer(ErrorClass::Memory, repair);
+        }
         self.repaired.extend(repaired);
         self.observe(stream)?;
         self.kernels.collect(stream);
+        self.note_failures();
 
         self.pending = None;
         let world = World { ends: true, ..self.world() };
@@ -135,6 +144,8 @@ impl Layer {
             banks: &self.banks,
             kernels: &self.kernels,
             observations: &self.telemetry.last,
+            breakers: &self.breakers,
+            now: self.breakers.now(),
             epoch: self.epoch + 1,
             ends: false,
         }

@@ -26,6 +26,8 @@ pub(super) struct Situation<'a> {
 pub(super) trait Resources {
     /// Whether the seed can have a slot: it names a known blueprint, the bank has a slot, the layer an active place.
     fn slot_free(&self) -> Result<()>;
+    /// Whether the circuit breakers let a seed germinate with the blueprint, or begin to train.
+    fn breaker_closed(&self) -> Result<()>;
     /// Whether the kernel that trains the seed's blueprint is compiled.
     fn kernel_ready(&self) -> Result<()>;
     /// How many seeds are training.
@@ -44,7 +46,10 @@ pub(super) fn check(gate: Gate, situation: &Situation<'_>) -> Result<()> {
         no_fallback(seed, settings)?;
     }
     match gate {
-        Gate::Germination => resources.slot_free(),
+        Gate::Germination => {
+            resources.slot_free()?;
+            resources.breaker_closed()
+        }
         Gate::Training => {
             let (training, places) = (resources.training(), settings.training.places);
             if training >= places {
@@ -53,7 +58,9 @@ pub(super) fn check(gate: Gate, situation: &Situation<'_>) -> Result<()> {
                     "{training} seeds are training and there are {places} places (training.places)"
                 );
             }
-            resources.kernel_ready()
+            // The kernel first: why it is missing says more than that it has been missing for a while.
+            resources.kernel_ready()?;
+            resources.breaker_closed()
         }
         Gate::Grafting => trained(observation, settings.training.loss_threshold),
         Gate::Stabilization => {
@@ -181,12 +188,17 @@ mod tests {
     struct Places {
         slot: bool,
         kernel: bool,
+        breaker: bool,
         training: u32,
     }
 
     impl Resources for Places {
         fn slot_free(&self) -> Result<()> {
             if self.slot { Ok(()) } else { Err(error!(CapacityExceeded, "no slot")) }
+        }
+
+        fn breaker_closed(&self) -> Result<()> {
+            if self.breaker { Ok(()) } else { Err(error!(TransitionRefused, "open breaker")) }
         }
 
         fn kernel_ready(&self) -> Result<()> {
@@ -214,7 +226,7 @@ mod tests {
             seed: SeedState { epochs_in_state: 1, alpha: 1.0, error_count: 5, ..SeedState::dormant(0) },
             evidence: Evidence { validation_delta: 1e-9, stability: 0.95, improvement: 0.01, error_rate: 0.1 },
             observation,
-            places: Places { slot: true, kernel: true, training: 1023 },
+            places: Places { slot: true, kernel: true, breaker: true, training: 1023 },
         }
     }
 
@@ -257,8 +269,10 @@ mod tests {
     #[test]
     fn every_gate_closes_beyond_its_threshold_and_names_value_and_threshold() {
         type Change = fn(&mut Case);
-        let cases: [(Gate, Change, &str); 22] = [
+        let cases: [(Gate, Change, &str); 24] = [
             (Gate::Germination, |case| case.places.slot = false, "no slot"),
+            (Gate::Germination, |case| case.places.breaker = false, "open breaker"),
+            (Gate::Training, |case| case.places.breaker = false, "open breaker"),
             (Gate::Training, |case| case.places.kernel = false, "no kernel"),
             (Gate::Training, |case| case.places.training = 1024, "1024 seeds are training and there are 1024 places"),
             (Gate::Grafting, |case| case.observation.loss = 0.0101, "loss 0.0101 is above 0.01"),

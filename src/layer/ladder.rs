@@ -107,7 +107,7 @@ pub(super) fn give_up(error: Error, name: &str) -> Failure {
 }
 
 /// Whether an error says that the kernel is at fault, and not that something around it is missing.
-fn is_of_the_kernel(status: Status) -> bool {
+pub(super) fn is_of_the_kernel(status: Status) -> bool {
     use Status::{CompilerUnavailable, DeviceUnavailable, Forked, NotReady, OutOfMemory};
     !matches!(status, CompilerUnavailable | DeviceUnavailable | Forked | NotReady | OutOfMemory)
 }

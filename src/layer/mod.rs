@@ -9,6 +9,8 @@
 //! controller sends the commands.
 
 mod bank;
+mod breaker;
+mod breakers;
 mod checkpoint;
 mod command;
 mod epoch;
@@ -32,6 +34,8 @@ mod state;
 mod telemetry;
 mod user_strategy;
 
+pub use breaker::{BreakerReport, BreakerState};
+pub use breakers::BreakersReport;
 pub use command::{Command, Evidence};
 pub use grafting::{GraftingInput, Strategy};
 pub use ladder::{LadderStatistics, ladder_statistics};
@@ -41,7 +45,7 @@ pub use report::{
     EpochSummary, HealthReport, Held, KernelReport, KernelState, Metrics, Refusal, SeedReport, Totals, TransitionRecord,
 };
 pub use run::{AdamwStep, Backward, Forward, Train};
-pub use settings::{GateSettings, GraftingSettings, MinimumEpochs, Settings, TrainingSettings};
+pub use settings::{BreakerSettings, GateSettings, GraftingSettings, MinimumEpochs, Settings, TrainingSettings};
 pub use snapshot::{Restoration, Snapshot};
 pub use user_strategy::{Answers, Inquiry, UserStrategy};
 
@@ -49,6 +53,7 @@ use crate::device::{self, Buffer, Device, DeviceKind, Stream};
 use crate::graph::{Blueprint, DataType, Limits};
 use crate::{Result, fail};
 use bank::Bank;
+use breakers::Breakers;
 use command::Batch;
 use kernel_set::MAXIMUM_BLUEPRINTS;
 use kernels::Kernels;
@@ -132,6 +137,8 @@ pub struct Layer {
     repaired: Vec<String>,
     /// Restores that no summary has told of yet.
     restored: Vec<Restoration>,
+    /// What failed of late. Neither checkpoints nor snapshots have it: time goes on.
+    breakers: Breakers,
     /// The trainer's metric for the running epoch, or NaN.
     metric: f64,
     /// The last one of an epoch that has ended, or NaN.
@@ -194,6 +201,7 @@ impl Layer {
             rolled_back: Vec::new(),
             repaired: Vec::new(),
             restored: Vec::new(),
+            breakers: Breakers::new(config.settings.breakers),
             metric: f64::NAN,
             last_metric: f64::NAN,
             strategy: None,
@@ -248,6 +256,7 @@ impl Layer {
             );
         }
         self.banks.push(Bank::new(Arc::new(blueprint), capacity, self.config.parameter_type, &self.device)?);
+        self.breakers.add(self.config.settings.breakers);
         self.pending = None;
         Ok(self.banks.len() as u32 - 1)
     }

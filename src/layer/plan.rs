@@ -4,6 +4,7 @@
 //! touches a device.
 
 use super::bank::Bank;
+use super::breakers::Breakers;
 use super::gates::{self, Resources, Situation};
 use super::kernels::Kernels;
 use super::measured::{self, Measured};
@@ -20,6 +21,9 @@ pub(super) struct World<'a> {
     pub banks: &'a [Bank],
     pub kernels: &'a Kernels,
     pub observations: &'a [Observation],
+    pub breakers: &'a Breakers,
+    /// The time on the breakers' clock.
+    pub now: f64,
     /// The epoch at whose end the commands take effect.
     pub epoch: u32,
     /// Whether it ends now, so that a kernel that is only compiled comes too late.
@@ -35,13 +39,15 @@ pub(super) struct Plan {
     holding: Vec<u32>,
     /// By blueprint: seeds whose kernel must run, states 2 to 7.
     running: Vec<u32>,
+    /// By blueprint: seeds that have yet to prove themselves, states 1 and 2.
+    trying: Vec<u32>,
 }
 
 impl Plan {
     /// A plan in which nothing happens yet.
     pub fn new(columns: Columns, blueprints: usize) -> Plan {
-        let mut plan =
-            Plan { columns, active: 0, training: 0, holding: vec![0; blueprints], running: vec![0; blueprints] };
+        let [holding, running, trying] = std::array::from_fn(|_| vec![0; blueprints]);
+        let mut plan = Plan { columns, active: 0, training: 0, holding, running, trying };
         for seed in 0..plan.columns.seeds() {
             let state = plan.columns.get(seed);
             plan.count(&state, u32::wrapping_add);
@@ -163,6 +169,7 @@ impl Plan {
             let runs = state.lifecycle == Lifecycle::Training || state.lifecycle.applies_blueprint();
             one(&mut self.holding[blueprint], true);
             one(&mut self.running[blueprint], runs);
+            one(&mut self.trying[blueprint], matches!(state.lifecycle, Lifecycle::Germinated | Lifecycle::Training));
         }
     }
 }
@@ -195,6 +202,20 @@ impl Resources for Needs<'_> {
             fail!(CapacityExceeded, "{active} seeds are active and {most} may be (max_active_seeds)");
         }
         Ok(())
+    }
+
+    fn breaker_closed(&self) -> Result<()> {
+        // A seed that has germinated is one of those that try already.
+        let (blueprint, germinates) = match self.seed.lifecycle {
+            Lifecycle::Dormant => (self.command.blueprint, true),
+            _ => (self.seed.blueprint, false),
+        };
+        let Some(bank) = usize::try_from(blueprint).ok().and_then(|index| self.world.banks.get(index)) else {
+            return Ok(());
+        };
+        let others = |count: u32| if germinates { count } else { 0 };
+        let trying = [others(self.plan.trying[blueprint as usize]), others(self.plan.trying.iter().sum())];
+        self.world.breakers.check(self.world.now, blueprint as u32, &bank.blueprint.name, trying)
     }
 
     fn kernel_ready(&self) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use super::command::number_or_null;
 use super::state::flags;
-use super::{Action, Evidence, Layer, Lifecycle, Restoration};
+use super::{Action, BreakersReport, Evidence, Layer, Lifecycle, Restoration};
 use crate::compile::{Pass, Schedule};
 use crate::graph::DataType;
 use serde::{Deserialize, Serialize};
@@ -200,6 +200,8 @@ pub struct HealthReport {
     pub totals: Totals,
     /// The kernels that run, and those that were asked for when the last epoch ended.
     pub kernels: Vec<KernelReport>,
+    /// What may not begin because it failed of late.
+    pub breakers: BreakersReport,
 }
 
 impl Layer {
@@ -240,6 +242,7 @@ impl Layer {
             seeds,
             totals,
             kernels: self.kernels.report(),
+            breakers: self.breakers_report(),
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Settings {
     pub gates: GateSettings,
     /// Isolated training.
     pub training: TrainingSettings,
+    /// The circuit breakers of the layer and its blueprints.
+    pub breakers: BreakerSettings,
 }
 
 impl Default for Settings {
@@ -43,6 +45,7 @@ impl Default for Settings {
             grafting: GraftingSettings::default(),
             gates: GateSettings::default(),
             training: TrainingSettings::default(),
+            breakers: BreakerSettings::default(),
         }
     }
 }
@@ -179,6 +182,26 @@ impl Default for TrainingSettings {
     }
 }
 
+/// When a circuit breaker opens, and what closes it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BreakerSettings {
+    /// Failures within the window that open it; 0 is never.
+    pub failures: u32,
+    /// How long a failure counts.
+    pub window_seconds: f64,
+    /// How long it stays open before trials may begin.
+    pub open_seconds: f64,
+    /// Seeds that may try at once while it is half open, and epochs that have to pass without a failure to close it.
+    pub trials: u32,
+}
+
+impl Default for BreakerSettings {
+    fn default() -> Self {
+        Self { failures: 3, window_seconds: 60.0, open_seconds: 60.0, trials: 3 }
+    }
+}
+
 impl Settings {
     /// Reads settings from JSON and checks them.
     ///
@@ -201,6 +224,9 @@ impl Settings {
         if !(1..=MAXIMUM_RAMP_STEPS).contains(&self.ramp_steps) {
             fail!(InvalidArgument, "ramp_steps is {}; a ramp takes 1 to {MAXIMUM_RAMP_STEPS} epochs", self.ramp_steps);
         }
+        if self.breakers.trials == 0 {
+            fail!(InvalidArgument, "breakers.trials is 0; a breaker that opened would stay open for good");
+        }
         let (gates, training, grafting) = (&self.gates, &self.training, &self.grafting);
         let slowest = 1.0 / f64::from(MAXIMUM_RAMP_STEPS);
         if !(slowest..=1.0).contains(&grafting.base_rate) {
@@ -219,6 +245,8 @@ impl Settings {
             ("grafting.drift_limit", grafting.drift_limit),
             ("grafting.gradient_norm_low", low),
             ("grafting.gradient_norm_high", high),
+            ("breakers.window_seconds", self.breakers.window_seconds),
+            ("breakers.open_seconds", self.breakers.open_seconds),
             ("training.learning_rate", training.learning_rate),
             ("training.weight_decay", training.weight_decay),
             ("training.epsilon", training.epsilon),
@@ -281,6 +309,8 @@ mod tests {
             (r#"{"grafting": {"drift_limit": -1}}"#, "grafting.drift_limit is -1"),
             (r#"{"grafting": {"gradient_norm_low": 2}}"#, "grafting.gradient_norm_low is 2"),
             (r#"{"gates": {"statistics_change": -0.1}}"#, "gates.statistics_change is -0.1"),
+            (r#"{"breakers": {"open_seconds": -1}}"#, "breakers.open_seconds is -1"),
+            (r#"{"breakers": {"trials": 0}}"#, "breakers.trials is 0"),
         ] {
             let error = Settings::from_json(json.as_bytes()).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");

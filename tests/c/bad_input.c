@@ -135,6 +135,11 @@ static void check_null_pointers(const world* w) {
     FAILS(invalid, kasmina_get_statistics(NULL, &error));
 
     CHECK(kasmina_error_status(NULL) == KASMINA_STATUS_OK && kasmina_error_message(NULL)[0] == 0);
+    CHECK(kasmina_error_get_class(NULL) == 0);
+    kasmina_error* why = NULL;
+    CHECK(kasmina_blueprint_from_json(NULL, 0, &blueprint, &why) != KASMINA_STATUS_OK);
+    CHECK(kasmina_error_get_class(why) == KASMINA_ERROR_CLASS_VALIDATION);
+    kasmina_error_destroy(why);
     CHECK(kasmina_error_attachment_count(NULL) == 0 && kasmina_error_attachment_name(NULL, 0) == NULL);
     CHECK(kasmina_bytes_data(NULL) == NULL && kasmina_bytes_length(NULL) == 0);
     kasmina_error_destroy(NULL);
@@ -242,6 +247,9 @@ static void check_forged_numbers(const world* w) {
     kasmina_loss_guard guard = {.struct_size = sizeof guard, .decay = 2.0};
     kasmina_bytes* reason;
     FAILS(invalid, kasmina_loss_guard_judge(&guard, 1.0, &reason, &error));
+    OK(kasmina_layer_set_time(w->layer, 7.5, &error));
+    FAILS(invalid, kasmina_layer_set_time(w->layer, 7.0, &error));
+    FAILS(invalid, kasmina_layer_set_time(w->layer, NAN, &error));
     FAILS(invalid, kasmina_layer_roll_back(w->layer, SEEDS, NULL, NULL, &error));
     FAILS(invalid, kasmina_layer_roll_back(w->layer, 0, "\xff\xfe", NULL, &error));
     FAILS(KASMINA_STATUS_TRANSITION_REFUSED, kasmina_layer_roll_back(w->layer, 0, NULL, NULL, &error));

@@ -250,6 +250,10 @@ static inline kasmina_status call_layer_set_metric(world* w, kasmina_error** err
     return kasmina_layer_set_metric(w->layer, 0.5, error);
 }
 
+static inline kasmina_status call_layer_set_time(world* w, kasmina_error** error) {
+    return kasmina_layer_set_time(w->layer, 7.0, error);
+}
+
 static inline kasmina_status call_layer_end_epoch(world* w, kasmina_error** error) {
     kasmina_bytes* summary = NULL;
     const kasmina_status status = kasmina_layer_end_epoch(w->layer, NULL, &summary, error);
@@ -390,6 +394,7 @@ static const call CALLS[] = {
     {"kasmina_layer_submit", call_layer_submit, LAYER, LAYER},
     {"kasmina_layer_set_strategy", call_layer_set_strategy, LAYER, LAYER},
     {"kasmina_layer_set_metric", call_layer_set_metric, LAYER, LAYER},
+    {"kasmina_layer_set_time", call_layer_set_time, LAYER, LAYER},
     {"kasmina_layer_end_epoch", call_layer_end_epoch, LAYER, LAYER},
     {"kasmina_layer_roll_back", call_layer_roll_back, LAYER, LAYER},
     {"kasmina_snapshot_create", call_snapshot_create, LAYER, LAYER},

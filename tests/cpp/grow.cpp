@@ -35,6 +35,7 @@ void require_error(kasmina_status status, const std::function<void()>& call) {
     try {
         call();
     } catch (const kasmina::Error& error) {
+        require(error.error_class() != KASMINA_ERROR_CLASS_DEFECT, "it is no defect of the library");
         require(error.status() == status, "status " + std::to_string(status) + " for: " + error.what());
         require(*error.what() != 0, "the error has a message");
         return;

@@ -31,6 +31,8 @@ impl Subject {
             embargo_epochs: 1,
             ramp_steps: RAMP.into(),
             training: TrainingSettings { places: rules.places as u32, ..TrainingSettings::default() },
+            // The model knows no time.
+            breakers: BreakerSettings { failures: 0, ..BreakerSettings::default() },
             ..Settings::default()
         };
         let (hidden, device) = (2 * rules.seeds as usize, DeviceKind::Cpu);

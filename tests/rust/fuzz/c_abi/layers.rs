@@ -118,6 +118,12 @@ pub fn set_metric(host: &mut Host<'_>) {
     call!(host, kasmina_layer_set_metric(layer, metric));
 }
 
+pub fn set_time(host: &mut Host<'_>) {
+    let layer = handle(host);
+    let seconds = host.choices.pick(&[0.0, 61.0, 1e9, -1.0, 1e308, f64::NAN, f64::INFINITY]);
+    call!(host, kasmina_layer_set_time(layer, seconds));
+}
+
 /// Increment, what is added to the memory, and status.
 static ANSWERS: [(f64, f64, i32); 6] =
     [(0.25, 1.0, 0), (1e300, 1e308, 0), (-0.5, 0.0, 0), (f64::NAN, 0.0, 0), (0.25, f64::NAN, 0), (0.5, 1.0, 7)];

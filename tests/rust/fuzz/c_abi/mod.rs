@@ -82,6 +82,7 @@ pub const CALLS: &[Call] = calls! {
     kasmina_layer_restore => snapshots::restore,
     kasmina_loss_guard_judge => snapshots::judge,
     kasmina_snapshot_destroy => snapshots::destroy,
+    kasmina_layer_set_time => layers::set_time,
 };
 
 /// Makes the calls that the bytes say, gives everything back, and tells what came of each call. Panics if the library
