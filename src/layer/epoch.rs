@@ -64,7 +64,8 @@ impl Layer {
     }
 
     fn end_epoch_inside(&mut self, answers: &Answers, stream: Stream) -> Result<EpochSummary> {
-        let repaired = self.state.verify(stream)?;
+        let mut repaired = self.state.verify(stream)?;
+        repaired.extend(self.verify_derived(stream)?);
         for repair in &repaired {
             self.breakers.fail_layer(ErrorClass::Memory, repair);
         }
@@ -263,7 +264,12 @@ fn note_errors(columns: &mut Columns, observations: &[Observation]) {
 }
 
 /// The mode of every slot, by bank.
-fn modes(columns: &Columns, banks: &[Bank], observations: &[Observation], settings: &Settings) -> Vec<Vec<u8>> {
+pub(super) fn modes(
+    columns: &Columns,
+    banks: &[Bank],
+    observations: &[Observation],
+    settings: &Settings,
+) -> Vec<Vec<u8>> {
     let mut modes: Vec<_> = banks.iter().map(|bank| vec![mode::FROZEN; bank.arrays.capacity]).collect();
     for (seed, observation) in columns.iter().zip(observations) {
         let mode = match seed.lifecycle {

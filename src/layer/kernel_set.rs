@@ -82,15 +82,12 @@ impl KernelSet {
         device: &Arc<dyn Device>,
         stream: Stream,
     ) -> Result<KernelSet> {
-        let mut branches = [-1i32; MAXIMUM_BLUEPRINTS];
-        for (branch, member) in members.iter().enumerate() {
-            branches[*member as usize] = branch as i32;
-        }
-        let bytes: Vec<u8> = branches.iter().flat_map(|branch| branch.to_le_bytes()).collect();
+        let members: Vec<u32> = members.iter().copied().collect();
+        let bytes = branches(&members);
         let branch = Buffer::new(device, bytes.len())?;
         device.upload(branch.address(), &bytes, stream)?;
         Ok(KernelSet {
-            members: members.iter().copied().collect(),
+            members,
             branch,
             blueprints,
             chunk,
@@ -99,6 +96,11 @@ impl KernelSet {
             progress: Mutex::new(array::from_fn(|_| Progress::default())),
             has_run: AtomicBool::new(false),
         })
+    }
+
+    /// What its array of branches must hold.
+    pub fn branches(&self) -> Vec<u8> {
+        branches(&self.members)
     }
 
     /// The kernel of a kind. If it is not loaded, it is compiled now, which is waited for.
@@ -309,4 +311,13 @@ impl KernelSet {
         };
         format!("{pass} kernel for {} rows and the blueprints [{}]", kind.data_type.name(), names.join(", "))
     }
+}
+
+/// By blueprint, its position among the members, or -1.
+fn branches(members: &[u32]) -> Vec<u8> {
+    let mut branches = [-1i32; MAXIMUM_BLUEPRINTS];
+    for (branch, member) in members.iter().enumerate() {
+        branches[*member as usize] = branch as i32;
+    }
+    branches.iter().flat_map(|branch| branch.to_le_bytes()).collect()
 }

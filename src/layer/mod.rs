@@ -16,6 +16,7 @@ mod command;
 mod epoch;
 mod gates;
 mod grafting;
+mod integrity;
 #[cfg(test)]
 mod interleavings;
 mod kernel_set;

@@ -118,25 +118,21 @@ pub(super) struct Telemetry {
     pub memory: Buffer,
     /// By seed, of the last epoch that ended. Shared with snapshots, and copied only when it changes.
     pub last: Arc<Vec<Observation>>,
-    /// What the array is reset from.
-    nothing: Buffer,
 }
 
 impl Telemetry {
     /// Nothing observed.
     pub fn new(seeds: u32, device: &Arc<dyn Device>, stream: Stream) -> Result<Telemetry> {
         let seeds = seeds as usize;
-        let nothing = encode(&vec![NOTHING; seeds]);
+        let [rows, losses] = [seeds * size_of::<Row>(), seeds * 16];
         // The rows are f64, so the losses after them are aligned as they must be.
-        let memory = Buffer::new(device, nothing.len() + seeds * 16)?;
+        let memory = Buffer::new(device, rows + losses)?;
         let telemetry = Telemetry {
-            array: memory.part(0, nothing.len())?,
-            loss: memory.part(nothing.len(), seeds * 16)?,
-            nothing: Buffer::new(device, nothing.len())?,
+            array: memory.part(0, rows)?,
+            loss: memory.part(rows, losses)?,
             last: Arc::new(vec![Observation::NONE; seeds]),
             memory,
         };
-        device.upload(telemetry.nothing.address(), &nothing, stream)?;
         telemetry.reset(stream)?;
         Ok(telemetry)
     }
@@ -161,7 +157,8 @@ impl Telemetry {
 
     fn reset(&self, stream: Stream) -> Result<()> {
         let device = self.array.device();
-        device.copy(self.array.address(), self.nothing.address(), self.array.bytes(), stream)?;
+        // Made anew each time: a copy that is kept could be damaged.
+        device.upload(self.array.address(), &encode(&[NOTHING]).repeat(self.last.len()), stream)?;
         device.zero(self.loss.address(), self.loss.bytes(), stream)
     }
 }
