@@ -52,8 +52,9 @@ def scramble(layer):
 def arrays(layer):
     names = ("lifecycle", "blueprint", "slot", "alpha", "flags", "telemetry", "loss")
     banks = ("parameters", "first_moment", "second_moment", "steps", "mode")
-    found = [layer.array(name) for name in names]
-    return found + [layer.bank_array(0, name) for name in banks]
+    found = [layer.array(name) for name in names] + [layer.bank_array(0, name) for name in banks]
+    # As bytes: torch compares no unsigned integers on CUDA.
+    return [array.view(torch.uint8) for array in found]
 
 
 def wait(device):
@@ -122,9 +123,11 @@ def main():
         for what in ("take", "restore"):
             numbers = " ".join(f"{result[what][name]:9.3f}" for name in ("device", "call", "whole"))
             print(f"{seeds:8} {result['bytes'] / 1e6:8.1f}   {what:8} {numbers}", flush=True)
-        kept = device.type != "cuda" or result["restore"]["whole"] < result["goal"]
-        failed |= not (kept and result["bit_exact"])
-        print(f"{'':19}bit exact: {result['bit_exact']}, goal of {result['goal']} ms: {'kept' if kept else 'MISSED'}")
+        judged = "not judged on the CPU"
+        if device.type == "cuda":
+            judged = "kept" if result["restore"]["whole"] < result["goal"] else "MISSED"
+        failed |= judged == "MISSED" or not result["bit_exact"]
+        print(f"{'':19}bit exact: {result['bit_exact']}, goal of {result['goal']} ms: {judged}")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     OUTPUT.mkdir(parents=True, exist_ok=True)
     path = OUTPUT / "gpu-snapshot.json"
