@@ -76,6 +76,11 @@ def two(request, tmp_path_factory):
     return Ranks(device, tmp_path_factory.mktemp("two")).run(2, *names.split(), "other_kernels")
 
 
+def test_ranks_with_a_card_each_talk_through_nccl_and_others_through_gloo(two, device):
+    cards = torch.cuda.device_count() if device.type == "cuda" else 0
+    assert [rank["backend"] for rank in two] == ["nccl" if cards >= 2 else "gloo"] * 2
+
+
 def check_life(found):
     first = found[0]["life"]
     assert all(rank["life"] == first for rank in found), "the ranks' layers, parameters or summaries differ"
