@@ -73,6 +73,12 @@ fuzz: ## Fuzz the decoder and the C ABI for ten minutes each; ARGUMENTS="--secon
 torture: ## Kill processes that share a kernel cache 200 times, flip every bit of an entry, fill the disk; prints the counts
 	KASMINA_TORTURE_KILLS=$${KASMINA_TORTURE_KILLS:-200} cargo test --test store torture_ -- --nocapture --test-threads 1
 
+campaign: build ## Train a thousand small networks under random faults; ends with `runs: N corrupted: M`; writes build/campaign
+	$(PYTHON) tests/campaign/run.py $(ARGUMENTS)
+
+long-run: build ## Train for 2000 epochs with hundreds of germinations and culls and watch the memory; writes build/long-run
+	$(PYTHON) tests/campaign/long.py $(ARGUMENTS)
+
 gpu: build ## Run the layer tests and the digits example on a CUDA device
 	tests/gpu/run.sh
 
@@ -86,4 +92,4 @@ clean: ## Remove what was built; keeps .venv
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@mkdir -p build && touch $@
 
-.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-cache bench-gpu bench-gpu-training bench-snapshot fuzz torture gpu clean
+.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-cache bench-gpu bench-gpu-training bench-snapshot fuzz torture campaign long-run gpu clean
