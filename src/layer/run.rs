@@ -191,6 +191,8 @@ impl Layer {
             random: self.random.address(),
             random_offset: self.training_steps.fetch_add(1, Ordering::Relaxed),
             deterministic: true,
+            // The order of the other passes is none for seeds in TRAINING.
+            order: Address::NULL,
             ..self.launch(None)
         };
         let own = |index: usize| {
@@ -265,6 +267,7 @@ impl Layer {
     /// A launch over the layer's own state.
     fn launch(&self, alpha: Option<Address>) -> Launch<'static> {
         let [lifecycle, blueprint, slot, own_alpha] = self.state.kernel_columns();
+        let (order, busy) = self.state.order();
         Launch {
             hidden: self.config.hidden,
             seeds: self.config.seeds as usize,
@@ -274,6 +277,8 @@ impl Layer {
             alpha: alpha.unwrap_or(own_alpha),
             branch: self.kernels.current().branch.address(),
             blueprints: MAXIMUM_BLUEPRINTS,
+            order,
+            busy,
             ..Launch::default()
         }
     }

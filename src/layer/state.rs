@@ -102,6 +102,10 @@ impl SeedState {
 pub(super) struct Columns {
     seeds: usize,
     offsets: [usize; COLUMNS.len()],
+    /// Where the order of the seeds begins, which follows from the columns: `[seeds]` u32.
+    order: usize,
+    /// Seeds that apply a blueprint, as of the order.
+    applying: usize,
     bytes: Vec<u8>,
 }
 
@@ -115,7 +119,9 @@ impl Columns {
             *offset = end;
             end += (seeds * data_type.bytes()).next_multiple_of(16);
         }
-        let mut columns = Columns { seeds, offsets, bytes: vec![0; end] };
+        let order = end;
+        end += (seeds * size_of::<u32>()).next_multiple_of(16);
+        let mut columns = Columns { seeds, offsets, order, applying: 0, bytes: vec![0; end] };
         for seed in 0..seeds as u32 {
             columns.set(seed, SeedState::dormant(0));
         }
@@ -193,10 +199,23 @@ impl Columns {
             let range = columns.range(column);
             columns.bytes[range].copy_from_slice(part);
         }
+        columns.arrange();
         Ok(columns)
     }
 
     /// CRC-32 over the schema version and all columns.
+    /// Puts seeds that apply a blueprint first in the order, for kernels to begin with: they take longer.
+    fn arrange(&mut self) {
+        let (first, others): (Vec<u32>, Vec<u32>) =
+            (0..self.seeds()).partition(|seed| self.get(*seed).lifecycle.applies_blueprint());
+        self.applying = first.len();
+        for (place, seed) in
+            self.bytes[self.order..].chunks_exact_mut(size_of::<u32>()).zip(first.iter().chain(&others))
+        {
+            place.copy_from_slice(&seed.to_le_bytes());
+        }
+    }
+
     fn checksum(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&[SCHEMA_VERSION]);
@@ -208,7 +227,10 @@ impl Columns {
     fn difference(&self, other: &Columns) -> String {
         let differs = |column: &usize| self.column(*column) != other.column(*column);
         let names: Vec<_> = (0..COLUMNS.len()).filter(differs).map(|column| COLUMNS[column].0).collect();
-        if names.is_empty() { "padding".to_owned() } else { names.join(", ") }
+        if !names.is_empty() {
+            return names.join(", ");
+        }
+        if self.bytes[self.order..] == other.bytes[self.order..] { "padding" } else { "order" }.to_owned()
     }
 
     fn range(&self, column: usize) -> std::ops::Range<usize> {
@@ -243,7 +265,8 @@ pub(super) struct HostState {
 }
 
 impl HostState {
-    fn new(columns: Columns) -> HostState {
+    fn new(mut columns: Columns) -> HostState {
+        columns.arrange();
         let checksum = columns.checksum();
         HostState { columns: Arc::new(columns), checksum }
     }
@@ -344,6 +367,12 @@ impl StateArrays {
     pub fn kernel_columns(&self) -> [Address; 4] {
         let [lifecycle, blueprint, slot, alpha, ..] = self.host.columns.offsets;
         [lifecycle, blueprint, slot, alpha].map(|offset| self.device.address().offset(offset))
+    }
+
+    /// Where kernels find the order of the seeds, and how many at its front apply a blueprint.
+    pub fn order(&self) -> (Address, usize) {
+        let Columns { order, applying, .. } = *self.host.columns;
+        (self.device.address().offset(order), applying)
     }
 
     /// Compares both copies with the checksum and repairs the one that does not match from the other. Waits for the

@@ -98,6 +98,8 @@ impl<'a> Scene<'a> {
         let branches = self.class.programs.len().max(1) as i32;
         let known = if self.class.programs.is_empty() { -1..0 } else { 0..branches };
         let branch = array("branches", known.flat_map(i32::to_le_bytes).collect())?;
+        let order: Vec<u32> = (0..self.seeds.len() as u32).rev().collect();
+        let order = array("order of the seeds", order.into_iter().flat_map(u32::to_le_bytes).collect())?;
         let random = array("key of the random numbers", RANDOM.to_le_bytes().to_vec())?;
         let banks = |name, numbers: &[Vec<f64>]| -> Result<Vec<Array>> {
             numbers.iter().map(|slots| array(name, encode(compute, slots))).collect()
@@ -140,11 +142,13 @@ impl<'a> Scene<'a> {
             loss_scale: LOSS_SCALE,
             random: random.address(),
             random_offset: 0,
+            order: order.address(),
+            busy: self.seeds.len() / 3,
             deterministic: true,
         };
         device.launch(kernel, &launch, stream)?;
 
-        let inputs = [&x, &output_gradient, &target, &lifecycle, &blueprint, &slot, &alpha, &branch, &random];
+        let inputs = [&x, &output_gradient, &target, &lifecycle, &blueprint, &slot, &alpha, &branch, &random, &order];
         inputs.into_iter().chain(&parameters).try_for_each(|array| array.expect_unchanged(stream))?;
         observed.read(stream)?;
         let found = Found {

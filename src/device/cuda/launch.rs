@@ -9,9 +9,9 @@ use crate::graph::DataType;
 use crate::{Result, fail};
 use std::sync::Arc;
 
-/// How often a launch fills the card: seeds that run a program take longer than others, but each block has to make its
-/// parameters ready and to add up its sums.
-const WAVES: usize = 3;
+/// How often a launch fills the card, if it has the rows: with seeds that run a program first, the others fill what gaps they
+/// leave; but each block has to make its parameters ready and to add up its sums.
+const WAVES: usize = 2;
 
 /// The most blocks of a grid in y.
 const MOST_ROW_BLOCKS: usize = 65_535;
@@ -86,7 +86,7 @@ impl Loaded {
             return (0, 0);
         }
         let tiles = launch.rows.div_ceil(self.shape.rows).clamp(1, MOST_ROW_BLOCKS);
-        let wanted = (self.resident_blocks * WAVES).div_ceil(columns).clamp(1, tiles);
+        let wanted = (self.resident_blocks * WAVES / columns).clamp(1, tiles);
         // As many tiles to each block as to the others.
         let row_blocks = tiles.div_ceil(tiles.div_ceil(wanted));
         (columns, if launch.deterministic { 1 } else { row_blocks })
@@ -97,6 +97,9 @@ impl Loaded {
         let Launch { seeds, hidden, .. } = *launch;
         if seeds.checked_mul(self.chunk).is_none_or(|channels| channels > hidden) {
             fail!(ShapeMismatch, "{seeds} seeds of {} channels do not fit a row of {hidden}", self.chunk);
+        }
+        if launch.busy > seeds {
+            fail!(InvalidArgument, "{} of {seeds} seeds cannot be busy", launch.busy);
         }
         if seeds > i32::MAX as usize / 2 {
             fail!(InvalidArgument, "{seeds} seeds are more than a CUDA grid has blocks");
@@ -128,6 +131,7 @@ impl Loaded {
             ("alpha gradient", launch.alpha_gradient, 4, false),
             ("loss", launch.loss, 8, false),
             ("random", launch.random, 8, false),
+            ("order", launch.order, 4, false),
         ];
         for (name, address, alignment, needed) in arrays {
             if (needed && address.is_null()) || address.0 % alignment != 0 {

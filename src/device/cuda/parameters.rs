@@ -25,7 +25,7 @@ struct RawBank {
     size: i64,
 }
 
-/// The parameter of a generated kernel: 280 bytes, then 32 for each bank. A kernel reads only as many banks as it has
+/// The parameter of a generated kernel: 296 bytes, then 32 for each bank. A kernel reads only as many banks as it has
 /// programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,11 +49,13 @@ pub struct Parameters {
     loss_scale: f64,
     random: u64,
     random_offset: u64,
+    order: u64,
+    busy: i64,
     banks: [RawBank; MAXIMUM_PROGRAMS],
 }
 
-const _: () = assert!(std::mem::size_of::<Parameters>() == 280 + 32 * MAXIMUM_PROGRAMS);
-const _: () = assert!(std::mem::offset_of!(Parameters, banks) == 280);
+const _: () = assert!(std::mem::size_of::<Parameters>() == 296 + 32 * MAXIMUM_PROGRAMS);
+const _: () = assert!(std::mem::offset_of!(Parameters, banks) == 296);
 
 impl Parameters {
     /// The parameters of a launch; banks beyond [`MAXIMUM_PROGRAMS`] are left out.
@@ -93,6 +95,8 @@ impl Parameters {
             loss_scale: launch.loss_scale,
             random: launch.random.0,
             random_offset: launch.random_offset,
+            order: launch.order.0,
+            busy: launch.busy as i64,
             banks,
         }
     }

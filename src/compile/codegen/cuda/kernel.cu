@@ -1,6 +1,22 @@
 
 // ---- The kernel: a block has one seed, and takes every gridDim.y-th tile of rows. ----
 
+// The seed of a block and which of its parts.
+struct Turn {
+  unsigned seed, part;
+};
+
+// Blocks start in the order of their numbers. All parts of the seeds that take long come first, so that none of them is left
+// when the others are done.
+static __device__ Turn turn_of_block(const Launch& launch) {
+  if (!launch.order) return {blockIdx.x, blockIdx.y};
+  const unsigned seeds = (unsigned)launch.seeds, busy = (unsigned)launch.busy;
+  const unsigned number = blockIdx.y * seeds + blockIdx.x, of_busy = busy * gridDim.y;
+  if (number < of_busy) return {launch.order[number % busy], number / busy};
+  const unsigned further = number - of_busy, others = seeds - busy;
+  return {launch.order[busy + further % others], further / others};
+}
+
 // Which program the seed runs, or -1 for identity. Whatever the state arrays hold, nothing outside them is read. What can be
 // read at once is, for each of these reads takes as long as a row's.
 static __device__ int select_program(const Launch& launch, int seed, int& slot) {
@@ -22,9 +38,11 @@ static __device__ void copy_chunk(const Launch& launch, int seed, Ahead& ahead, 
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) kasmina(const __grid_constant__ Launch launch) {
   if (blockIdx.x >= launch.seeds) return copy_tail(launch);
-  const int seed = blockIdx.x;
+  const Turn turn = turn_of_block(launch);
+  if (turn.seed >= launch.seeds) return;
+  const int seed = turn.seed;
   Observed seen = nothing_observed();
-  Ahead ahead(launch, seed);
+  Ahead ahead(launch, seed, turn.part);
   int slot = 0;
   const int program = select_program(launch, seed, slot);
   if (PASS == TRAIN && program < 0) return;

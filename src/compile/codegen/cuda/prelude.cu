@@ -77,9 +77,11 @@ struct Launch {
   double loss_scale;
   const natural* random;         // the key of the random numbers, less random_offset; null where dropout is not active
   natural random_offset;
+  const unsigned* order;         // [seeds], those first that take long; null: as they are numbered
+  integer busy;                  // how many of them take long
   Bank banks[PROGRAMS > 0 ? PROGRAMS : 1];  // by branch
 };
-static_assert(sizeof(Launch) == 280 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/device/cuda/parameters.rs differs");
+static_assert(sizeof(Launch) == 296 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/device/cuda/parameters.rs differs");
 
 enum Pass { FORWARD, BACKWARD, TRAIN };
 enum Column { COUNT, SUM, SQUARES, MIN, MAX, DEAD, NEIGHBOURS, NON_FINITE, GRADIENT_SQUARES, FALLBACK_ROWS, COLUMNS };

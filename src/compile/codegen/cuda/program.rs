@@ -98,7 +98,7 @@ impl Writer<'_> {
 
     fn rows(&mut self, class: &KernelClass) {
         let program = &self.planned.program;
-        self.text += "for (long long first = (long long)blockIdx.y * TILE; first < launch.rows; first += (long long)gridDim.y * TILE) {\n\
+        self.text += "for (long long first = (long long)ahead.part * TILE; first < launch.rows; first += (long long)gridDim.y * TILE) {\n\
                       const int valid = launch.rows - first < TILE ? (int)(launch.rows - first) : TILE;\n";
         self.wait();
         let mut watched = class.pass.watched();
@@ -185,7 +185,7 @@ impl Writer<'_> {
                 ),
                 Destination::Loss => format!(
                     "if (threadIdx.x == 0 && launch.loss) atomicAdd(launch.loss + 2ll * seed, (double){});\n\
-                     if (threadIdx.x == 0 && launch.loss && blockIdx.y == 0) atomicAdd(launch.loss + 2ll * seed + 1, 1.0);",
+                     if (threadIdx.x == 0 && launch.loss && ahead.part == 0) atomicAdd(launch.loss + 2ll * seed + 1, 1.0);",
                     element("0")
                 ),
             };

@@ -273,6 +273,8 @@ pub fn run_with(
         loss_scale: scene.loss_scale,
         random: Address::NULL,
         random_offset: 0,
+        order: Address::NULL,
+        busy: 0,
         deterministic: true,
     };
     act(kernel, &launch)?;

@@ -26,8 +26,8 @@ static __device__ Place place_of_lane() {
   return {lane / 4, lane % 4};
 }
 
-static __device__ long long first_of_warp() {
-  return ((long long)blockIdx.y * WARPS + threadIdx.x / 32) * FRAGMENT_ROWS;
+static __device__ long long first_of_warp(unsigned part) {
+  return ((long long)part * WARPS + threadIdx.x / 32) * FRAGMENT_ROWS;
 }
 
 static __device__ long long rows_of_grid() { return (long long)gridDim.y * (WARPS * FRAGMENT_ROWS); }
@@ -137,7 +137,9 @@ struct Ahead {
   long long first;  // of the warp's first tile
   long long next;   // of the tile to fetch next
   Walk walk_watched;
-  __device__ Ahead(const Launch& launch, int seed) : place(place_of_lane()), first(first_of_warp()), next(first) {
+  unsigned part;    // of the rows, which the block has
+  __device__ Ahead(const Launch& launch, int seed, unsigned part)
+      : place(place_of_lane()), first(first_of_warp(part)), next(first), part(part) {
     if (PASS == TRAIN) return;
     const Rows& rows = watched(launch);
     walk_watched = walk(rows, seed, first, launch.rows, place);
