@@ -142,6 +142,18 @@ fn state_arrays_that_point_at_nothing_are_identity() {
 }
 
 #[test]
+fn what_could_run_in_fragments_agrees_in_the_generic_schedule() {
+    let emulator = Emulator::generic(2);
+    for pass in PASSES {
+        for data_type in [DataType::F32, DataType::BF16] {
+            let mut case = Case::new(pass, data_type, &["residual", "bottleneck", "normalized_mlp"]);
+            (case.chunk, case.rows, case.poisoned) = (64, 70, true);
+            check(&emulator, &case);
+        }
+    }
+}
+
+#[test]
 fn programs_in_fragments_agree_in_every_pass_and_type() {
     let emulator = Emulator::device(1);
     for pass in PASSES {
