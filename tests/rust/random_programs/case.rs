@@ -245,6 +245,8 @@ impl Case {
             loss_scale: self.loss_scale,
             random: address(&random),
             random_offset: KEY_OFFSET,
+            order: Address::NULL,
+            busy: 0,
             deterministic: true,
         };
         device.launch(&kernel, &launch, STREAM).unwrap();
