@@ -62,6 +62,21 @@ fn rows_from_none_to_a_thousand_agree() {
 }
 
 #[test]
+fn rows_of_many_tiles_for_each_warp_agree() {
+    let Some(device) = card() else { return };
+    for pass in PASSES {
+        for data_type in [DataType::BF16, DataType::F32] {
+            for blueprint in ["bottleneck", "residual", "low_rank"] {
+                let mut case = Case::new(pass, data_type, &[blueprint]);
+                // In one row block, so that a warp fetches tiles while it works on others.
+                (case.rows, case.chunk, case.seeds, case.deterministic) = (700, 64, 23, true);
+                check(&device, &case);
+            }
+        }
+    }
+}
+
+#[test]
 fn chunks_of_any_width_agree() {
     let Some(device) = card() else { return };
     for pass in PASSES {

@@ -65,7 +65,7 @@ static __device__ Vector<WIDE>* waiting(int stage, int input, int h, int j) {
 struct Walk {
   bool wide;    // channels are adjacent and vectors aligned
   bool even;    // all rows are evenly spaced
-  element* at;  // the lane's share of the row, if they are
+  element* at;  // the lane's share of the row, if they are; else it means nothing
 };
 
 // Divisions are long, and seldom wanted.
@@ -74,11 +74,9 @@ static __device__ __noinline__ element* chunk_of_group(const Rows& rows, int see
 }
 
 static __device__ Walk walk(const Rows& rows, int seed, long long first, long long end, Place place) {
-  Walk walk = {rows.channel_stride == 1 && is_aligned(rows, WIDE), rows.group >= end, nullptr};
-  if (walk.even)
-    walk.at = reinterpret_cast<element*>(rows.address) + (first + place.g) * rows.stride +
-              ((long long)seed * CHUNK + channel<CHUNK>(place.t, 0)) * rows.channel_stride;
-  return walk;
+  element* const at = reinterpret_cast<element*>(rows.address) + (first + place.g) * rows.stride +
+                      ((long long)seed * CHUNK + channel<CHUNK>(place.t, 0)) * rows.channel_stride;
+  return {rows.channel_stride == 1 && is_aligned(rows, WIDE), rows.group >= end, at};
 }
 
 // The lane's share of its row h of the tile from `first`, to which the walk has come.
@@ -87,9 +85,9 @@ static __device__ element* share(const Walk& walk, const Rows& rows, int seed, l
   return chunk_of_group(rows, seed, first + place.g + 8 * h) + channel<CHUNK>(place.t, 0) * rows.channel_stride;
 }
 
-static __device__ void advance(Walk& walk, const Rows& rows) {
-  if (walk.even) walk.at += rows_of_grid() * rows.stride;
-}
+// Not only if rows are even: a condition here was lost by the compiler (NVRTC 13.0, sm_90) where many values live, and every tile
+// was written over the first.
+static __device__ void advance(Walk& walk, const Rows& rows) { walk.at += rows_of_grid() * rows.stride; }
 
 // From the first channel of a lane's share to its i-th.
 static __device__ int beyond_first(int i) { return channel<CHUNK>(0, i); }
