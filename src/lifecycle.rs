@@ -57,6 +57,11 @@ impl Lifecycle {
         matches!(self, Grafting | Stabilization | Evaluating | FineTuning | Fossilized)
     }
 
+    /// Whether the seed's kernel must be there: it trains its blueprint or applies it, states 2 to 7.
+    pub fn needs_kernel(self) -> bool {
+        self == Lifecycle::Training || self.applies_blueprint()
+    }
+
     /// Whether the host's loss moves the seed's parameters: states 3 and 6.
     pub fn trains_on_main_loss(self) -> bool {
         matches!(self, Lifecycle::Grafting | Lifecycle::FineTuning)

@@ -6,6 +6,7 @@
 //! cannot be ended, and when a blueprint's breaker opens. See [`super::breaker`] for what follows.
 
 use super::breaker::{Breaker, BreakerReport};
+use super::epoch::{blueprints_of, running_blueprints};
 use super::ladder::is_of_the_kernel;
 use super::state::Columns;
 use super::telemetry::Observation;
@@ -147,12 +148,8 @@ impl Layer {
 
     /// The blueprints that seeds wait for in vain.
     fn missing_kernels(&self, columns: &Columns) -> Vec<(u32, ErrorClass, String)> {
-        let of = |wanted: fn(Lifecycle) -> bool| -> BTreeSet<u32> {
-            let seeds = columns.iter().filter(|seed| wanted(seed.lifecycle));
-            seeds.filter_map(|seed| u32::try_from(seed.blueprint).ok()).collect()
-        };
-        let waiting = of(|state| state == Lifecycle::Germinated);
-        let running = of(|state| state == Lifecycle::Training || state.applies_blueprint());
+        let waiting = blueprints_of(columns, |state| state == Lifecycle::Germinated);
+        let running = running_blueprints(columns);
         // One that is too much beside what runs may be none by itself: it waits for its turn.
         let is_to_blame = |error: &Error| {
             is_of_the_kernel(error.status()) && (running.is_empty() || error.status() != Status::KernelTooLarge)

@@ -239,14 +239,18 @@ impl Layer {
 
 /// The blueprints of seeds in states 1 to 7: those that run and those that wait for their kernel.
 pub(super) fn live_blueprints(columns: &Columns) -> BTreeSet<u32> {
-    let live = |seed: &SeedState| seed.lifecycle.is_active() || seed.lifecycle.applies_blueprint();
-    columns.iter().filter(live).filter_map(|seed| u32::try_from(seed.blueprint).ok()).collect()
+    blueprints_of(columns, |state| state.is_active() || state.applies_blueprint())
 }
 
 /// The blueprints of seeds in states 2 to 7: those whose kernel must run.
 pub(super) fn running_blueprints(columns: &Columns) -> BTreeSet<u32> {
-    let runs = |seed: &SeedState| seed.lifecycle == Lifecycle::Training || seed.lifecycle.applies_blueprint();
-    columns.iter().filter(runs).filter_map(|seed| u32::try_from(seed.blueprint).ok()).collect()
+    blueprints_of(columns, Lifecycle::needs_kernel)
+}
+
+/// The blueprints of seeds in certain states.
+pub(super) fn blueprints_of(columns: &Columns, wanted: impl Fn(Lifecycle) -> bool) -> BTreeSet<u32> {
+    let seeds = columns.iter().filter(|seed| wanted(seed.lifecycle));
+    seeds.filter_map(|seed| u32::try_from(seed.blueprint).ok()).collect()
 }
 
 /// Records on each seed what went wrong with it in the epoch.

@@ -166,9 +166,8 @@ impl Plan {
         one(&mut self.active, state.lifecycle.is_active());
         one(&mut self.training, state.lifecycle == Lifecycle::Training);
         if let Ok(blueprint) = usize::try_from(state.blueprint) {
-            let runs = state.lifecycle == Lifecycle::Training || state.lifecycle.applies_blueprint();
             one(&mut self.holding[blueprint], true);
-            one(&mut self.running[blueprint], runs);
+            one(&mut self.running[blueprint], state.lifecycle.needs_kernel());
             one(&mut self.trying[blueprint], matches!(state.lifecycle, Lifecycle::Germinated | Lifecycle::Training));
         }
     }
