@@ -252,6 +252,11 @@ impl KernelSet {
         blueprints.iter().all(|blueprint| self.members.binary_search(blueprint).is_ok())
     }
 
+    /// Whether it could run launches of these kinds for all of these blueprints at once.
+    pub fn serves(&self, blueprints: &BTreeSet<u32>, kinds: &[Kind]) -> bool {
+        self.contains(blueprints) && self.is_loaded(kinds)
+    }
+
     fn class(&self, kind: Kind) -> Result<KernelClass> {
         if self.blueprints.is_empty() {
             // Identity for all seeds: no blueprint, no program.

@@ -160,8 +160,7 @@ impl Kernels {
             };
             refusal.get_or_insert(waiting);
         }
-        let loaded = self.sets.iter().any(|set| set.contains(blueprints) && set.is_loaded(&kinds));
-        if loaded {
+        if self.sets.iter().any(|set| set.serves(blueprints, &kinds)) {
             return Ok(());
         }
         Err(refusal.unwrap_or_else(|| error!(NotReady, "no kernel was asked for yet; an epoch must end first")))
@@ -170,7 +169,7 @@ impl Kernels {
     /// As [`Kernels::readiness`], of sets that are loaded and proven.
     pub fn loaded(&self, blueprints: &BTreeSet<u32>) -> Result<()> {
         let kinds = self.kinds();
-        if self.sets.iter().any(|set| set.contains(blueprints) && set.is_loaded(&kinds)) {
+        if self.sets.iter().any(|set| set.serves(blueprints, &kinds)) {
             return Ok(());
         }
         self.readiness(blueprints)?;
@@ -186,7 +185,7 @@ impl Kernels {
     /// whether another set runs now.
     pub fn swap(&mut self, live: &BTreeSet<u32>, running: &BTreeSet<u32>) -> bool {
         let kinds = self.kinds();
-        let fits = |set: &&Arc<KernelSet>| set.contains(running) && set.is_loaded(&kinds);
+        let fits = |set: &&Arc<KernelSet>| set.serves(running, &kinds);
         let wanted = self.find(live).into_iter().chain([&self.next]).find(fits);
         let next = wanted.or_else(|| match self.current.contains(running) {
             true => Some(&self.current),
