@@ -56,6 +56,6 @@ fn program(class: &KernelClass, program: &Program) -> Result<(), String> {
     require(program.outputs.iter().all(|output| fits(output.target)), "an output does not fit where it goes")?;
     let writes_rows = program.outputs.iter().any(|output| output.target == Destination::Row);
     require(writes_rows || class.pass == Pass::Train, "no output is the row")?;
-    let fallback = if class.pass == Pass::Backward { RowInput::OutputGradient } else { RowInput::X };
-    require(!writes_rows || program.fallback == fallback, "the fallback is not the row that identity copies")
+    let identity = class.pass.watched();
+    require(!writes_rows || Some(program.fallback) == identity, "the fallback is not the row that identity copies")
 }
