@@ -19,9 +19,6 @@ use std::thread;
 use std::time::Duration;
 use work::Job;
 
-/// How many kernels are compiled at once, if there are as many cores.
-const MAXIMUM_WORKERS: usize = 4;
-
 /// What turns a class into machine code.
 pub trait Compiler: Send + Sync {
     /// The version of what compiles for an architecture. Another version means another key.
@@ -113,6 +110,8 @@ struct Shared {
 
 struct State {
     time_limit: Duration,
+    /// How many kernels may be compiled at once.
+    threads: usize,
     flights: HashMap<Key, Arc<Flight>>,
     queue: VecDeque<Job>,
     /// Kernels that were found to be wrong, and how.
@@ -171,7 +170,7 @@ impl Shared {
 }
 
 impl Pipeline {
-    /// A pipeline of its own, with these caches and this compiler.
+    /// A pipeline of its own, with these caches and this compiler. It compiles one kernel at a time.
     pub fn new(
         memory: MemoryCache,
         disk: Option<DiskCache>,
@@ -180,6 +179,7 @@ impl Pipeline {
     ) -> Pipeline {
         let state = State {
             time_limit: Duration::MAX,
+            threads: 1,
             flights: HashMap::new(),
             queue: VecDeque::new(),
             withdrawn: HashMap::new(),
@@ -195,6 +195,12 @@ impl Pipeline {
     /// cannot be interrupted, so it goes on by itself, and what it makes is kept as ever.
     pub fn with_time_limit(self, time_limit: Duration) -> Pipeline {
         self.shared.state.lock().time_limit = time_limit;
+        self
+    }
+
+    /// The same pipeline, compiling so many kernels at once, at least one.
+    pub fn with_threads(self, threads: usize) -> Pipeline {
+        self.shared.state.lock().threads = threads.max(1);
         self
     }
 
@@ -258,8 +264,7 @@ impl Pipeline {
     }
 
     fn start_worker(&self, state: &mut State) {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        if state.workers >= cores.min(MAXIMUM_WORKERS) {
+        if state.workers >= state.threads {
             return;
         }
         let shared = self.shared.clone();

@@ -18,6 +18,12 @@ pub(super) const TIME_LIMIT: &str = "KASMINA_COMPILE_SECONDS";
 /// How long it may take where nothing is said: no kernel seen so far takes a tenth of that.
 const DEFAULT_TIME_LIMIT: Duration = Duration::from_secs(300);
 
+/// The variable that says how many kernels are compiled at once.
+const THREADS: &str = "KASMINA_COMPILE_THREADS";
+
+/// How many are where nothing is said, if there are as many cores.
+const DEFAULT_THREADS: usize = 4;
+
 /// The pipeline of this process; a forked child gets a fresh one. Ask for it each time rather than keep it.
 pub fn pipeline() -> &'static Pipeline {
     static FIRST: OnceLock<Generation> = OnceLock::new();
@@ -48,17 +54,27 @@ impl Generation {
             opened.inspect_err(|error| warn!("{error}; kernels that are not in the cache will be compiled")).ok()
         });
         let pipeline = Pipeline::new(memory, DiskCache::from_environment(), bundle, Generators);
-        Generation {
-            process: std::process::id(),
-            pipeline: pipeline.with_time_limit(time_limit(std::env::var(TIME_LIMIT).ok().as_deref())),
-            next: Box::default(),
-        }
+        let text = |variable| std::env::var(variable).ok().filter(|text| !text.is_empty());
+        let pipeline = pipeline.with_time_limit(time_limit(text(TIME_LIMIT).as_deref()));
+        let pipeline = pipeline.with_threads(threads(text(THREADS).as_deref()));
+        Generation { process: std::process::id(), pipeline, next: Box::default() }
     }
+}
+
+/// The number of threads that a text means; what means nothing is said and left.
+fn threads(text: Option<&str>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let default = cores.min(DEFAULT_THREADS);
+    let Some(text) = text else { return default };
+    text.parse().ok().filter(|threads| *threads > 0).unwrap_or_else(|| {
+        warn!("{THREADS} is `{text}`, which is no whole number above 0; {default} kernels are compiled at once");
+        default
+    })
 }
 
 /// The time limit that a text means; what means nothing is said and left.
 fn time_limit(text: Option<&str>) -> Duration {
-    let Some(text) = text.filter(|text| !text.is_empty()) else { return DEFAULT_TIME_LIMIT };
+    let Some(text) = text else { return DEFAULT_TIME_LIMIT };
     let seconds = text.parse().ok().filter(|seconds: &f64| *seconds > 0.0);
     match seconds.map(Duration::try_from_secs_f64) {
         Some(Ok(limit)) => limit,
@@ -96,8 +112,16 @@ mod tests {
     #[test]
     fn a_time_limit_is_a_number_of_seconds_or_the_default() {
         assert_eq!(time_limit(Some("2.5")), Duration::from_millis(2500));
-        for nonsense in [None, Some(""), Some("0"), Some("-1"), Some("soon"), Some("nan"), Some("inf")] {
+        for nonsense in [None, Some("0"), Some("-1"), Some("soon"), Some("nan"), Some("inf")] {
             assert_eq!(time_limit(nonsense), DEFAULT_TIME_LIMIT, "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn threads_are_a_number_above_zero_or_the_default() {
+        assert_eq!(threads(Some("7")), 7);
+        for nonsense in [None, Some("0"), Some("-1"), Some("many"), Some("1.5")] {
+            assert!((1..=DEFAULT_THREADS).contains(&threads(nonsense)), "{nonsense:?}");
         }
     }
 }

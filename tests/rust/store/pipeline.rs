@@ -157,7 +157,7 @@ fn many_threads_that_ask_for_one_key_share_one_compile() {
 #[test]
 fn more_kernels_than_threads_are_all_compiled() {
     let compiler = Fake::default();
-    let pipeline = in_memory(&compiler);
+    let pipeline = in_memory(&compiler).with_threads(4);
     for round in 0..5 {
         let tickets: Vec<_> = (1..=50).map(|chunk| pipeline.request(class(chunk), Architecture::Cpu)).collect();
         for (ticket, chunk) in tickets.iter().zip(1..) {
@@ -165,6 +165,19 @@ fn more_kernels_than_threads_are_all_compiled() {
         }
     }
     assert_eq!((compiler.compiles(), pipeline.statistics().memory_hits), (50, 200));
+}
+
+#[test]
+fn as_many_kernels_are_compiled_at_once_as_there_are_threads() {
+    let compiler = Fake::default();
+    let pipeline = in_memory(&compiler).with_threads(3);
+    compiler.close();
+    let tickets: Vec<_> = (1..=5).map(|chunk| pipeline.request(class(chunk), Architecture::Cpu)).collect();
+    wait_until(|| compiler.compiles() == 3);
+    sleep(Duration::from_millis(50));
+    assert_eq!((compiler.compiles(), pipeline.statistics().running), (3, 3));
+    compiler.open();
+    tickets.iter().for_each(|ticket| drop(ticket.wait().unwrap()));
 }
 
 #[test]
@@ -293,13 +306,12 @@ fn failures_are_not_kept_on_disk() {
     assert_eq!(compiler.compiles(), 2);
 }
 
-/// Tickets of kernels that keep all threads of a pipeline busy until the compiler's gate opens.
-fn occupy(pipeline: &Pipeline, compiler: &Fake) -> Vec<Ticket> {
+/// The ticket of a kernel that keeps the one thread of a pipeline busy until the compiler's gate opens.
+fn occupy(pipeline: &Pipeline, compiler: &Fake) -> Ticket {
     compiler.close();
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
-    let tickets = (1..=threads).map(|chunk| pipeline.request(class(chunk), Architecture::Cpu)).collect();
-    wait_until(|| compiler.compiles() == threads);
-    tickets
+    let ticket = pipeline.request(class(1), Architecture::Cpu);
+    wait_until(|| compiler.compiles() == 1);
+    ticket
 }
 
 fn wait_until(mut holds: impl FnMut() -> bool) {
@@ -314,17 +326,17 @@ fn wait_until(mut holds: impl FnMut() -> bool) {
 fn what_nobody_waits_for_any_more_is_not_compiled() {
     let compiler = Fake::default();
     let pipeline = in_memory(&compiler);
-    let busy = occupy(&pipeline, &compiler);
+    let _busy = occupy(&pipeline, &compiler);
     let mut tickets: Vec<_> = (101..=110).map(|chunk| pipeline.request(class(chunk), Architecture::Cpu)).collect();
     let again = pipeline.request(class(101), Architecture::Cpu);
     let statistics = pipeline.statistics();
-    assert_eq!((statistics.waiting, statistics.running), (busy.len() as u64 + 10, busy.len() as u64));
+    assert_eq!((statistics.waiting, statistics.running), (11, 1));
     tickets.drain(..9);
     compiler.open();
     assert!(tickets[0].wait().is_ok() && again.wait().is_ok(), "two are still waited for");
     wait_until(|| pipeline.statistics().waiting == 0);
     let statistics = pipeline.statistics();
-    assert_eq!((statistics.compiled, statistics.cancelled), (busy.len() as u64 + 2, 8));
+    assert_eq!((statistics.compiled, statistics.cancelled), (3, 8));
     assert!(pipeline.compile(class(105), Architecture::Cpu).is_ok(), "it can be asked for again");
 }
 
@@ -335,15 +347,18 @@ fn what_is_hurried_or_waited_for_goes_first() {
     let busy = occupy(&pipeline, &compiler);
     let tickets: Vec<_> = (101..=110).map(|chunk| pipeline.request(class(chunk), Architecture::Cpu)).collect();
     tickets[6].hurry();
+    let about_to_wait = Barrier::new(2);
     std::thread::scope(|scope| {
-        scope.spawn(|| tickets[8].wait().unwrap());
-        sleep(Duration::from_millis(100));
+        scope.spawn(|| {
+            about_to_wait.wait();
+            tickets[8].wait().unwrap();
+        });
+        about_to_wait.wait();
+        sleep(Duration::from_millis(200));
         compiler.open();
     });
-    tickets.iter().chain(&busy).for_each(|ticket| drop(ticket.wait().unwrap()));
-    let mut first = compiler.begun.lock().unwrap()[busy.len()..busy.len() + 2].to_vec();
-    first.sort();
-    assert_eq!(first, [107, 109]);
+    tickets.iter().chain([&busy]).for_each(|ticket| drop(ticket.wait().unwrap()));
+    assert_eq!(compiler.begun.lock().unwrap()[..4], [1, 109, 107, 101]);
 }
 
 #[test]
