@@ -24,6 +24,7 @@ pub mod random;
 pub mod reference;
 mod schedule;
 mod simplify;
+mod tiling;
 
 pub use cost::operations;
 pub use lower::{Lowered, Lowering, View, lower};
@@ -31,6 +32,7 @@ pub use passes::kernel_class;
 pub use pipeline::{Artifact, Compiler, Origin, Pipeline, Statistics, Ticket, pipeline};
 pub use program::*;
 pub use simplify::{Simplification, simplify};
+pub use tiling::{Tiling, alternatives, tiling};
 
 use crate::graph::{DataType, RowInput};
 use crate::lifecycle::Lifecycle;
@@ -80,12 +82,15 @@ pub enum Schedule {
     Best,
     /// The plain way, for where the best one fails: on CUDA every value in shared memory, on the CPU every step by itself.
     Generic,
+    /// As the best one, cut as measuring found to be faster.
+    Tuned(Tiling),
 }
 
 impl Schedule {
     /// What to try where this one fails.
     pub fn simpler(self) -> Option<Schedule> {
         match self {
+            Schedule::Tuned(_) => Some(Schedule::Best),
             Schedule::Best => Some(Schedule::Generic),
             Schedule::Generic => None,
         }
@@ -96,6 +101,7 @@ impl Schedule {
         match self {
             Schedule::Best => "best",
             Schedule::Generic => "generic",
+            Schedule::Tuned(_) => "tuned",
         }
     }
 }

@@ -9,7 +9,7 @@ mod emulator;
 mod launches;
 
 use emulator::Emulator;
-use kasmina::compile::{Pass, codegen};
+use kasmina::compile::{Architecture, Pass, Schedule, Tiling, alternatives, codegen, tiling};
 use kasmina::device::{Device, cpu};
 use kasmina::graph::DataType;
 use launches::{Case, LAYOUTS, Layout, assert_close, damaged, run};
@@ -18,7 +18,9 @@ use std::sync::Arc;
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
 
 fn check(emulator: &Arc<dyn Device>, case: &Case) {
-    let expected = run(&cpu::device(), case, &codegen::cpu::compile(&case.class()).unwrap());
+    // A tiling is one for a kind of device.
+    let planned = Case { schedule: Schedule::Best, ..case.clone() };
+    let expected = run(&cpu::device(), &planned, &codegen::cpu::compile(&planned.class()).unwrap());
     let actual = run(emulator, case, &[]);
     assert_close(case, &expected, &actual);
 }
@@ -143,11 +145,12 @@ fn state_arrays_that_point_at_nothing_are_identity() {
 
 #[test]
 fn what_could_run_in_fragments_agrees_in_the_generic_schedule() {
-    let emulator = Emulator::generic(2);
+    let emulator = Emulator::device(2);
     for pass in PASSES {
         for data_type in [DataType::F32, DataType::BF16] {
             let mut case = Case::new(pass, data_type, &["residual", "bottleneck", "normalized_mlp"]);
             (case.chunk, case.rows, case.poisoned) = (64, 70, true);
+            case.schedule = Schedule::Generic;
             check(&emulator, &case);
         }
     }
@@ -169,4 +172,25 @@ fn programs_in_fragments_agree_in_every_pass_and_type() {
             check(&emulator, &case);
         }
     }
+}
+
+#[test]
+fn every_tiling_of_a_program_agrees() {
+    let emulator = Emulator::device(2);
+    let mut case = Case::new(Pass::Backward, DataType::BF16, &["bottleneck"]);
+    (case.chunk, case.rows, case.seeds, case.poisoned) = (64, 150, 7, true);
+    let of_rule = tiling(&case.class(), Architecture::Cuda(90)).unwrap();
+    let in_memory = Tiling { fragments: false, stages: 0, ..of_rule };
+    let mut tried = 0;
+    for from in [of_rule, in_memory] {
+        for tiling in alternatives(&case.class(), Architecture::Cuda(90), from).into_iter().flatten() {
+            // How many blocks there are at once and in all is nothing that an emulator shows.
+            if (tiling.blocks, tiling.waves) == (from.blocks, from.waves) && tiling.fragments == from.fragments {
+                case.schedule = Schedule::Tuned(tiling);
+                check(&emulator, &case);
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 10, "{tried}");
 }

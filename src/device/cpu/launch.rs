@@ -9,7 +9,7 @@ use super::selection::{self, Choice};
 use super::task::{Area, Seed, Surroundings, Tensors};
 use super::vector::{Element, Instructions, Real, Statistics};
 use crate::compile::codegen::cpu::{Code, Procedure};
-use crate::compile::{Destination, Pass};
+use crate::compile::{Architecture, Destination, KernelClass, Pass, tiling};
 use crate::device::{Launch, telemetry};
 use crate::graph::DataType;
 use crate::{Result, fail};
@@ -19,8 +19,18 @@ pub struct Loaded {
     pub pass: Pass,
     pub data_type: DataType,
     pub chunk: usize,
+    /// Rows that a procedure works on at a time.
+    pub lanes: usize,
     pub code: Code,
     pub instructions: Instructions,
+}
+
+impl Loaded {
+    pub fn new(class: &KernelClass, code: Code, instructions: Instructions) -> Result<Loaded> {
+        let lanes = tiling(class, Architecture::Cpu)?.rows.into();
+        let KernelClass { pass, data_type, chunk, .. } = *class;
+        Ok(Loaded { pass, data_type, chunk, lanes, code, instructions })
+    }
 }
 
 /// Tasks that the seeds with a procedure are cut into together, if they have the rows for it.
@@ -84,6 +94,7 @@ pub fn launch<E: Element>(kernel: &Loaded, launch: &Launch<'_>) -> Result<()> {
             output: Tensor::new(launch.output),
         },
         elements: kernel.instructions.elements(),
+        lanes: kernel.lanes,
         observe: !launch.telemetry.is_null() && kernel.pass != Pass::Train,
         loss_scale: launch.loss_scale,
         // SAFETY: `arguments` found it aligned; the caller answers for the memory.

@@ -6,10 +6,12 @@
 use super::formula::{self, BLOCK, Formulas, Reads};
 use super::vector::{Contraction, PADDING, Real, Source, Transposition, Vectors};
 use crate::compile::Reducer;
-use crate::compile::codegen::cpu::{Action, Axis, Formula, Instruction, MOST_AXES, MOST_OPERANDS, Procedure, Space};
+use crate::compile::codegen::cpu::{
+    self, Action, Axis, Formula, Instruction, MOST_AXES, MOST_OPERANDS, Procedure, Space,
+};
 
 /// Most lanes of a tile.
-pub const LANES: usize = 32;
+pub const LANES: usize = cpu::LANES[cpu::LANES.len() - 1] as usize;
 
 /// Memory and loops for one task. The pointers are valid for the spaces of the procedure it was made for.
 pub struct Machine<'a, T: Real> {

@@ -77,13 +77,7 @@ impl Device for Cpu {
 
     fn load(&self, class: &KernelClass, machine_code: &[u8]) -> Result<Kernel> {
         let code = Code::decode(class, machine_code)?;
-        Ok(Kernel(Arc::new(Loaded {
-            pass: class.pass,
-            data_type: class.data_type,
-            chunk: class.chunk,
-            code,
-            instructions: Instructions::detect(),
-        })))
+        Ok(Kernel(Arc::new(Loaded::new(class, code, Instructions::detect())?)))
     }
 
     fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, _: Stream) -> Result<()> {

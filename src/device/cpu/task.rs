@@ -37,6 +37,8 @@ pub struct Surroundings<E: Element> {
     pub pass: Pass,
     pub tensors: Tensors<E>,
     pub elements: Elements<E>,
+    /// Rows that a procedure works on at a time, at most [`LANES`].
+    pub lanes: usize,
     /// Whether there is a telemetry array.
     pub observe: bool,
     pub loss_scale: f64,
@@ -211,7 +213,7 @@ impl<E: Element> Surroundings<E> {
             let mut row = area.row;
             let end = area.row + area.rows;
             while row < end {
-                let rows = LANES.min(end - row);
+                let rows = self.lanes.min(end - row);
                 let lanes = [8, 16].into_iter().find(|lanes| *lanes >= rows).unwrap_or(LANES);
                 self.tile(
                     seed,

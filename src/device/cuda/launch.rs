@@ -9,10 +9,6 @@ use crate::graph::DataType;
 use crate::{Result, fail};
 use std::sync::Arc;
 
-/// How often a launch fills the card, if it has the rows: with seeds that run a program first, the others fill what gaps they
-/// leave; but each block has to make its parameters ready and to add up its sums.
-const WAVES: usize = 2;
-
 /// The most blocks of a grid in y.
 const MOST_ROW_BLOCKS: usize = 65_535;
 
@@ -86,7 +82,7 @@ impl Loaded {
             return (0, 0);
         }
         let tiles = launch.rows.div_ceil(self.shape.rows).clamp(1, MOST_ROW_BLOCKS);
-        let wanted = (self.resident_blocks * WAVES / columns).clamp(1, tiles);
+        let wanted = (self.resident_blocks * self.shape.waves / columns).clamp(1, tiles);
         // As many tiles to each block as to the others.
         let row_blocks = tiles.div_ceil(tiles.div_ceil(wanted));
         (columns, if launch.deterministic { 1 } else { row_blocks })

@@ -113,7 +113,7 @@ fn where_the_best_kernel_computes_something_else_the_generic_one_runs() {
 fn where_the_best_kernel_cannot_be_loaded_the_generic_one_runs_also_at_first_use() {
     let device = Broken::new(|class| match class.schedule {
         Schedule::Best => Fault::Unloadable,
-        Schedule::Generic => Fault::None,
+        _ => Fault::None,
     });
     let mut layer = layer(10, &device);
     epoch(&mut layer);

@@ -2,7 +2,7 @@
 //! block's threads as fibers. Slow, and blind to what only a GPU does, but it finds wrong indices and missing waits.
 
 use kasmina::compile::codegen::cuda::{LaunchShape, TAIL, generate};
-use kasmina::compile::{Architecture, KernelClass, Pass, Schedule};
+use kasmina::compile::{Architecture, KernelClass, Pass};
 use kasmina::device::cuda::Parameters;
 use kasmina::device::{Adamw, Address, Device, DeviceKind, Kernel, Launch, Stream, cpu};
 use kasmina::{Result, fail};
@@ -14,8 +14,6 @@ use std::sync::{Arc, Mutex};
 pub struct Emulator {
     /// Blocks that share the rows of a seed.
     pub row_blocks: usize,
-    /// Whether kernels are generic, whatever their class says.
-    generic: bool,
     directory: tempfile::TempDir,
 }
 
@@ -46,13 +44,7 @@ static RUNNING: Mutex<()> = Mutex::new(());
 
 impl Emulator {
     pub fn device(row_blocks: usize) -> Arc<dyn Device> {
-        Arc::new(Emulator { row_blocks, generic: false, directory: tempfile::tempdir().unwrap() })
-    }
-
-    /// The same in the generic schedule.
-    #[allow(dead_code, reason = "not every test binary that shares this file has a use for it")]
-    pub fn generic(row_blocks: usize) -> Arc<dyn Device> {
-        Arc::new(Emulator { row_blocks, generic: true, directory: tempfile::tempdir().unwrap() })
+        Arc::new(Emulator { row_blocks, directory: tempfile::tempdir().unwrap() })
     }
 
     fn compile(&self, source: &str) -> libloading::Library {
@@ -142,11 +134,7 @@ impl Device for Emulator {
 
     /// Prints the class again and compiles that; the machine code of a GPU is of no use here.
     fn load(&self, class: &KernelClass, _: &[u8]) -> Result<Kernel> {
-        let mut class = class.clone();
-        if self.generic {
-            class.schedule = Schedule::Generic;
-        }
-        let generated = generate(&class, self.architecture())?;
+        let generated = generate(class, self.architecture())?;
         let library = self.compile(&generated.source);
         // SAFETY: the entry that `compile` appended has this signature.
         let run = unsafe { *library.get(b"emulate").unwrap() };

@@ -39,6 +39,7 @@ pub const LAYOUTS: [Layout; 7] = [
 /// One launch.
 #[derive(Clone, Debug)]
 pub struct Case {
+    pub schedule: Schedule,
     pub pass: Pass,
     pub data_type: DataType,
     /// Library blueprints, by branch.
@@ -69,6 +70,7 @@ pub struct Case {
 impl Case {
     pub fn new(pass: Pass, data_type: DataType, blueprints: &[&'static str]) -> Case {
         Case {
+            schedule: Schedule::Best,
             pass,
             data_type,
             blueprints: blueprints.to_vec(),
@@ -93,10 +95,11 @@ impl Case {
         let blueprints: Vec<&Blueprint> = blueprints.iter().collect();
         if blueprints.is_empty() {
             let (pass, data_type, chunk) = (self.pass, self.data_type, self.chunk);
-            let (schedule, programs, frozen) = (Schedule::Best, Vec::new(), Vec::new());
+            let (schedule, programs, frozen) = (self.schedule, Vec::new(), Vec::new());
             return KernelClass { pass, schedule, data_type, chunk, programs, frozen };
         }
-        kernel_class(self.pass, self.data_type, true, &blueprints).unwrap()
+        let best = kernel_class(self.pass, self.data_type, true, &blueprints).unwrap();
+        KernelClass { schedule: self.schedule, ..best }
     }
 
     fn library(&self) -> Vec<Blueprint> {

@@ -2,7 +2,7 @@
 
 use crate::random::{Random, program};
 use half::{bf16, f16};
-use kasmina::compile::{Architecture, KernelClass, Pass, Program, Schedule, codegen};
+use kasmina::compile::{Architecture, KernelClass, Pass, Program, Schedule, alternatives, codegen, tiling};
 use kasmina::device::{self, Address, Buffer, Device, Launch, Rows, Stream};
 use kasmina::graph::DataType;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ pub struct Found {
 }
 
 impl Case {
-    pub fn new(random: &mut Random, pass: Pass, data_type: DataType) -> Case {
+    pub fn new(random: &mut Random, pass: Pass, data_type: DataType, architecture: Architecture) -> Case {
         let chunk = random.pick(&[1, 2, 3, 4, 7, 8, 12, 16, 17, 32, 40]);
         let seeds = random.between(1, 5);
         let hidden = seeds * chunk + random.pick(&[0, 0, 1, 3]);
@@ -105,7 +105,11 @@ impl Case {
         };
         let (trained, frozen) = (programs(true), if pass == Pass::Backward { programs(false) } else { vec![] });
         let schedule = random.pick(&[Schedule::Best, Schedule::Best, Schedule::Generic]);
-        let class = KernelClass { pass, schedule, data_type, chunk, programs: trained, frozen };
+        let mut class = KernelClass { pass, schedule, data_type, chunk, programs: trained, frozen };
+        if random.once_in(3) {
+            let tilings = alternatives(&class, architecture, tiling(&class, architecture).unwrap()).concat();
+            class.schedule = Schedule::Tuned(random.pick(&tilings));
+        }
 
         let mut tensor = |poisoned: bool| {
             let layout = layout(random, hidden);

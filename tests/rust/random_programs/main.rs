@@ -31,7 +31,7 @@ fn compare(pass: Pass, data_type: DataType) {
     let device = device();
     for number in 0..launches() {
         let random = &mut Random::new(number * 31 + pass as u64 * 7 + data_type as u64);
-        let case = Case::new(random, pass, data_type);
+        let case = Case::new(random, pass, data_type, device.architecture());
         let found = case.run(&device);
         if let Err(difference) = case.compare(&found) {
             let programs = case.class.programs.iter().chain(&case.class.frozen).map(ToString::to_string);
@@ -51,8 +51,8 @@ fn generated_cuda_on_the_cpu_is_that_of_the_reference() {
     for pass in [Pass::Forward, Pass::Backward, Pass::Train] {
         for data_type in [DataType::F32, DataType::F16, DataType::BF16, DataType::F64] {
             for number in 0..launches() / 60 {
-                let case =
-                    Case::new(&mut Random::new(number * 37 + pass as u64 * 5 + data_type as u64), pass, data_type);
+                let random = &mut Random::new(number * 37 + pass as u64 * 5 + data_type as u64);
+                let case = Case::new(random, pass, data_type, device.architecture());
                 if let Err(difference) = case.compare(&case.run(&device)) {
                     let programs = case.class.programs.iter().chain(&case.class.frozen).map(ToString::to_string);
                     let programs = programs.collect::<Vec<_>>().join("\n");

@@ -30,8 +30,9 @@ mod validate;
 pub use image::Image;
 pub(super) use loops::{Axis, merge};
 pub use plan::LaunchShape;
+pub(in crate::compile) use plan::alternatives;
 
-use crate::compile::{Architecture, KernelClass, Pass, nvrtc};
+use crate::compile::{Architecture, KernelClass, Pass, Tiling, nvrtc};
 use crate::graph::DataType;
 use crate::lifecycle::Lifecycle;
 use crate::{Result, fail};
@@ -75,6 +76,11 @@ pub fn generate(class: &KernelClass, architecture: Architecture) -> Result<Gener
     Ok(Generated { source: print(class, &plan), shape: plan.shape })
 }
 
+/// How the kernel of a class cuts its work.
+pub(in crate::compile) fn tiling(class: &KernelClass, capability: u32) -> Result<Tiling> {
+    Ok(plan::plan(class, capability)?.tiling)
+}
+
 /// Compiles the kernel of a class for an architecture, to an [`Image`] in bytes.
 ///
 /// Fails as [`generate`] and [`nvrtc::compile`] do.
@@ -107,11 +113,11 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         chunk = class.chunk,
         programs = class.programs.len(),
         inputs = fragments::inputs(class.pass),
-        stages = plan.stages,
-        tile = plan.tile,
-        pitch = memory::pitch(plan.tile),
+        stages = plan.tiling.stages,
+        tile = plan.tiling.rows,
+        pitch = memory::pitch(plan.tiling.rows.into()),
         threads = plan.shape.threads,
-        blocks = plan.blocks,
+        blocks = plan.tiling.blocks,
         widest = widest(class.chunk, class.data_type.bytes()),
         runs = states(|state| class.pass.runs(state)),
         frozen = states(|state| class.pass.runs(state) && class.pass.is_frozen(state)),
@@ -142,7 +148,7 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
     let _ = write!(text, "\nconstexpr Pass PASS = {pass};\n");
     text += include_str!("telemetry.cu");
     text += include_str!("rows.cu");
-    if plan.in_fragments {
+    if plan.tiling.fragments {
         let half = |words| {
             let files = [include_str!("fragments/watch_half.cu"), include_str!("fragments/factors_half.cu")];
             (words, include_str!("fragments/tensor_half.cu"), files)

@@ -4,7 +4,7 @@ use super::arrange::arrange;
 use super::fragments::{self, Fragments};
 use super::memory::{Economy, Layout, lay_out};
 use super::reserved_bytes;
-use crate::compile::{KernelClass, Program, Schedule};
+use crate::compile::{KernelClass, Program, Schedule, Tiling};
 use crate::graph::DataType;
 use crate::{Result, fail};
 use serde::{Deserialize, Serialize};
@@ -18,20 +18,17 @@ pub struct LaunchShape {
     pub threads: usize,
     /// Bytes of dynamic shared memory.
     pub shared_bytes: usize,
+    /// How often a launch fills the card, if it has the rows.
+    pub waves: usize,
 }
 
 /// A kernel before it is printed.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub shape: LaunchShape,
-    /// Rows that a block has in shared memory at a time; a power of two, at most 32.
-    pub tile: usize,
-    /// Whether identity copies in fragments.
-    pub in_fragments: bool,
-    /// Tiles that a warp has on their way to fragments at a time.
-    pub stages: usize,
-    /// Blocks that a multiprocessor is to run at once, which bounds the registers of a thread.
-    pub blocks: usize,
+    /// How the work is cut. Rows in shared memory are a power of two, at most 32; fragments mean that identity copies in
+    /// them as well.
+    pub tiling: Tiling,
     /// The programs, and after them the frozen ones.
     pub programs: Vec<Planned>,
 }
@@ -47,7 +44,7 @@ pub(super) struct Planned {
 }
 
 /// Rows of a tile, largest first. A warp with fewer rows than lanes has several groups.
-const TILES: [usize; 6] = [32, 16, 8, 4, 2, 1];
+const TILES: [u16; 6] = [32, 16, 8, 4, 2, 1];
 
 /// Shared memory of one block in bytes: what leaves room for a second block on a multiprocessor, and the most there is.
 fn limits(capability: u32) -> (usize, usize) {
@@ -61,7 +58,12 @@ fn limits(capability: u32) -> (usize, usize) {
     }
 }
 
-/// Plans a class: in fragments what can run in them and its schedule lets, else the largest tile with the least economy that fits.
+/// How often a launch fills the card unless tuning says otherwise: with seeds that run a program first, the others fill what
+/// gaps they leave; but each block has to make its parameters ready and to add up its sums.
+const WAVES: u16 = 2;
+
+/// Plans a class: as its schedule says, else in fragments what can run in them and its schedule lets, with the largest tile and
+/// the least economy that fits.
 pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
     let (comfortable, maximum) = limits(capability);
     let mut candidates = Vec::new();
@@ -75,20 +77,34 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
             candidates.extend(economies.iter().map(|&economy| (limit, tile, economy)));
         }
     }
-    let nothing =
-        Choice { identity: false, programs: class.programs.iter().chain(&class.frozen).map(|_| None).collect() };
-    let fragments = class.schedule == Schedule::Best && fragments::serve(class, capability);
-    let best = fragments.then(|| Choice::best(class));
-    let mut needed = 0;
+    let serves = fragments::serve(class, capability);
+    let (nothing, best) = (Choice::nothing(class), serves.then(|| Choice::best(class)));
     // Weights of fragments may take more room than the programs would in shared memory.
-    for choice in best.iter().chain([&nothing]) {
+    let choices = match class.schedule {
+        Schedule::Best => [best.as_ref(), Some(&nothing)],
+        Schedule::Generic => [None, Some(&nothing)],
+        Schedule::Tuned(tiling) => {
+            possible(tiling)?;
+            candidates.retain(|(_, tile, _)| *tile == tiling.rows);
+            if tiling.fragments { [best.as_ref(), None] } else { [None, Some(&nothing)] }
+        }
+    };
+    let mut needed = 0;
+    for choice in choices.into_iter().flatten() {
         for &(limit, tile, economy) in &candidates {
-            let plan = attempt(class, choice, tile, economy);
+            let tiling = match class.schedule {
+                Schedule::Tuned(tiling) => tiling,
+                Schedule::Best | Schedule::Generic => choice.tiling(class, tile),
+            };
+            let plan = attempt(class, choice, tiling, economy);
             needed = plan.shape.shared_bytes;
             if needed <= limit {
                 return Ok(plan);
             }
         }
+    }
+    if needed == 0 {
+        fail!(KernelTooLarge, "nothing of this kernel can run in fragments on sm_{capability}");
     }
     fail!(
         KernelTooLarge,
@@ -99,6 +115,40 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
     )
 }
 
+/// What tuning may try instead: for each number its other values, if it has a part in the kernel.
+pub(in crate::compile) fn alternatives(class: &KernelClass, from: Tiling) -> Vec<Vec<Tiling>> {
+    let shared = !(from.fragments && Choice::best(class).is_all_in_fragments());
+    let with = |values: &[u16], set: fn(&mut Tiling, u16)| -> Vec<Tiling> {
+        let other = |value: &u16| {
+            let mut tiling = from;
+            set(&mut tiling, *value);
+            tiling
+        };
+        values.iter().map(other).collect()
+    };
+    vec![
+        vec![Tiling { fragments: !from.fragments, stages: if from.fragments { 0 } else { 2 }, ..from }],
+        with(&[64, 128, 256, 512], |tiling, threads| tiling.threads = threads),
+        with(&[1, 2, 3, 4, 6, 8], |tiling, blocks| tiling.blocks = blocks),
+        with(if from.fragments { &[1, 2, 3, 4] } else { &[] }, |tiling, stages| tiling.stages = stages),
+        with(if shared { &TILES[..4] } else { &[] }, |tiling, rows| tiling.rows = rows),
+        with(&[1, 2, 3, 4, 8], |tiling, waves| tiling.waves = waves),
+    ]
+}
+
+/// Refuses what no kernel could be printed for.
+fn possible(tiling: Tiling) -> Result<()> {
+    let Tiling { fragments, rows, threads, blocks, stages, waves } = tiling;
+    let threads_fit = threads.is_power_of_two() && (32..=1024).contains(&threads);
+    let blocks_fit = (1..=2048 / threads.max(1)).contains(&blocks);
+    let stages_fit = if fragments { (1..=8).contains(&stages) } else { stages == 0 };
+    if threads_fit && blocks_fit && stages_fit && TILES.contains(&rows) && rows <= threads && (1..=64).contains(&waves)
+    {
+        return Ok(());
+    }
+    fail!(CompileFailed, "{tiling:?} is no way to cut a CUDA kernel");
+}
+
 /// What runs in fragments.
 struct Choice {
     identity: bool,
@@ -107,16 +157,33 @@ struct Choice {
 }
 
 impl Choice {
+    fn nothing(class: &KernelClass) -> Choice {
+        Choice { identity: false, programs: class.programs.iter().chain(&class.frozen).map(|_| None).collect() }
+    }
+
     /// All that can.
     fn best(class: &KernelClass) -> Choice {
         let programs = class.programs.iter().chain(&class.frozen);
         Choice { identity: true, programs: programs.map(|program| fragments::plan(program, class.data_type)).collect() }
     }
+
+    fn is_all_in_fragments(&self) -> bool {
+        self.identity && self.programs.iter().all(Option::is_some)
+    }
+
+    /// How the work is cut by rule.
+    fn tiling(&self, class: &KernelClass, rows: u16) -> Tiling {
+        let all = self.is_all_in_fragments();
+        let threads = if all { fragments::THREADS } else { threads(class, rows.into()) };
+        let blocks = if all { fragments::blocks(self.programs.iter().flatten()) } else { 1 };
+        let stages = if self.identity { fragments::stages(class, threads) } else { 0 };
+        let [threads, blocks, stages] = [threads, blocks, stages].map(|number| number as u16);
+        Tiling { fragments: self.identity, rows, threads, blocks, stages, waves: WAVES }
+    }
 }
 
-fn attempt(class: &KernelClass, choice: &Choice, tile: usize, economy: Economy) -> Plan {
-    let all_in_fragments = choice.identity && choice.programs.iter().all(Option::is_some);
-    let threads = if all_in_fragments { fragments::THREADS } else { threads(class, tile) };
+fn attempt(class: &KernelClass, choice: &Choice, tiling: Tiling, economy: Economy) -> Plan {
+    let [tile, threads, stages, waves] = [tiling.rows, tiling.threads, tiling.stages, tiling.waves].map(usize::from);
     let programs: Vec<Planned> = class
         .programs
         .iter()
@@ -138,11 +205,9 @@ fn attempt(class: &KernelClass, choice: &Choice, tile: usize, economy: Economy) 
     };
     let numbers = programs.iter().map(numbers).max().unwrap_or(0);
     let bytes = if class.data_type == DataType::F64 { 8 } else { 4 };
-    let rows = if all_in_fragments { threads / 32 * fragments::ROWS } else { tile };
-    let stages = if choice.identity { fragments::stages(class, threads) } else { 0 };
-    let shape = LaunchShape { rows, threads, shared_bytes: reserved_bytes(class, threads, stages) + numbers * bytes };
-    let blocks = if all_in_fragments { fragments::blocks(choice.programs.iter().flatten()) } else { 1 };
-    Plan { shape, tile, in_fragments: choice.identity, stages, blocks, programs }
+    let rows = if choice.is_all_in_fragments() { threads / 32 * fragments::ROWS } else { tile };
+    let shared_bytes = reserved_bytes(class, threads, stages) + numbers * bytes;
+    Plan { shape: LaunchShape { rows, threads, shared_bytes, waves }, tiling, programs }
 }
 
 /// Enough threads that each has about four elements of the widest per-row value.

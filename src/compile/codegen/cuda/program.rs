@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 /// The function of one program.
 pub(super) fn print(class: &KernelClass, number: usize, planned: &Planned, plan: &Plan) -> String {
-    let (tile, threads) = (plan.tile, plan.shape.threads);
+    let (tile, threads) = (plan.tiling.rows.into(), plan.shape.threads);
     let mut writer = Writer { text: String::new(), planned, tile, threads, hazards: Hazards::default() };
     let frozen = number >= class.programs.len();
     let branch = if frozen { number - class.programs.len() } else { number };

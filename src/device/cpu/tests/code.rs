@@ -68,12 +68,12 @@ fn damage_behind_the_checksum_never_panics_nor_leaves_its_memory() {
                     continue;
                 };
                 let instructions = Instructions::detect();
-                let KernelClass { pass, data_type, chunk, .. } = class;
+                let KernelClass { pass, data_type, .. } = class;
                 // A loop may have become long without leaving its memory; that is no danger, only slow.
                 if code.programs.iter().chain(&code.frozen).any(|p| p.iterations() > 1 << 20) {
                     continue;
                 }
-                let kernel = Loaded { pass, data_type, chunk, code, instructions };
+                let kernel = Loaded::new(&class, code, instructions).unwrap();
                 let scene = Scene::new(pass, data_type, class.programs.clone(), 3, 9);
                 let scene = Scene { class: class.clone(), ..scene };
                 ran += usize::from(run_with(&scene, &kernel, dispatch).is_ok());

@@ -203,7 +203,7 @@ impl Memory {
 /// Compiles, writes to bytes, reads back: as the pipeline does.
 pub fn load(class: &KernelClass, instructions: Instructions) -> Result<Loaded> {
     let code = Code::decode(class, &cpu::compile(class)?)?;
-    Ok(Loaded { pass: class.pass, data_type: class.data_type, chunk: class.chunk, code, instructions })
+    Loaded::new(class, code, instructions)
 }
 
 /// Runs a scene on the instructions of this CPU.
