@@ -4,9 +4,11 @@
 // is the rest: it uses the full C++ API, so it is built against the torch it is loaded into. It knows nothing of what
 // the operators do beyond their schemas.
 //
-// Three rules are kept here:
+// Four rules are kept here:
 // - A forward pass that runs inside a backward pass is a recomputation (activation checkpointing). It must not observe
 //   or train a second time, so it runs without telemetry, and train_ does nothing.
+// - forward_ overwrites what its backward pass reads, so where gradients are wanted a copy of it is kept. That costs
+//   more than forward does: it is right, and meant for evaluation.
 // - adamw_ writes what a backward pass may still need, so it bumps the version counter that lets autograd notice a
 //   stale save. train_ does not: it writes only slots of seeds in TRAINING, which no pass reads, and a network that
 //   runs a layer twice before its backward pass must not see the difference.
@@ -35,6 +37,9 @@ using OptionalTensor = std::optional<Tensor>;
 
 using ForwardSignature = Tensor(const Tensor& x, const Tensor& alpha, TensorList banks, const OptionalTensor& telemetry,
                                 int64_t layer, bool deterministic, const OptionalTensor& random);
+using ForwardInPlaceSignature = void(const Tensor& x, const Tensor& alpha, TensorList banks,
+                                     const OptionalTensor& telemetry, int64_t layer, bool deterministic,
+                                     const OptionalTensor& random);
 using BackwardSignature = std::tuple<Tensor, Tensor>(const Tensor& output_gradient, const Tensor& x,
                                                      const Tensor& alpha, TensorList banks, TensorList bank_gradients,
                                                      const OptionalTensor& telemetry, int64_t layer,
@@ -114,26 +119,38 @@ struct LayerBackward final : torch::autograd::Node {
     }
 };
 
-Tensor forward(const Tensor& x, const Tensor& alpha, TensorList banks, const OptionalTensor& telemetry, int64_t layer,
-               bool deterministic, const OptionalTensor& random) {
-    static const auto operation = find<ForwardSignature>("kasmina::forward");
+void refuse_forward_mode(const Tensor& x, TensorList banks) {
     TORCH_CHECK_NOT_IMPLEMENTED(!torch::autograd::isFwGradDefined(x) &&
                                     !torch::autograd::isFwGradDefinedTensorList(banks),
                                 "kasmina::forward has no forward-mode derivative; use reverse mode (backward).");
+}
+
+/// The node of a pass whose input is `x`; the backward pass reads `saved`, which holds what x held.
+std::shared_ptr<LayerBackward> node_of(const Tensor& x, const Tensor& saved, const Tensor& alpha, TensorList banks,
+                                       const OptionalTensor& telemetry, int64_t layer, bool deterministic,
+                                       const OptionalTensor& random) {
+    auto node = std::make_shared<LayerBackward>();
+    node->set_next_edges(torch::autograd::collect_next_edges(x, alpha, banks));
+    node->x = SavedVariable(saved, false);
+    node->alpha = SavedVariable(alpha, false);
+    for (const auto& bank : banks) {
+        node->banks.emplace_back(bank, false);
+    }
+    node->telemetry = telemetry;
+    node->random = SavedVariable(random.value_or(Tensor()), false);
+    node->layer = layer;
+    node->deterministic = deterministic;
+    return node;
+}
+
+Tensor forward(const Tensor& x, const Tensor& alpha, TensorList banks, const OptionalTensor& telemetry, int64_t layer,
+               bool deterministic, const OptionalTensor& random) {
+    static const auto operation = find<ForwardSignature>("kasmina::forward");
+    refuse_forward_mode(x, banks);
     std::shared_ptr<LayerBackward> node;
     const OptionalTensor observed = recomputing() ? OptionalTensor() : telemetry;
     if (torch::autograd::compute_requires_grad(x, alpha, banks)) {
-        node = std::make_shared<LayerBackward>();
-        node->set_next_edges(torch::autograd::collect_next_edges(x, alpha, banks));
-        node->x = SavedVariable(x, false);
-        node->alpha = SavedVariable(alpha, false);
-        for (const auto& bank : banks) {
-            node->banks.emplace_back(bank, false);
-        }
-        node->telemetry = telemetry;
-        node->random = SavedVariable(random.value_or(Tensor()), false);
-        node->layer = layer;
-        node->deterministic = deterministic;
+        node = node_of(x, x, alpha, banks, telemetry, layer, deterministic, random);
     }
     auto y = [&] {
         at::AutoDispatchBelowAutograd below;
@@ -143,6 +160,37 @@ Tensor forward(const Tensor& x, const Tensor& alpha, TensorList banks, const Opt
         torch::autograd::set_history(y, node);
     }
     return y;
+}
+
+void forward_in_place(const Tensor& x, const Tensor& alpha, TensorList banks, const OptionalTensor& telemetry,
+                      int64_t layer, bool deterministic, const OptionalTensor& random) {
+    static const auto operation = find<ForwardInPlaceSignature>("kasmina::forward_");
+    refuse_forward_mode(x, banks);
+    const OptionalTensor observed = recomputing() ? OptionalTensor() : telemetry;
+    const bool differentiable = torch::autograd::compute_requires_grad(x, alpha, banks);
+    torch::autograd::check_inplace(x, differentiable);
+    std::shared_ptr<LayerBackward> node;
+    if (differentiable) {
+        node = node_of(x, x.clone(), alpha, banks, telemetry, layer, deterministic, random);
+    }
+    {
+        at::AutoDispatchBelowAutograd below;
+        operation.call(x, alpha, banks, observed, layer, deterministic, random);
+    }
+    if (node) {
+        torch::autograd::rebase_history(x, node);
+    }
+}
+
+/// Views and saved tensors learn that x is another one, in inference mode too, where the function above is not called.
+void forward_in_place_counted(const Tensor& x, const Tensor& alpha, TensorList banks, const OptionalTensor& telemetry,
+                              int64_t layer, bool deterministic, const OptionalTensor& random) {
+    static const auto operation = find<ForwardInPlaceSignature>("kasmina::forward_");
+    {
+        at::AutoDispatchBelowADInplaceOrView below;
+        operation.call(x, alpha, banks, telemetry, layer, deterministic, random);
+    }
+    torch::autograd::increment_version(x);
 }
 
 std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
@@ -194,9 +242,14 @@ void adamw(const Tensor& bank, const Tensor& gradient, int64_t layer, int64_t bl
 
 TORCH_LIBRARY_IMPL(kasmina, Autograd, library) {
     library.impl("forward", forward);
+    library.impl("forward_", forward_in_place);
     library.impl("backward", backward);
     library.impl("train_", train);
     library.impl("adamw_", adamw);
+}
+
+TORCH_LIBRARY_IMPL(kasmina, ADInplaceOrView, library) {
+    library.impl("forward_", forward_in_place_counted);
 }
 
 /// The version of torch this was built against, for a loader to compare with the one that runs.

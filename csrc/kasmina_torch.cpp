@@ -9,6 +9,8 @@
 // - x is `[..., hidden]` in any strides; what is like it (y, its gradient) comes back in the same strides, if they are
 //   dense. So `[N, channels, *spatial]` is passed as `x.movedim(1, -1)`, in whatever memory format, and nothing is
 //   copied.
+// - `forward_` writes x instead. It returns nothing, because torch cannot functionalise an operator of one's own whose
+//   result is its argument; the Python layer gives x back.
 // - Telemetry is written, so it is an argument; without it nothing is observed.
 // - `backward` adds the parameters' gradients to tensors it is given. It would be natural to return a list of new ones,
 //   but torch cannot functionalise an operator that both writes to an argument and returns a list.
@@ -70,13 +72,11 @@ uint32_t flags(bool deterministic, bool observes) {
     return (deterministic ? KASMINA_DETERMINISTIC : 0) | (observes ? 0 : KASMINA_NO_TELEMETRY);
 }
 
-Tensor forward(const Tensor& x, const Tensor& alpha, const std::vector<Tensor>& banks,
-               const std::optional<Tensor>& telemetry, int64_t layer, bool deterministic,
-               const std::optional<Tensor>& random) {
-    const Launch launch(x);
-    const Tensor input = readable(x);
-    Result y(x);
-    const Descriptor x_view(input), y_view(y.written()), alpha_view(alpha);
+/// Runs the layer on `input` and writes `output`, which may be the same tensor.
+void run_forward(const Tensor& input, const Tensor& output, const Tensor& alpha, const std::vector<Tensor>& banks,
+                 const std::optional<Tensor>& telemetry, int64_t layer, bool deterministic,
+                 const std::optional<Tensor>& random, void* stream) {
+    const Descriptor x_view(input), y_view(output), alpha_view(alpha);
     const OptionalDescriptor telemetry_view(telemetry), random_view(random);
     const Descriptors bank_views(banks);
     kasmina_forward call{};
@@ -89,7 +89,15 @@ Tensor forward(const Tensor& x, const Tensor& alpha, const std::vector<Tensor>& 
     call.telemetry = telemetry_view.get();
     call.random = random_view.get();
     call.flags = flags(deterministic, telemetry.has_value());
-    checked([&](kasmina_error** error) { return kasmina_layer_forward(handle(layer), &call, launch.stream(), error); });
+    checked([&](kasmina_error** error) { return kasmina_layer_forward(handle(layer), &call, stream, error); });
+}
+
+Tensor forward(const Tensor& x, const Tensor& alpha, const std::vector<Tensor>& banks,
+               const std::optional<Tensor>& telemetry, int64_t layer, bool deterministic,
+               const std::optional<Tensor>& random) {
+    const Launch launch(x);
+    Result y(x);
+    run_forward(readable(x), y.written(), alpha, banks, telemetry, layer, deterministic, random, launch.stream());
     return y.take();
 }
 
@@ -97,6 +105,23 @@ Tensor forward_meta(const Tensor& x, const Tensor&, const std::vector<Tensor>&, 
                     bool, const std::optional<Tensor>&) {
     return torch::stable::empty_like(x);
 }
+
+/// The library writes nothing where a seed is identity. Strides that it does not walk cost a copy in and one back.
+void forward_in_place(const Tensor& x, const Tensor& alpha, const std::vector<Tensor>& banks,
+                      const std::optional<Tensor>& telemetry, int64_t layer, bool deterministic,
+                      const std::optional<Tensor>& random) {
+    const Launch launch(x);
+    refuse_repeated(x);
+    const Tensor walked = readable(x);
+    run_forward(walked, walked, alpha, banks, telemetry, layer, deterministic, random, launch.stream());
+    if (walked.data_ptr() != x.data_ptr()) {
+        Tensor written = x;
+        torch::stable::copy_(written, walked);
+    }
+}
+
+void forward_in_place_meta(const Tensor&, const Tensor&, const std::vector<Tensor>&, const std::optional<Tensor>&,
+                           int64_t, bool, const std::optional<Tensor>&) {}
 
 std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
                                     const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
@@ -227,6 +252,8 @@ void adamw_meta(const Tensor&, const Tensor&, int64_t, int64_t, double, double, 
 STABLE_TORCH_LIBRARY(kasmina, library) {
     library.def("forward(Tensor x, Tensor alpha, Tensor[] banks, Tensor(a!)? telemetry, int layer, "
                 "bool deterministic=False, Tensor? random=None) -> Tensor");
+    library.def("forward_(Tensor(a!) x, Tensor alpha, Tensor[] banks, Tensor(b!)? telemetry, int layer, "
+                "bool deterministic=False, Tensor? random=None) -> ()");
     library.def("backward(Tensor output_gradient, Tensor x, Tensor alpha, Tensor[] banks, "
                 "Tensor(a!)[] bank_gradients, Tensor(b!)? telemetry, int layer, bool alpha_gradient, "
                 "bool deterministic=False, Tensor? random=None) -> (Tensor, Tensor)");
@@ -240,6 +267,7 @@ STABLE_TORCH_LIBRARY(kasmina, library) {
 // Both devices run the same functions: the layer knows which one it lives on.
 STABLE_TORCH_LIBRARY_IMPL(kasmina, CPU, library) {
     library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward));
+    library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw));
@@ -247,6 +275,7 @@ STABLE_TORCH_LIBRARY_IMPL(kasmina, CPU, library) {
 
 STABLE_TORCH_LIBRARY_IMPL(kasmina, CUDA, library) {
     library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward));
+    library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw));
@@ -254,6 +283,7 @@ STABLE_TORCH_LIBRARY_IMPL(kasmina, CUDA, library) {
 
 STABLE_TORCH_LIBRARY_IMPL(kasmina, Meta, library) {
     library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward_meta));
+    library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place_meta));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward_meta));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train_meta));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw_meta));

@@ -174,6 +174,19 @@ inline Tensor readable(const Tensor& tensor) {
     return walkable(tensor) ? tensor : torch::stable::contiguous(tensor);
 }
 
+/// Throws if one place of a tensor that shall be written is several of its elements, as after `expand`.
+inline void refuse_repeated(const Tensor& tensor) {
+    const auto sizes = tensor.sizes();
+    const auto strides = tensor.strides();
+    for (size_t axis = 0; axis < sizes.size(); ++axis) {
+        if (sizes[axis] > 1 && strides[axis] == 0 && tensor.numel() > 0) {
+            throw std::runtime_error("kasmina: x cannot be written in place, because it repeats its elements along "
+                                     "dimension " +
+                                     std::to_string(axis) + ": give forward_ a clone of it, or call forward");
+        }
+    }
+}
+
 /// A new tensor like another one (in its strides if they are dense, as torch.empty_like), and where the library writes
 /// what it shall hold: itself, if the library walks it.
 class Result {

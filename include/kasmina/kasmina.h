@@ -638,7 +638,8 @@ typedef struct {
     // Fast if the channels of a row, or the rows of a channel, are adjacent.
     const kasmina_tensor *x;
     // Of x's type and as many rows, but with any strides of its own; written. Its elements must not overlap each other
-    // or x.
+    // or x. Or it is x itself, with the same data and strides: then only chunks of seeds that apply a blueprint are
+    // written, and a backward pass needs a copy of what x was.
     const kasmina_tensor *y;
     // `[seeds]` f32 instead of the layer's own alphas, or NULL.
     const kasmina_tensor *alpha;

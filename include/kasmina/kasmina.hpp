@@ -394,6 +394,7 @@ class Layer : public Owned<kasmina_layer, kasmina_layer_destroy> {
         return Exported(memory, tensor);
     }
 
+    /// y may be x itself; then chunks of seeds that apply no blueprint are not written.
     void forward(const Tensor& x, const Tensor& y, void* stream = nullptr) const {
         const kasmina_tensor x_tensor = x.descriptor(), y_tensor = y.descriptor();
         auto arguments = sized<kasmina_forward>();

@@ -120,6 +120,10 @@ class Layer(torch.nn.Module):
     The parameters of all seeds of one blueprint are one `nn.Parameter` of `[capacity, parameters of a seed]`, in memory
     that the library shares; rows of seeds that are not being trained keep their bits under any `torch.optim` optimiser.
 
+    With `inplace=True` the output is the input's own memory, as for `torch.nn.ReLU(inplace=True)`: only chunks of seeds that
+    apply a blueprint are written, so a dormant layer writes nothing. It is meant for evaluation: where gradients are
+    wanted, the backward pass needs the input, and a copy of it is kept.
+
     Rows may be float32, float16 or bfloat16, with float32 parameters, or float64 with float64 parameters; `half()` and
     `bfloat16()` therefore leave float32 parameters as they are. Moving a layer (`to`, `cuda`, `double`) takes all of its
     state along and keeps the parameters' identity.
@@ -127,14 +131,26 @@ class Layer(torch.nn.Module):
 
     # What `set_strategy` was given; also of layers that were pickled before there were any.
     _strategy = None
+    # Of layers that were pickled before there was a choice.
+    inplace = False
 
     def __init__(
-        self, hidden, seeds, blueprints=(), *, channels="last", device=None, dtype=torch.float32, settings=None
+        self,
+        hidden,
+        seeds,
+        blueprints=(),
+        *,
+        channels="last",
+        inplace=False,
+        device=None,
+        dtype=torch.float32,
+        settings=None,
     ):
         super().__init__()
         if channels not in ("first", "last"):
             raise ValueError(f"kasmina: channels are 'first' (axis 1) or 'last', not {channels!r}")
         self.channels = channels
+        self.inplace = inplace
         device = torch.device(device) if device is not None else torch.get_default_device()
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(f"kasmina: the parameters of a layer are float32 or float64, not {dtype}")
@@ -168,7 +184,8 @@ class Layer(torch.nn.Module):
         if self.channels == "first":
             # Views: the operators take any strides, and give the output those of the input.
             target = None if target is None else target.movedim(1, -1)
-            return self._forward(x.movedim(1, -1), target).movedim(-1, 1)
+            y = self._forward(x.movedim(1, -1), target)
+            return x if self.inplace else y.movedim(-1, 1)
         return self._forward(x, target)
 
     def _forward(self, x, target):
@@ -181,6 +198,9 @@ class Layer(torch.nn.Module):
         # One number from torch's generator, so that torch.manual_seed, activation checkpointing and captured graphs all do
         # what they do for torch's own dropout.
         random = torch.randint(2**63 - 1, (1,), device=self.device) if self.training and self._draws else None
+        if self.inplace:
+            _ops.forward_(x, self.alpha, banks, telemetry, self._id, deterministic, random)
+            return x
         return _ops.forward(x, self.alpha, banks, telemetry, self._id, deterministic, random)
 
     def banks(self):
@@ -417,6 +437,7 @@ class Layer(torch.nn.Module):
 
     def extra_repr(self):
         channels = "" if self.channels == "last" else f", channels={self.channels!r}"
+        channels += ", inplace=True" if self.inplace else ""
         return f"hidden={self.hidden}, seeds={self.seeds}{channels}, blueprints={self._bank_count}, device={self.device}"
 
     def _adopt(self, owner):

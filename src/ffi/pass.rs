@@ -29,7 +29,8 @@ pub struct kasmina_forward {
     /// Fast if the channels of a row, or the rows of a channel, are adjacent.
     pub x: *const kasmina_tensor,
     /// Of x's type and as many rows, but with any strides of its own; written. Its elements must not overlap each other
-    /// or x.
+    /// or x. Or it is x itself, with the same data and strides: then only chunks of seeds that apply a blueprint are
+    /// written, and a backward pass needs a copy of what x was.
     pub y: *const kasmina_tensor,
     /// `[seeds]` f32 instead of the layer's own alphas, or NULL.
     pub alpha: *const kasmina_tensor,

@@ -14,7 +14,8 @@ use std::sync::atomic::Ordering;
 pub struct Forward<'a> {
     /// Input, `[rows, hidden]`.
     pub x: Rows,
-    /// Output, `[rows, hidden]`; every element is written. Must not overlap x.
+    /// Output, `[rows, hidden]`; every element is written. It may be x itself (same address, same layout), and then chunks of
+    /// seeds that are identity are not written; otherwise it must not overlap x.
     pub y: Rows,
     /// How many rows; may be 0.
     pub rows: usize,

@@ -293,6 +293,10 @@ static void check_blend(kasmina_layer layer, double* x, double* bank_gradient) {
         check_close("y", i, y[i], expected[i], 1e-12);
         gradient[i] = cos(0.7 * i);
     }
+    double in_place[ROWS * HIDDEN];
+    memcpy(in_place, x, sizeof in_place);
+    forward(layer, in_place, in_place);
+    CHECK(memcmp(in_place, y, sizeof y) == 0);
 
     const int64_t alpha_shape[] = {SEEDS};
     float alpha_gradient[SEEDS] = {0};

@@ -122,6 +122,10 @@ void grow() {
             require_close("y", y[i], x[i] + added);
         }
     }
+    std::vector<float> in_place = x;
+    const kasmina::Tensor in_place_tensor(in_place.data(), {ROWS, HIDDEN});
+    layer.forward(in_place_tensor, in_place_tensor);
+    require(in_place == y, "in the memory of its input the output has the same bits");
 
     // dx = dy, dw = alpha s dy, ds = alpha sum(dy w).
     std::vector<float> gradient(CHUNK + 1);

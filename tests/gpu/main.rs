@@ -71,6 +71,9 @@ fn rows_of_many_tiles_for_each_warp_agree() {
                 // In one row block, so that a warp fetches tiles while it works on others.
                 (case.rows, case.chunk, case.seeds, case.deterministic) = (700, 64, 23, true);
                 check(&device, &case);
+                // And writes where it fetched.
+                case.in_place = pass != Pass::Train;
+                check(&device, &case);
             }
         }
     }

@@ -3,6 +3,7 @@
 import json
 
 import torch
+import torch.nn.functional as F
 
 import kasmina
 from kasmina import Lifecycle
@@ -128,3 +129,23 @@ def expected(layer, x, functions, banks, alpha):
             weight = alpha[seed].to(x.dtype)
             chunks[seed] = (1 - weight) * chunks[seed] + weight * function(chunks[seed], parameters)
     return torch.cat([*chunks, x[..., layer.seeds * layer.chunk :]], dim=-1)
+
+
+def bottleneck(x, p):
+    return x + F.linear(F.gelu(F.linear(x, p["w1"], p["b1"])), p["w2"], p["b2"])
+
+
+def growing_layer(device, dtype=torch.float32, hidden=18, seeds=4):
+    """One seed dormant, one training, one grafting, one fossilized; and what its blueprint computes."""
+    blueprint = kasmina.Blueprint.library("bottleneck", hidden // seeds, width=5)
+    settings = {"training": {"loss_threshold": 1e30, "learning_rate": 0.01}}
+    layer = layer_of([(blueprint, 4)], hidden=hidden, seeds=seeds, device=device, dtype=dtype, settings=settings)
+    bring(layer, 3, Lifecycle.FOSSILIZED)
+    bring(layer, 2, Lifecycle.GRAFTING)
+    layer.germinate(1)
+    layer.end_epoch()
+    layer.start_training(1)
+    layer.end_epoch()
+    assert [state.name for state in layer.states()] == ["DORMANT", "TRAINING", "GRAFTING", "FOSSILIZED"]
+    randomise(layer)
+    return layer, [(bottleneck, blueprint)]

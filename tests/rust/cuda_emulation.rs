@@ -120,6 +120,10 @@ fn output_in_the_place_of_the_input_agrees() {
         let mut case = Case::new(pass, DataType::F32, &["bottleneck", "attention"]);
         (case.in_place, case.poisoned) = (true, true);
         check(&emulator, &case);
+        // In fragments, where a warp fetches rows while it writes others.
+        let mut case = Case::new(pass, DataType::BF16, &["bottleneck", "residual"]);
+        (case.in_place, case.poisoned, case.chunk, case.rows, case.seeds) = (true, true, 64, 150, 9);
+        check(&emulator, &case);
     }
 }
 
