@@ -1,12 +1,12 @@
-//! Every library blueprint, in every pass, compiles to machine code for an A100 and for an H100, without a GPU, a driver or
-//! CUDA headers. Fails where NVRTC is missing, unless `KASMINA_TEST_WITHOUT_NVRTC=1` says that it may be.
+//! Every library blueprint, in every pass, compiles to machine code for an A100 and for an H100, and a few kernels for each
+//! other architecture that NVRTC 13 knows, without a GPU, a driver or CUDA headers. Fails where NVRTC is missing, unless `KASMINA_TEST_WITHOUT_NVRTC=1` says that it may be.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use kasmina::Status;
 use kasmina::compile::codegen::cuda::{Image, compile, generate};
 use kasmina::compile::{Architecture, KernelClass, Pass, Schedule, kernel_class, nvrtc};
-use kasmina::graph::{Attributes, Blueprint, DataType, LIBRARY, library};
+use kasmina::graph::{Attribute, Attributes, Blueprint, DataType, LIBRARY, library};
 use kasmina::store::{GENERATOR_VERSION, Key};
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
@@ -53,6 +53,68 @@ fn every_library_blueprint_compiles_in_every_pass_for_both_architectures() {
     }
 }
 
+/// A kernel as fragments, where there are any, and a generic one, small ones: over three turns every pass and type of both.
+fn few(turn: usize) -> [KernelClass; 2] {
+    let width = [("width".to_string(), Attribute::Integer(8))];
+    let bottleneck = library("bottleneck", 16, &width.into()).unwrap();
+    let types = [DataType::BF16, DataType::F32, DataType::F16];
+    let class = |turn: usize| kernel_class(PASSES[turn % 3], types[turn % 3], true, &[&bottleneck]).unwrap();
+    [class(turn), KernelClass { schedule: Schedule::Generic, ..class(turn + 1) }]
+}
+
+/// Turing, the smaller cards of Ampere and Ada, both Blackwells.
+#[test]
+fn every_architecture_that_nvrtc_knows_has_kernels() {
+    if may_skip() {
+        return;
+    }
+    for (turn, capability) in [75, 86, 89, 100, 120].into_iter().enumerate() {
+        let [best, generic] = few(turn);
+        // What is generic is the same text for all of them.
+        for class in [Some(best), (capability == 120).then_some(generic)].into_iter().flatten() {
+            let what = format!("{:?} {} {}", class.pass, class.data_type.name(), class.schedule.name());
+            assert_compiles(&class, Architecture::Cuda(capability), &what);
+        }
+    }
+}
+
+/// NVRTC 13 no longer compiles for Volta. Where `KASMINA_TEST_NVRTC_12` names an NVRTC 12, a child with that one does.
+#[test]
+fn volta_has_kernels_by_nvrtc_12() {
+    if std::env::var_os("KASMINA_NVRTC_12_CHILD").is_some() {
+        for turn in 0..3 {
+            few(turn).iter().for_each(|class| assert_compiles(class, Architecture::Cuda(70), "Volta"));
+        }
+        return;
+    }
+    let Some(path) = std::env::var_os("KASMINA_TEST_NVRTC_12") else {
+        eprintln!("not run: KASMINA_TEST_NVRTC_12 names no libnvrtc.so.12");
+        return;
+    };
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "volta_has_kernels_by_nvrtc_12"]);
+    let output = child.env("KASMINA_NVRTC", path).env("KASMINA_NVRTC_12_CHILD", "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// What Volta compiles is what Turing compiles: without instructions that came with 8.0, whatever the type.
+#[test]
+fn kernels_for_volta_and_turing_have_no_instructions_of_later_ones() {
+    let later = ["mma.sync", "cp.async", "movmatrix", "bf16x2", "tf32", ".NaN."];
+    for turn in 0..3 {
+        for class in few(turn) {
+            for capability in [70, 72, 75] {
+                let source = generate(&class, Architecture::Cuda(capability)).unwrap().source;
+                let found: Vec<_> = later.iter().filter(|name| source.contains(**name)).collect();
+                assert!(found.is_empty(), "{found:?} in a {:?} kernel for sm_{capability}", class.pass);
+            }
+            let ampere = generate(&class, Architecture::Cuda(80)).unwrap().source;
+            let fragments = class.schedule == Schedule::Best;
+            assert_eq!(ampere.contains("mma.sync") && ampere.contains("cp.async"), fragments);
+        }
+    }
+}
+
 #[test]
 fn both_schedules_compile_to_kernels_of_their_own() {
     if may_skip() {
@@ -83,11 +145,8 @@ fn chunks_of_one_seven_and_a_thousand_channels_compile() {
         (1000, Pass::Backward, DataType::BF16),
         (1000, Pass::Train, DataType::F64),
     ] {
-        let one = library("bottleneck", chunk, &[("width".to_string(), kasmina::graph::Attribute::Integer(16))].into())
-            .unwrap();
-        let two =
-            library("squeeze_excite", chunk, &[("width".to_string(), kasmina::graph::Attribute::Integer(16))].into())
-                .unwrap();
+        let one = library("bottleneck", chunk, &[("width".to_string(), Attribute::Integer(16))].into()).unwrap();
+        let two = library("squeeze_excite", chunk, &[("width".to_string(), Attribute::Integer(16))].into()).unwrap();
         let class = kernel_class(pass, data_type, true, &[&one, &two]).unwrap();
         assert_compiles(&class, Architecture::Cuda(90), &format!("chunks of {chunk} {pass:?}"));
     }
