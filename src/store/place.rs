@@ -9,8 +9,13 @@ use std::path::PathBuf;
 impl DiskCache {
     /// The cache that the environment names, of the default size; none if `KASMINA_CACHE_DIR` is empty or `off`.
     pub fn from_environment() -> Option<DiskCache> {
-        let directory = cache_directory(|name| std::env::var_os(name))?;
-        Some(DiskCache::new(directory, DiskLimits::default()))
+        let directory = cache_directory(|name| std::env::var_os(name));
+        if directory.is_none() && std::env::var_os("KASMINA_CACHE_DIR").is_none() {
+            warn!(
+                "kernels are kept in memory only, because HOME is not set; set KASMINA_CACHE_DIR to keep them on disk"
+            );
+        }
+        Some(DiskCache::new(directory?, DiskLimits::default()))
     }
 }
 
@@ -31,8 +36,5 @@ pub(super) fn cache_directory(variable: impl Fn(&str) -> Option<OsString>) -> Op
     // The XDG specification: a relative path is to be ignored.
     let absolute = |name| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
-    if caches.is_none() {
-        warn!("kernels are kept in memory only, because HOME is not set; set KASMINA_CACHE_DIR to keep them on disk");
-    }
     Some(caches?.join("kasmina"))
 }

@@ -11,3 +11,4 @@ mod pipeline;
 mod processes;
 mod samples;
 mod torture;
+mod tuning;
