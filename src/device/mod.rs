@@ -328,6 +328,10 @@ pub trait Device: Send + Sync {
     /// Makes a kernel ready to launch from what the compile pipeline gave for this device's architecture.
     fn load(&self, class: &KernelClass, machine_code: &[u8]) -> Result<Kernel>;
 
+    /// Gives back what loaded kernels occupied that nobody holds any more. Only between epochs: it may wait for the device. Of
+    /// kernels that a graph has recorded somebody must hold one for as long as the graph may be replayed.
+    fn unload_unused(&self) {}
+
     /// Runs a kernel over all seeds.
     fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, stream: Stream) -> Result<()>;
 

@@ -13,11 +13,15 @@ use crate::{Error, Result, Status, error};
 use parking_lot::Mutex;
 use std::array;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// How many blueprints a layer can know: the length of every `branch` array.
 pub(super) const MAXIMUM_BLUEPRINTS: usize = 256;
+
+/// For how many epochs a set stays that ran and is not needed any more. Launches of it were queued before the first of
+/// them; the others are for seeds that come back.
+const STAYS: u8 = 2;
 
 /// The kernels for one set of live blueprints.
 pub(super) struct KernelSet {
@@ -30,7 +34,9 @@ pub(super) struct KernelSet {
     device: Arc<dyn Device>,
     kernels: [OnceLock<Kernel>; KINDS],
     progress: Mutex<[Progress; KINDS]>,
-    has_run: AtomicBool,
+    /// For how many epochs it stays when it is not needed: none, if it never ran.
+    stays: AtomicU8,
+    recorded: AtomicBool,
 }
 
 /// How far the background has got with a kernel.
@@ -94,7 +100,8 @@ impl KernelSet {
             device: device.clone(),
             kernels: array::from_fn(|_| OnceLock::new()),
             progress: Mutex::new(array::from_fn(|_| Progress::default())),
-            has_run: AtomicBool::new(false),
+            stays: AtomicU8::new(0),
+            recorded: AtomicBool::new(false),
         })
     }
 
@@ -232,14 +239,26 @@ impl KernelSet {
         Kind::all().filter_map(report).collect()
     }
 
-    /// Remembers that launches used it, so that it may be part of a captured graph.
+    /// Remembers that launches may use it from now on.
     pub fn mark_run(&self) {
-        self.has_run.store(true, Ordering::Relaxed);
+        self.stays.store(STAYS, Ordering::Relaxed);
     }
 
-    /// Whether launches ever used it.
-    pub fn has_run(&self) -> bool {
-        self.has_run.load(Ordering::Relaxed)
+    /// An epoch ended in which it was not needed. Returns whether it stays all the same.
+    pub fn rest(&self) -> bool {
+        let left = self.stays.load(Ordering::Relaxed);
+        self.stays.store(left.saturating_sub(1), Ordering::Relaxed);
+        left > 0
+    }
+
+    /// Remembers that a graph has a launch of it.
+    pub fn mark_recorded(&self) {
+        self.recorded.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a graph has a launch of it, and may repeat it at any time.
+    pub fn is_recorded(&self) -> bool {
+        self.recorded.load(Ordering::Relaxed)
     }
 
     /// Whether it could run launches of these kinds at once.

@@ -1,9 +1,12 @@
 //! Which kernels a layer runs: one set for each set of live blueprints.
 //!
 //! A set that is needed soon is compiled in the background while another one runs; the swap happens between epochs.
-//! Each set keeps its own `branch` array, and none that ever ran is dropped before the layer: a captured graph that still
-//! runs an older set stays consistent, it only knows fewer blueprints. A set that never ran is in no graph; it goes when
-//! nothing asks for it any more.
+//!
+//! A set that neither runs nor is asked for, by the layer or by a snapshot of it, is dropped at an epoch's end: at once if it
+//! never ran, else some epochs later, when no launch of it is under way. One that a graph has recorded stays for as long as
+//! the layer, with its own `branch` array, because nobody says when a graph is replayed for the last time: it stays
+//! consistent, it only knows fewer blueprints. So does the set of no blueprints, to which every layer comes back. What was
+//! dropped and comes back is not compiled again: the pipeline has its machine code in memory or on disk.
 //!
 //! A set whose kernels cannot be had never runs. Then one of the blueprints that wait may be to blame, or all of them
 //! together are too much, so each is tried by itself beside those that run, and those that prove good run together.
@@ -195,9 +198,21 @@ impl Kernels {
         let swapped = !Arc::ptr_eq(&next, &self.current);
         self.run(next);
         // Only now: what was asked for an epoch ago may have been needed.
-        let wanted = &self.wanted;
-        self.sets.retain(|set| set.has_run() || wanted.iter().any(|wanted| Arc::ptr_eq(set, wanted)));
+        self.drop_unneeded();
         swapped
+    }
+
+    fn drop_unneeded(&mut self) {
+        let before = self.sets.len();
+        self.sets.retain(|set| {
+            // By what runs, by what was asked for, or by a snapshot.
+            let needed = Arc::strong_count(set) > 1;
+            needed || set.is_recorded() || set.members.is_empty() || set.rest()
+        });
+        if self.sets.len() < before {
+            log::debug!("{} kernel sets were dropped, {} stay", before - self.sets.len(), self.sets.len());
+            self.device.unload_unused();
+        }
     }
 
     /// Swaps in the set of these blueprints, although nothing of it may be loaded: that is compiled at first use.
@@ -231,18 +246,10 @@ impl Kernels {
 
     /// Lets the set run that ran then, and asks for those that were asked for then.
     pub fn resume(&mut self, running: &Running) {
-        self.current = running.current.clone();
-        self.next = self.known(&running.next);
-        self.wanted = running.wanted.iter().map(|set| self.known(set)).collect();
-    }
-
-    /// The set of the same blueprints among those of the layer: this one, if there is none any more.
-    fn known(&mut self, set: &Arc<KernelSet>) -> Arc<KernelSet> {
-        let known = self.sets.iter().find(|known| known.members == set.members).cloned();
-        known.unwrap_or_else(|| {
-            self.sets.push(set.clone());
-            set.clone()
-        })
+        // None of them was dropped meanwhile.
+        self.run(running.current.clone());
+        self.next = running.next.clone();
+        self.wanted.clone_from(&running.wanted);
     }
 
     fn find(&self, blueprints: &BTreeSet<u32>) -> Option<&Arc<KernelSet>> {
@@ -252,5 +259,7 @@ impl Kernels {
 
 #[cfg(test)]
 pub(super) mod broken;
+#[cfg(test)]
+mod dropped;
 #[cfg(test)]
 mod tests;

@@ -289,6 +289,9 @@ impl Layer {
         self.kernels.mark_used(kind);
         let set = self.kernels.current();
         let kernel = set.kernel(kind, stream)?;
+        if !set.is_recorded() && self.device.is_capturing(stream) {
+            set.mark_recorded();
+        }
         // On the stack for as many blueprints as layers have in practice.
         let mut few = [device::Bank::default(); 16];
         let mut many = Vec::new();

@@ -54,8 +54,8 @@ struct Cuda {
     own_stream: sys::CUstream,
     /// The process that opened the driver; the driver cannot be used in its children.
     process: u32,
-    /// Loaded modules by the hash of their machine code. They are never unloaded: a graph that somebody recorded may
-    /// launch their kernels at any time, and unloading waits for the card.
+    /// Loaded modules by the hash of their machine code. One that nobody else holds waits here until it is asked for again
+    /// or unloaded: unloading waits for the card, so it must not happen wherever a kernel is dropped.
     modules: Mutex<HashMap<[u8; 32], Arc<module::Module>>>,
     adamw: OnceLock<Arc<module::Module>>,
 }
@@ -251,6 +251,19 @@ impl Device for Cuda {
         let _relaxed = Relaxed::enter();
         let loaded = launch::Loaded::new(class, image.shape, module, self.multiprocessors)?;
         Ok(Kernel(Arc::new(loaded)))
+    }
+
+    fn unload_unused(&self) {
+        let Ok(_current) = self.enter() else { return };
+        let _relaxed = Relaxed::enter();
+        // Under the lock: what nobody else holds now, nobody can get hold of.
+        for (_, module) in self.modules.lock().extract_if(|_, module| Arc::strong_count(module) == 1) {
+            if let Some(module) = Arc::into_inner(module)
+                && let Err(error) = module.unload()
+            {
+                log::error!("a module on CUDA device {} could not be unloaded: {error}", self.ordinal);
+            }
+        }
     }
 
     fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, stream: Stream) -> Result<()> {

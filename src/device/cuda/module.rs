@@ -6,10 +6,10 @@ use crate::device::Stream;
 use cudarc::driver::{result, sys};
 use std::ffi::{CStr, c_void};
 
-/// A module. It stays loaded for the life of the process.
+/// A module. It stays loaded until it is unloaded in so many words: dropping it calls no driver.
 pub(super) struct Module(sys::CUmodule);
 
-/// A function of a module.
+/// A function of a module. Whoever has one holds the module as well.
 #[derive(Clone, Copy)]
 pub(super) struct Function(sys::CUfunction);
 
@@ -30,6 +30,12 @@ impl Module {
         Ok(Module(check(module, "loading machine code onto the CUDA device")?))
     }
 
+    /// Unloads it. Its functions must not be used any more.
+    pub(super) fn unload(self) -> Result<()> {
+        // SAFETY: the module is loaded, and by value it is nobody else's.
+        check(unsafe { result::module::unload(self.0) }, "unloading machine code from the CUDA device")
+    }
+
     /// The function of a name.
     pub(super) fn function(&self, name: &CStr) -> Result<Function> {
         // SAFETY: the module is loaded.
@@ -42,7 +48,7 @@ impl Function {
     /// Lets blocks of the function have this much dynamic shared memory.
     pub(super) fn allow_shared_memory(self, bytes: usize) -> Result<()> {
         let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-        // SAFETY: the function's module is never unloaded.
+        // SAFETY: the function's module is loaded, because whoever has the function holds it.
         check(
             unsafe { result::function::set_function_attribute(self.0, attribute, bytes as i32) },
             "reserving shared memory",

@@ -39,6 +39,7 @@ impl Subject {
         let config = LayerConfig { hidden, seeds: rules.seeds, device, parameter_type: DataType::F32, settings };
         let mut layer = Layer::new(config).unwrap();
         layer.add_blueprint(library("residual", 2, &Attributes::new()).unwrap(), rules.slots as u32).unwrap();
+        load_identity(&mut layer);
         Subject { layer, model: Model::new(&rules), rules, rolled_back: 0 }
     }
 
@@ -101,6 +102,7 @@ impl Subject {
         let bytes = self.layer.to_bytes(STREAM)?;
         self.layer = Layer::from_bytes(&bytes, DeviceKind::Cpu)?;
         assert!(self.layer.to_bytes(STREAM)? == bytes, "a checkpoint is not what it was made from");
+        load_identity(&mut self.layer);
         Ok(())
     }
 
@@ -144,6 +146,16 @@ impl Subject {
         assert_eq!(layer.training, self.model.seeds.iter().any(|seed| seed.state == Lifecycle::Training));
         assert_eq!(layer.state.verify(STREAM).unwrap(), Vec::<String>::new(), "host and device agree");
     }
+}
+
+/// Loads what runs without any blueprint, which the model takes for granted.
+fn load_identity(layer: &mut Layer) {
+    let running = super::epoch::running_blueprints(layer.state.columns());
+    layer.kernels.swap_at_once(&BTreeSet::new(), &layer.banks, STREAM).unwrap();
+    for kind in layer.kernels.kinds() {
+        layer.kernels.current().kernel(kind, STREAM).unwrap();
+    }
+    layer.kernels.swap_at_once(&running, &layer.banks, STREAM).unwrap();
 }
 
 fn commands(batch: &[(u32, Action)]) -> Vec<Command> {

@@ -8,6 +8,9 @@ use crate::layer::{Action, Lifecycle};
 /// Epochs that a ramp takes.
 pub const RAMP: u8 = 2;
 
+/// Epochs for which kernels that ran are kept.
+const STAY: u8 = 2;
+
 /// What an epoch showed of every seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Seen {
@@ -90,8 +93,8 @@ pub struct Kernels {
     /// They are being compiled, or compiled and not loaded yet.
     pub requested: bool,
     pub loaded: bool,
-    /// They were part of what runs; such are kept when nobody wants them.
-    pub ran: bool,
+    /// For how many epochs they are kept when nobody wants them: they were part of what ran.
+    pub stay: u8,
 }
 
 impl Model {
@@ -200,10 +203,12 @@ impl Model {
                 kernels.wanted = next.seeds.iter().any(|seed| (1..=7).contains(&(seed.state as u8)));
                 kernels.requested |= kernels.wanted;
                 kernels.loaded |= kernels.requested && !kernels.stalled;
-                if !(kernels.wanted || kernels.ran) {
-                    *kernels = Kernels { stalled: kernels.stalled, ..Kernels::default() };
+                match (kernels.wanted, kernels.stay) {
+                    (true, _) if kernels.loaded => kernels.stay = STAY,
+                    (true, _) => {}
+                    (false, 0) => *kernels = Kernels { stalled: kernels.stalled, ..Kernels::default() },
+                    (false, _) => kernels.stay -= 1,
                 }
-                kernels.ran |= kernels.wanted && kernels.loaded;
                 kernels.requested &= !kernels.loaded;
             }
             Event::RollBack(seed) => {
@@ -214,8 +219,8 @@ impl Model {
             Event::Stall(stalled) => next.kernels.stalled = *stalled,
             Event::Reload => {
                 let wanted = next.seeds.iter().any(|seed| (1..=7).contains(&(seed.state as u8)));
-                let ran = next.seeds.iter().any(|seed| runs(seed.state));
-                next.kernels = Kernels { wanted, requested: wanted, loaded: false, ran, ..next.kernels };
+                let stay = if next.seeds.iter().any(|seed| runs(seed.state)) { STAY } else { 0 };
+                next.kernels = Kernels { wanted, requested: wanted, loaded: false, stay, ..next.kernels };
             }
         }
         Some(next)

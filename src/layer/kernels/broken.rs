@@ -3,8 +3,10 @@
 use crate::compile::{Architecture, Expression, KernelClass, Unary, codegen};
 use crate::device::{Adamw, Address, Device, DeviceKind, Kernel, Launch, Stream, cpu};
 use crate::{Result, error};
-use std::sync::Arc;
+use parking_lot::Mutex;
+use std::any::Any;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 /// A stream that is recording a graph.
 pub const CAPTURING: Stream = Stream(7);
@@ -23,16 +25,29 @@ pub struct Broken {
     device: Arc<dyn Device>,
     fault: fn(&KernelClass) -> Fault,
     loads: AtomicUsize,
+    unloads: AtomicUsize,
+    kernels: Mutex<Vec<Weak<dyn Any + Send + Sync>>>,
 }
 
 impl Broken {
     pub fn new(fault: fn(&KernelClass) -> Fault) -> Arc<Broken> {
-        Arc::new(Broken { device: cpu::device(), fault, loads: AtomicUsize::new(0) })
+        let (loads, unloads) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Broken { device: cpu::device(), fault, loads, unloads, kernels: Mutex::default() })
     }
 
     /// How many kernels were to be loaded.
     pub fn loads(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
+    }
+
+    /// How often what nobody holds any more was to be given back.
+    pub fn unloads(&self) -> usize {
+        self.unloads.load(Ordering::SeqCst)
+    }
+
+    /// How many kernels somebody holds.
+    pub fn held(&self) -> usize {
+        self.kernels.lock().iter().filter(|kernel| kernel.strong_count() > 0).count()
     }
 }
 
@@ -83,16 +98,22 @@ impl Device for Broken {
 
     fn load(&self, class: &KernelClass, machine_code: &[u8]) -> Result<Kernel> {
         self.loads.fetch_add(1, Ordering::SeqCst);
-        match (self.fault)(class) {
-            Fault::None => self.device.load(class, machine_code),
-            Fault::Unloadable => Err(error!(KernelTooLarge, "no room for it")),
+        let kernel = match (self.fault)(class) {
+            Fault::None => self.device.load(class, machine_code)?,
+            Fault::Unloadable => return Err(error!(KernelTooLarge, "no room for it")),
             Fault::Wrong(branch) => {
                 let mut wrong = class.clone();
                 let last = wrong.programs[branch].body.last_mut().unwrap();
                 last.expression = Expression::unary(Unary::Neg, last.expression.clone());
-                self.device.load(&wrong, &codegen::cpu::compile(&wrong)?)
+                self.device.load(&wrong, &codegen::cpu::compile(&wrong)?)?
             }
-        }
+        };
+        self.kernels.lock().push(Arc::downgrade(&kernel.0));
+        Ok(kernel)
+    }
+
+    fn unload_unused(&self) {
+        self.unloads.fetch_add(1, Ordering::SeqCst);
     }
 
     fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, stream: Stream) -> Result<()> {

@@ -29,7 +29,7 @@ fn kernels_for(chunk: usize) -> (Kernels, Vec<Bank>) {
     (Kernels::new(device.clone(), chunk, DataType::F32, Stream::default()).unwrap(), banks)
 }
 
-fn blueprints(indices: &[u32]) -> BTreeSet<u32> {
+pub(super) fn blueprints(indices: &[u32]) -> BTreeSet<u32> {
     indices.iter().copied().collect()
 }
 
