@@ -2,7 +2,7 @@
 
     python tests/campaign/long.py [--epochs 2000] [--device cpu] [--output build/long-run]
 
-The layer's seeds germinate, train, graft and are culled or fossilised and rolled back, with snapshots, checkpoints and
+The layer's seeds germinate, train, graft and are culled or rolled back, with snapshots, checkpoints and
 reports in between. After a warm-up, the host's resident memory (and the device's, where there is one) may grow by no more than
 a tolerance over the rest of the run. Ends with a line `epochs: N germinations: N culls: N host: +N KiB device: +N KiB`.
 """
@@ -16,10 +16,12 @@ import random
 import sys
 import tempfile
 
-sys.path[:0] = [str(pathlib.Path(__file__).resolve().parents[2] / "python")]
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "python"), str(ROOT / "tests" / "python")]
 os.environ.setdefault("KASMINA_CACHE_DIR", tempfile.mkdtemp(prefix="kasmina-long-run-"))
 
 import torch
+from growing import QUICK, lead_on
 
 import kasmina
 from kasmina import Action, Command, Lifecycle, Strategy
@@ -29,23 +31,6 @@ SEEDS, CHUNK = 12, 8
 WARM_UP = 0.4
 # What fragments of an allocator may add to it; one small leak in each epoch is more.
 TOLERANCE = 1 << 20
-_ON = {
-    Lifecycle.GERMINATED: (Action.START_TRAINING, {}),
-    Lifecycle.TRAINING: (Action.START_GRAFTING, {}),
-    Lifecycle.GRAFTING: (Action.STABILISE, {}),
-    Lifecycle.STABILIZATION: (Action.EVALUATE, {}),
-    Lifecycle.EVALUATING: (Action.FINE_TUNE, {"validation_delta": 1.0, "stability": 1.0}),
-    Lifecycle.CULLED: (Action.RESET, {}),
-    Lifecycle.CANCELLED: (Action.RESET, {}),
-    Lifecycle.ROLLED_BACK: (Action.RESET, {}),
-}
-_SETTINGS = {
-    "ramp_steps": 2,
-    "embargo_epochs": 1,
-    "gates": {"statistics_change": 1e30},
-    "grafting": {"base_rate": 0.5, "gradient_norm_low": 0.0, "gradient_norm_high": 1e30, "drift_limit": 1e30},
-    "training": {"loss_threshold": 1e30},
-}
 
 
 def host_bytes():
@@ -70,7 +55,7 @@ class Run:
         torch.manual_seed(0)
         self.device, self.dice = device, random.Random(0)
         banks = [("bottleneck", SEEDS), ("mlp", SEEDS), ("residual", SEEDS), ("normalized_mlp", SEEDS)]
-        self.layer = kasmina.Layer(SEEDS * CHUNK, SEEDS, banks, device=device, settings=_SETTINGS)
+        self.layer = kasmina.Layer(SEEDS * CHUNK, SEEDS, banks, device=device, settings=QUICK)
         self.model = torch.nn.Sequential(torch.nn.Linear(6, SEEDS * CHUNK), self.layer, torch.nn.Linear(SEEDS * CHUNK, 3))
         self.model.to(device)
         seeds, others = kasmina.split_parameters(self.model)
@@ -109,19 +94,18 @@ class Run:
     def command(self, seed, state):
         if state == Lifecycle.DORMANT and self.dice.random() < 0.5:
             return [Command(seed, Action.GERMINATE, blueprint=self.dice.randrange(4), strategy=Strategy(self.dice.randrange(4)))]
+        # What came that far goes too, for others to come after it.
         if state == Lifecycle.FINE_TUNING or (state in (2, 5) and self.dice.random() < 0.1):
             return [Command(seed, Action.CULL)]
-        if state in _ON:
-            action, evidence = _ON[state]
-            return [Command(seed, action, **evidence)]
-        return []
+        command = lead_on(seed, state)
+        return [command] if command else []
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=2000)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--output", default=str(pathlib.Path(__file__).resolve().parents[2] / "build" / "long-run"))
+    parser.add_argument("--output", default=str(ROOT / "build" / "long-run"))
     arguments = parser.parse_args()
     device = torch.device(arguments.device)
     torch.set_num_threads(1)

@@ -29,7 +29,7 @@ import traceback
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path[:0] = [str(HERE), str(ROOT / "python")]
+sys.path[:0] = [str(HERE), str(ROOT / "python"), str(ROOT / "tests" / "python")]
 
 # All of it is imported before the first child, and nothing computed: each has threads and a library of its own.
 import torch

@@ -13,6 +13,7 @@ import random
 
 import torch
 from faults import STRIKES, bits, same_bits
+from growing import QUICK, lead_on
 from plan import CAPACITIES, CHUNK, EPOCHS, EXTRA, SEEDS, STEPS
 
 import kasmina
@@ -35,24 +36,7 @@ TABLE = {
     "pause": ([3], 3),
     "resume": ([3], 3),
 }
-_ON = {
-    Lifecycle.GERMINATED: (Action.START_TRAINING, {}),
-    Lifecycle.TRAINING: (Action.START_GRAFTING, {}),
-    Lifecycle.GRAFTING: (Action.STABILISE, {}),
-    Lifecycle.STABILIZATION: (Action.EVALUATE, {}),
-    Lifecycle.EVALUATING: (Action.FINE_TUNE, {"validation_delta": 1.0, "stability": 1.0}),
-    Lifecycle.FINE_TUNING: (Action.FOSSILISE, {"improvement": 1.0, "stability": 1.0}),
-    Lifecycle.CULLED: (Action.RESET, {}),
-    Lifecycle.CANCELLED: (Action.RESET, {}),
-    Lifecycle.ROLLED_BACK: (Action.RESET, {}),
-}
-_SETTINGS = {
-    "ramp_steps": 2,
-    "embargo_epochs": 1,
-    "gates": {"statistics_change": 1e30},
-    "grafting": {"base_rate": 0.5, "gradient_norm_low": 0.0, "gradient_norm_high": 1e30, "drift_limit": 1e30},
-    "training": {"loss_threshold": 1e30, "learning_rate": 0.01},
-}
+_SETTINGS = {**QUICK, "training": {**QUICK["training"], "learning_rate": 0.01}}
 
 
 class Training:
@@ -167,9 +151,8 @@ class Training:
                 self.submit(Command(seed, Action.CULL))
             elif state in (1, 2) and dice.random() < 0.05:
                 self.submit(Command(seed, Action.CANCEL))
-            elif state in _ON:
-                action, evidence = _ON[state]
-                self.submit(Command(seed, action, **evidence))
+            elif command := lead_on(seed, state):
+                self.submit(command)
         pair = [Command(dice.randrange(SEEDS), Action(dice.randrange(1, 14))) for _ in range(2)]
         self.submit(*pair)
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 import kasmina
-from kasmina import Lifecycle
+from kasmina import Action, Command, Lifecycle
 
 # Every gate open, and a ramp that stops half way after one epoch.
 OPEN = {
@@ -25,16 +25,27 @@ OPEN = {
     "training": {"loss_threshold": 1e30, "learning_rate": 0.0, "weight_decay": 0.0},
 }
 
-# The way through the lifecycle; each step leads to the state that it names.
-_WAY = [
-    (Lifecycle.GERMINATED, None),
-    (Lifecycle.TRAINING, lambda layer, seed: layer.start_training(seed)),
-    (Lifecycle.GRAFTING, lambda layer, seed: layer.start_grafting(seed)),
-    (Lifecycle.STABILIZATION, lambda layer, seed: layer.stabilise(seed)),
-    (Lifecycle.EVALUATING, lambda layer, seed: layer.evaluate(seed)),
-    (Lifecycle.FINE_TUNING, lambda layer, seed: layer.fine_tune(seed, validation_delta=1.0, stability=1.0)),
-    (Lifecycle.FOSSILIZED, lambda layer, seed: layer.fossilise(seed, improvement=1.0, stability=1.0)),
-]
+# Gates and ramps that hold nobody up for long, for trainings in which seeds live and go.
+QUICK = {
+    "ramp_steps": 2,
+    "embargo_epochs": 1,
+    "gates": {"statistics_change": 1e30},
+    "grafting": {"base_rate": 0.5, "gradient_norm_low": 0.0, "gradient_norm_high": 1e30, "drift_limit": 1e30},
+    "training": {"loss_threshold": 1e30},
+}
+
+# What leads on from a state, with evidence that opens the gate.
+_ON = {
+    Lifecycle.GERMINATED: (Action.START_TRAINING, {}),
+    Lifecycle.TRAINING: (Action.START_GRAFTING, {}),
+    Lifecycle.GRAFTING: (Action.STABILISE, {}),
+    Lifecycle.STABILIZATION: (Action.EVALUATE, {}),
+    Lifecycle.EVALUATING: (Action.FINE_TUNE, {"validation_delta": 1.0, "stability": 1.0}),
+    Lifecycle.FINE_TUNING: (Action.FOSSILISE, {"improvement": 1.0, "stability": 1.0}),
+    Lifecycle.CULLED: (Action.RESET, {}),
+    Lifecycle.CANCELLED: (Action.RESET, {}),
+    Lifecycle.ROLLED_BACK: (Action.RESET, {}),
+}
 # States off the way, and how they are left it for.
 _ASIDE = {
     Lifecycle.CULLED: (Lifecycle.TRAINING, lambda layer, seed: layer.cull(seed)),
@@ -44,37 +55,46 @@ _ASIDE = {
 STATES = list(Lifecycle)
 
 
+def lead_on(seed, state):
+    """The command that leads a seed on from a state; None where a controller has to choose (DORMANT), or nothing follows."""
+    if state not in _ON:
+        return None
+    action, evidence = _ON[state]
+    return Command(seed, action, **evidence)
+
+
 def layer_of(blueprints, *, hidden=16, seeds=4, device="cpu", dtype=torch.float32, settings=None):
     """A layer in training mode whose gates are open."""
     settings = {**OPEN, **(settings or {})}
     return kasmina.Layer(hidden, seeds, blueprints, device=device, dtype=dtype, settings=settings)
 
 
-def bring(layer, seed, state, blueprint=0, row_type=None):
+def bring(layer, seed, wanted, blueprint=0, row_type=None):
     """Takes a dormant seed to a state; one in GRAFTING has alpha 0.5."""
-    goal, aside = _ASIDE.get(state, (state, None))
+    goal, aside = _ASIDE.get(wanted, (wanted, None))
     if goal == Lifecycle.DORMANT:
         return
     layer.germinate(seed, blueprint)
     layer.end_epoch()
     for used in {layer.dtype, row_type or layer.dtype}:
         layer.prepare(used)
-    for reached, action in _WAY[: [step[0] for step in _WAY].index(goal) + 1]:
-        if action is not None:
-            # Some gates look at the last two epochs.
-            _end_epoch(layer)
-            _end_epoch(layer)
-            action(layer, seed)
-            summary = _end_epoch(layer)
-            assert summary["refused"] == []
-        assert layer.states()[seed] == reached
+    # Up to FOSSILIZED each state leads to the next one.
+    for state in range(Lifecycle.GERMINATED, goal):
+        assert layer.states()[seed] == state
+        # Some gates look at the last two epochs.
+        _end_epoch(layer)
+        _end_epoch(layer)
+        layer.submit(lead_on(seed, state))
+        summary = _end_epoch(layer)
+        assert summary["refused"] == []
+    assert layer.states()[seed] == goal
     if goal == Lifecycle.GRAFTING:
         _end_epoch(layer)
         assert layer.array("alpha")[seed] == 0.5
     if aside:
         aside(layer, seed)
         layer.end_epoch()
-        assert layer.states()[seed] == state
+        assert layer.states()[seed] == wanted
 
 
 def _end_epoch(layer):

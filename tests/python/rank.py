@@ -14,7 +14,7 @@ import time
 
 import torch
 import torch.distributed as dist
-from growing import layer_of
+from growing import QUICK, layer_of, lead_on
 from torch.nn.parallel import DistributedDataParallel
 
 import kasmina
@@ -24,21 +24,10 @@ from kasmina.distributed import RankLost, RanksDisagree, Replicas
 # How long ranks wait for one that is not there, in the scenarios in which one is not.
 SHORT = 4.0
 
-_NEXT = {
-    Lifecycle.GERMINATED: (Action.START_TRAINING, {}),
-    Lifecycle.TRAINING: (Action.START_GRAFTING, {}),
-    Lifecycle.GRAFTING: (Action.STABILISE, {}),
-    Lifecycle.STABILIZATION: (Action.EVALUATE, {}),
-    Lifecycle.EVALUATING: (Action.FINE_TUNE, {"validation_delta": 1.0, "stability": 1.0}),
-    Lifecycle.FINE_TUNING: (Action.FOSSILISE, {"improvement": 1.0, "stability": 1.0}),
-    Lifecycle.CULLED: (Action.RESET, {}),
-    Lifecycle.CANCELLED: (Action.RESET, {}),
-    Lifecycle.ROLLED_BACK: (Action.RESET, {}),
-}
 _SETTINGS = {
+    **QUICK,
     "ramp_steps": 3,
-    "embargo_epochs": 1,
-    "grafting": {"base_rate": 0.4, "gradient_norm_low": 0.0, "gradient_norm_high": 1e30, "drift_limit": 1e30},
+    "grafting": {**QUICK["grafting"], "base_rate": 0.4},
     "training": {"loss_threshold": 0.5, "learning_rate": 0.02},
 }
 
@@ -145,9 +134,8 @@ def controller(layer, chooser):
             commands.append(Command(seed, Action.CULL, reason="a whim"))
         elif state == Lifecycle.GERMINATED and draw(8) == 0:
             commands.append(Command(seed, Action.CANCEL))
-        elif state in _NEXT and open_gate(state, entry):
-            action, evidence = _NEXT[state]
-            commands.append(Command(seed, action, **evidence))
+        elif (command := lead_on(seed, state)) and open_gate(state, entry):
+            commands.append(command)
     if draw(10) == 0:
         commands.append(Command(draw(8), Action.FOSSILISE))
     free = [[c for c in commands if c.action == Action.GERMINATE and c.blueprint == bank] for bank in range(2)]
