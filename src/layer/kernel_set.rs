@@ -67,6 +67,15 @@ impl Progress {
         }
     }
 
+    /// Whether to ask may give a kernel by now. A compile that took too long goes on by itself.
+    fn may_be_asked_again(&self) -> bool {
+        match self {
+            Progress::Idle | Progress::Failed(Failure::Passing(_)) => true,
+            Progress::Failed(Failure::Final(error)) => error.status() == Status::CompileTimedOut,
+            Progress::Requested(_) | Progress::Loaded(_) => false,
+        }
+    }
+
     /// The request, if it is one; what stays then must be replaced.
     fn take_request(&mut self) -> Option<Attempt> {
         match std::mem::take(self) {
@@ -135,7 +144,7 @@ impl KernelSet {
         let progress = &mut self.progress.lock()[kind.index()];
         if slot.get().is_none() {
             log::info!("compiling the {} now, because it is needed at once", self.name(kind));
-            if matches!(progress, Progress::Idle | Progress::Failed(Failure::Passing(_))) {
+            if progress.may_be_asked_again() {
                 *progress = self.ask(kind);
             }
             while let Some(attempt) = progress.take_request() {

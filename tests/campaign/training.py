@@ -10,6 +10,7 @@ import json
 import math
 import os
 import random
+import time
 
 import torch
 from faults import STRIKES, bits, same_bits
@@ -20,6 +21,8 @@ import kasmina
 from kasmina import Action, Command, Lifecycle, Strategy
 
 HIDDEN = SEEDS * CHUNK + EXTRA
+# Seconds for a compiler that may take no time, and ends all the same.
+MOST_WAITING = 60
 # The lifecycle, as the specification has it: what leads where.
 TABLE = {
     "germinate": ([0], 1),
@@ -100,14 +103,7 @@ class Training:
             self.layer.wait_for_kernels()
         except kasmina.Error:
             self.counts["kernels that could not be had"] += 1
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-        entered = self.model[1](self.model[0](x))
-        entered.retain_grad()
-        left = self.layer(entered)
-        left.retain_grad()
-        y = self.model[3](left)
-        (y - x[:, :3].square()).square().mean().backward()
+        entered, left, y = self.both_ways(x)
         self.check_identities(entered, left)
         if not any(3 <= state <= 7 for state in self.layer.states()):
             self.check_twin(x, y)
@@ -116,6 +112,27 @@ class Training:
             optimizer.step()
         self.must(all(bool(weight.isfinite().all()) for weight in self.host), "a host weight is not finite")
         self.counts["steps"] += 1
+
+    def both_ways(self, x):
+        """What goes into the layer, what comes out, and the output, after the backward pass. Whoever resumes has to compile what
+        runs, if nobody has before; where the process allows a compile next to no time, the step has to be tried again."""
+        give_up = time.monotonic() + MOST_WAITING
+        while True:
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()
+            entered = self.model[1](self.model[0](x))
+            entered.retain_grad()
+            try:
+                left = self.layer(entered)
+                left.retain_grad()
+                y = self.model[3](left)
+                (y - x[:, :3].square()).square().mean().backward()
+                return entered, left, y
+            except RuntimeError as error:
+                if not self.plan.has("compile") or "to compile" not in str(error) or time.monotonic() > give_up:
+                    raise
+            self.counts["steps tried again when a compiler had ended"] += 1
+            time.sleep(0.05)
 
     def check_identities(self, entered, left):
         """The chunks of seeds that apply no blueprint pass both ways bit for bit."""

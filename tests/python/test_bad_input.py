@@ -197,6 +197,28 @@ print("works")
     assert done.stderr.count(str(tmp_path / "file")) == 1, done.stderr
 
 
+def test_a_kernel_whose_compile_took_too_long_is_there_when_it_is_asked_for_again(tmp_path, device):
+    code = f"""
+import time
+import torch
+from growing import layer_of
+layer, x = layer_of([("bottleneck", 1)], device="{device}"), torch.randn(3, 16, device="{device}")
+refused, start = 0, time.monotonic()
+while time.monotonic() - start < 60:
+    try:
+        layer(x)
+        break
+    except RuntimeError as error:
+        assert "takes longer than 0.000001 s to compile" in str(error), error
+        refused += 1
+        time.sleep(0.01)
+layer(x)
+print("refused, then there" if refused else "no compile takes no time")
+"""
+    done = run(code, KASMINA_CACHE_DIR=str(tmp_path), KASMINA_COMPILE_SECONDS="0.000001")
+    assert done.stdout == "refused, then there\n", done.stderr
+
+
 def test_libraries_that_are_not_built_are_named_with_the_remedy(tmp_path):
     done = run("import kasmina", KASMINA_LIBRARY_DIRECTORY=str(tmp_path))
     assert "make build" in done.stderr and str(tmp_path) in done.stderr
