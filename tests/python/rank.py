@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+import types
 
 import torch
 import torch.distributed as dist
@@ -19,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import kasmina
 from kasmina import Action, Command, Lifecycle, Strategy
-from kasmina.distributed import RankLost, RanksDisagree, Replicas
+from kasmina.distributed import RankLost, RanksDisagree, Replicas, replicas
 
 # How long ranks wait for one that is not there, in the scenarios in which one is not.
 SHORT = 4.0
@@ -44,10 +45,10 @@ class Model(torch.nn.Module):
 class Run:
     """A model with a layer, its replicas, and a trainer with data of this rank's own."""
 
-    def __init__(self, world, *, timeout=60.0, wrapped=True, dtype=torch.float32):
+    def __init__(self, world, *, timeout=60.0, wrapped=True, dtype=torch.float32, breakers=None):
         self.world = world
         torch.manual_seed(7)
-        settings = {**_SETTINGS, "random_seed": 11}
+        settings = {**_SETTINGS, "random_seed": 11, "breakers": breakers or {}}
         # Only the first rank's layer counts; the others' have other settings and parameters until they meet.
         if world.rank > 0:
             settings["ramp_steps"] = 17
@@ -286,19 +287,126 @@ def other_kernels(world):
     return {**error, "state": run.layer.states()[1].name}
 
 
-def non_finite(world):
-    """A gradient that is not finite on one rank counts on all."""
-    run = Run(world)
-    run.epoch([Command(0, Action.GERMINATE)])
-    run.epoch([Command(0, Action.START_TRAINING)])
-    run.layer.wait_for_kernels()
+def fail_on_one(world, run):
+    """An epoch in which the gradient of seed 0 is not finite on one rank."""
     target = torch.zeros(4, 32, device=world.device)
     if world.rank == 1:
         target[1, 2] = float("nan")
     run.layer(torch.randn(4, 32, device=world.device), target)
     run.replicas.end_epoch()
+
+
+def non_finite(world):
+    """A gradient that is not finite on one rank counts on all."""
+    run = Run(world)
+    run.epoch([Command(0, Action.GERMINATE)])
+    run.epoch([Command(0, Action.START_TRAINING)])
+    fail_on_one(world, run)
     seed = run.layer.report()["seeds"][0]
     return {"seen": seed["non_finite_seen"], "errors": seed["error_count"], "digest": run.digest()}
+
+
+def grown(world):
+    """Two seeds train in isolation, one grafts."""
+    run = Run(world)
+    run.epoch([Command(seed, Action.GERMINATE) for seed in range(3)])
+    run.epoch([Command(seed, Action.START_TRAINING) for seed in range(3)])
+    run.epoch()
+    run.epoch([Command(0, Action.START_GRAFTING)])
+    return run
+
+
+def snapshots(world):
+    """Back to the middle of an epoch and to its end: each rank is what it was, bit for bit, and they go on together."""
+    run = grown(world)
+    kept, ended = run.replicas.snapshot(), run.layer.to_bytes()
+    run.step()
+    run.replicas.submit(Command(4, Action.GERMINATE))
+    # Now the ranks differ in what they have seen, and in what seeds 1 and 2 have learned from it.
+    middle, halfway = run.replicas.snapshot(), run.layer.to_bytes()
+    run.step()
+    run.replicas.submit(Command(5, Action.GERMINATE))
+    run.replicas.roll_back(0)
+    restoration = run.replicas.restore(middle, "it spiked" if world.rank == world.count - 1 else "")
+    same = [run.layer.to_bytes() == halfway]
+    run.step()
+    run.replicas.end_epoch()
+    states = [state.name for state in run.layer.states()]
+    run.replicas.restore(kept)
+    same.append(run.layer.to_bytes() == ended)
+    run.epoch()
+    again, later = run.replicas.snapshot(into=kept), run.layer.to_bytes()
+    run.epoch()
+    run.replicas.restore(kept)
+    same += [again is kept, run.layer.to_bytes() == later]
+    # What is the same refusal everywhere breaks nothing.
+    run.layer.add_blueprint("residual", 2)
+    refusal = None
+    try:
+        run.replicas.restore(kept)
+    except kasmina.SnapshotMismatch as error:
+        refusal = str(error)
+    run.replicas.verify()
+    return {
+        "same": same, "states": states, "restoration": restoration, "refusal": refusal, "digest": run.digest(),
+        "differed": hashlib.sha256(halfway).hexdigest(), "told": repr([kept, middle]),
+    }  # fmt: skip
+
+
+def other_snapshot(world):
+    """One rank restores another snapshot than the others."""
+    run = grown(world)
+    kept = [run.replicas.snapshot() for _ in range(2)]
+    return caught(lambda: run.replicas.restore(kept[world.rank == 1]))
+
+
+def other_weights(world):
+    """A snapshot of layers that are not the same any more."""
+    run = grown(world)
+    if world.rank == 1:
+        with torch.no_grad():
+            run.layer.bank_0[run.layer.array("slot")[0].item(), 0] += 1e-6
+    return caught(run.replicas.snapshot)
+
+
+def failed_restore(world):
+    """One rank cannot restore."""
+    run = grown(world)
+    kept = run.replicas.snapshot()
+
+    def fail(snapshot, reason):
+        raise kasmina.Error("the device failed", 4001)
+
+    if world.rank == 1:
+        run.layer.restore = fail
+    error = caught(lambda: run.replicas.restore(kept))
+    assert caught(run.replicas.end_epoch)["kind"] == "RanksDisagree", "they go on although they differ"
+    return error
+
+
+def clock(world):
+    """Circuit breakers open and close by the clock of the first rank; those of the others say something else."""
+    now = [50.0 if world.rank == 0 else 1e6 * world.rank]
+    replicas.time = types.SimpleNamespace(monotonic=lambda: now[0])
+    try:
+        run = Run(world, wrapped=False, breakers={"failures": 2, "window_seconds": 60.0, "open_seconds": 60.0})
+        run.epoch([Command(0, Action.GERMINATE)])
+        run.epoch([Command(0, Action.START_TRAINING)])
+        seen, refusal = [], None
+        for seconds in (20, 20, 50, 20):
+            now[0] += seconds if world.rank == 0 else 1000 * world.rank
+            fail_on_one(world, run) if len(seen) < 2 else run.replicas.end_epoch()
+            seen.append(run.layer.report()["breakers"])
+            if len(seen) == 3:
+                try:
+                    run.replicas.submit(Command(1, Action.GERMINATE))
+                except kasmina.TransitionRefused as error:
+                    refusal = str(error)
+        run.replicas.submit(Command(1, Action.GERMINATE))
+        run.replicas.end_epoch()
+        return {"seen": seen, "refusal": refusal, "state": run.layer.states()[1].name}
+    finally:
+        replicas.time = time
 
 
 def killed(world, victim):

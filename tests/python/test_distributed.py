@@ -72,8 +72,18 @@ def ranks(device, tmp_path):
 def two(request, tmp_path_factory):
     """What two ranks found in all scenarios in which neither dies: one world, because starting one takes seconds."""
     device = torch.device(request.config.getoption("--device"))
-    names = "life like_one same_refusal non_finite other_commands other_place other_parameters other_state other_banks"
-    return Ranks(device, tmp_path_factory.mktemp("two")).run(2, *names.split(), "other_kernels")
+    names = (
+        "life like_one same_refusal non_finite snapshots clock other_commands other_place other_parameters other_state "
+        "other_banks other_kernels other_snapshot other_weights failed_restore"
+    )
+    return Ranks(device, tmp_path_factory.mktemp("two")).run(2, *names.split())
+
+
+@pytest.fixture(scope="module")
+def four(request, tmp_path_factory):
+    """The same for four ranks."""
+    device = torch.device(request.config.getoption("--device"))
+    return Ranks(device, tmp_path_factory.mktemp("four")).run(4, "life", "snapshots", "clock")
 
 
 def test_ranks_with_a_card_each_talk_through_nccl_and_others_through_gloo(two, device):
@@ -95,8 +105,8 @@ def test_two_ranks_are_the_same_bit_for_bit_through_sixty_epochs_of_every_transi
     check_life(two)
 
 
-def test_four_ranks_are_the_same_bit_for_bit_through_sixty_epochs_of_every_transition(ranks):
-    check_life(ranks.run(4, "life"))
+def test_four_ranks_are_the_same_bit_for_bit_through_sixty_epochs_of_every_transition(four):
+    check_life(four)
 
 
 def test_two_ranks_with_half_of_the_rows_each_do_what_one_process_does_with_all(two):
@@ -151,6 +161,58 @@ def test_a_bank_that_only_one_rank_has_is_found(two):
 def test_no_seed_trains_if_its_kernel_cannot_be_had_on_every_rank(two):
     check_disagreement([rank["other_kernels"] for rank in two], "rank 1: the compiler failed")
     assert {rank["other_kernels"]["state"] for rank in two} == {"GERMINATED"}
+
+
+def check_snapshots(found):
+    assert len({rank["snapshots"]["differed"] for rank in found}) == len(found), "in the middle of an epoch ranks differ"
+    for rank in (rank["snapshots"] for rank in found):
+        assert rank["same"] == [True] * 4
+        assert rank["states"][:6] == ["GRAFTING", "TRAINING", "TRAINING", "DORMANT", "GERMINATED", "DORMANT"]
+        restoration = rank["restoration"]
+        assert restoration["reason"] == "it spiked", "that of the only rank that gave one"
+        assert [command["seed"] for batch in restoration["dropped"] for command in batch] == [5]
+        assert [record["seed"] for record in restoration["undone"]] == [0]
+        assert "with 2 blueprints, and the layer has 3" in rank["refusal"]
+        assert rank["digest"] == found[0]["snapshots"]["digest"]
+        assert rank["told"] == found[0]["snapshots"]["told"]
+    assert "number=3, epoch=5" in found[0]["snapshots"]["told"], found[0]["snapshots"]["told"]
+
+
+def test_two_ranks_go_back_together_and_each_to_what_it_was(two):
+    check_snapshots(two)
+
+
+def test_four_ranks_go_back_together_and_each_to_what_it_was(four):
+    check_snapshots(four)
+
+
+def test_ranks_that_are_to_restore_different_snapshots_hear_which(two):
+    found = [rank["other_snapshot"] for rank in two]
+    check_disagreement(found, "different snapshots, by their numbers: rank 0: 1; rank 1: 2")
+
+
+def test_a_snapshot_of_layers_that_differ_is_refused_with_rank_and_seed(two):
+    check_disagreement([rank["other_weights"] for rank in two], "seeds [0] of ranks [1]", seeds=[0])
+
+
+def test_a_rank_that_cannot_restore_is_an_error_on_all(two):
+    check_disagreement([rank["failed_restore"] for rank in two], "restore failed on some ranks", "the device failed")
+
+
+def check_clock(found):
+    assert all(rank["clock"] == found[0]["clock"] for rank in found), "breakers that go by other clocks"
+    seen, refusal, state = (found[0]["clock"][name] for name in ("seen", "refusal", "state"))
+    assert [breakers["blueprints"][0]["state"] for breakers in seen] == ["closed", "open", "open", "half_open"]
+    assert "in 10.0 s" in refusal, refusal
+    assert state == "GERMINATED"
+
+
+def test_the_breakers_of_two_ranks_go_by_the_clock_of_the_first(two):
+    check_clock(two)
+
+
+def test_the_breakers_of_four_ranks_go_by_the_clock_of_the_first(four):
+    check_clock(four)
 
 
 @pytest.mark.parametrize("scenario", ["killed_first", "killed_last"])

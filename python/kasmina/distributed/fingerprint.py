@@ -18,12 +18,15 @@ _READY = 1
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def fingerprints(layer):
-    """The names of what is covered, and an int64 tensor `[names, seeds]` on the layer's device."""
+def fingerprints(layer, learning=True):
+    """The names of what is covered, and an int64 tensor `[names, seeds]` on the layer's device. Without `learning`, that is not
+    what seeds in TRAINING have learned."""
     rows = {name: _bits(layer.array(name)) for name in _STATE}
     rows["flags"] = rows["flags"] & ~_READY
     states, blueprints, slots = rows["lifecycle"], rows["blueprint"], rows["slot"]
     needed = (states >= Lifecycle.GERMINATED) & (states <= Lifecycle.FOSSILIZED)
+    if not learning:
+        needed &= states != Lifecycle.TRAINING
     for index in range(len(layer.banks())):
         seeds = needed & (blueprints == index)
         for name in _BANK:

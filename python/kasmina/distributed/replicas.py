@@ -5,6 +5,7 @@ alike by itself, and that it did is checked.
 """
 
 import datetime
+import time
 
 import torch
 
@@ -21,6 +22,17 @@ _ISOLATED = 2
 _SHOWN = 16
 
 
+class ReplicaSnapshot:
+    """A layer on all ranks as it was: what `Replicas.snapshot` gives and `Replicas.restore` takes."""
+
+    # Which of the replicas' snapshots it is, and how many epochs had ended.
+    number = epoch = None
+    _own = _checksums = None
+
+    def __repr__(self):
+        return f"kasmina.distributed.ReplicaSnapshot(number={self.number}, epoch={self.epoch})"
+
+
 class Replicas:
     """The replicas of a layer: one on each rank of `group`, all ranks by default.
 
@@ -30,12 +42,14 @@ class Replicas:
     whose layers became different, a `RanksDisagree` that names them. After either the replicas refuse to go on.
 
     The layer's forward and backward passes are as ever, and talk to nobody: seeds in TRAINING learn from their own rank's
-    rows, and the end of the epoch averages their parameters and moments over the ranks.
+    rows, and the end of the epoch averages their parameters and moments over the ranks. Circuit breakers go by the clock of
+    the first rank, which tells the others the time at each of these calls.
     """
 
     def __init__(self, layer, *, group=None, timeout=datetime.timedelta(minutes=5)):
         self.layer = layer
         self._ranks = Ranks(group, timeout)
+        self._snapshots = 0
         self.synchronise()
 
     def synchronise(self):
@@ -43,6 +57,7 @@ class Replicas:
         first = self._ranks.is_first()
         checkpoint = self._ranks.broadcast(self.layer.get_extra_state() if first else None)
         self._ranks.alike("synchronise", lambda: first or self.layer.set_extra_state(checkpoint))
+        self._gather("synchronise")
         self.verify()
 
     def submit(self, *commands):
@@ -87,10 +102,51 @@ class Replicas:
         self.verify()
         return summary
 
+    def snapshot(self, into=None):
+        """`Layer.snapshot` on all ranks, of layers that are found to be the same. `into` is an earlier one of these, which is taken
+        anew. In the middle of an epoch, what a rank has seen, and what seeds in TRAINING have learned from that, is its own and
+        not compared.
+        """
+        self._gather("snapshot")
+        snapshot = into or ReplicaSnapshot()
+        snapshot._own = self._ranks.alike("snapshot", lambda: self.layer.snapshot(snapshot._own))
+        self._compare(learning=False)
+        self._snapshots += 1
+        snapshot.number, snapshot.epoch, snapshot._checksums = self._snapshots, self.layer.epoch, self._checksums()
+        return snapshot
+
+    def restore(self, snapshot, reason=""):
+        """`Layer.restore` on all ranks, from the next forward on. All of them restore the same snapshot, and then are what they
+        were, which is checked. A rank may leave the reason to the others.
+        """
+        given = self._gather("restore", (snapshot.number, reason))
+        numbers = [number for number, _ in given]
+        if odd := others(numbers, self._ranks.members):
+            told = "; ".join(f"rank {rank}: {number}" for rank, number in zip(self._ranks.members, numbers))
+            self._ranks.fail(f"the ranks were to restore different snapshots, by their numbers: {told}", odd)
+        reason = next((reason for _, reason in given if reason), "")
+        restoration = self._ranks.alike("restore", lambda: self._restore(snapshot, reason))
+        self._compare(learning=False)
+        return restoration
+
+    def _restore(self, snapshot, reason):
+        restoration = self.layer.restore(snapshot._own, reason)
+        if not torch.equal(self._checksums(), snapshot._checksums):
+            raise RuntimeError("kasmina: what was restored is not what the snapshot was of")
+        return restoration
+
     @torch.no_grad()
+    def _checksums(self):
+        """One for each seed, with what seeds in TRAINING have learned on this rank."""
+        return combined(fingerprints(self.layer)[1]).cpu()
+
     def verify(self):
         """Checks that the layer is the same on all ranks, bit for bit, and names the ranks and seeds that differ."""
-        names, rows = fingerprints(self.layer)
+        self._compare(learning=True)
+
+    @torch.no_grad()
+    def _compare(self, learning):
+        names, rows = fingerprints(self.layer, learning)
         numbers = combined(rows).cpu()
         # The complement turns the order round: one reduction finds the smallest and the largest.
         ends = torch.stack([numbers, ~numbers])
@@ -104,7 +160,7 @@ class Replicas:
         differing = [name for name, *values in zip(names, *found) if any(value != values[0] for value in values)]
         more = f" and {len(seeds) - _SHOWN} more" if len(seeds) > _SHOWN else ""
         self._ranks.fail(
-            f"after {self._epoch()} epochs the layer is not the same on all ranks: seeds {shown}{more} of ranks {odd} have "
+            f"after {self.layer.epoch} epochs the layer is not the same on all ranks: seeds {shown}{more} of ranks {odd} have "
             f"another {', '.join(differing)} than the other ranks",
             odd,
             seeds,
@@ -154,7 +210,7 @@ class Replicas:
             self._ranks.fail(f"kernels cannot be had on some ranks: {told}", failed)
 
     def _gather(self, step, given=None):
-        return self._ranks.gather(f"{step} of epoch {self._epoch() + 1}", given)
-
-    def _epoch(self):
-        return self.layer.epoch
+        """What each rank gives; and all of them learn what time it is."""
+        told = self._ranks.gather(f"{step} of epoch {self.layer.epoch + 1}", (given, time.monotonic()))
+        self.layer.set_time(told[0][1])
+        return [given for given, _ in told]
