@@ -24,7 +24,7 @@ fn busy() -> Bench {
     bench
 }
 
-fn load(bytes: &[u8]) -> kasmina::Result<Layer> {
+pub fn load(bytes: &[u8]) -> kasmina::Result<Layer> {
     Layer::from_bytes(bytes, device_kind())
 }
 
@@ -119,7 +119,7 @@ fn a_checkpoint_cut_short_or_with_something_behind_it_is_refused() {
 }
 
 /// The checkpoint with a piece of its document replaced by one of the same length, and a checksum that matches.
-fn forged(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+pub fn forged(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
     let escape = |text: &str| text.replace('"', "\\\"").into_bytes();
     let (from, to) = (escape(from), escape(to));
     assert_eq!(from.len(), to.len());
@@ -131,7 +131,7 @@ fn forged(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
 }
 
 /// Writes the checksum that the bytes ought to have.
-fn reseal(mut bytes: Vec<u8>) -> Vec<u8> {
+pub fn reseal(mut bytes: Vec<u8>) -> Vec<u8> {
     let mark = br#"\"crc32\":\""#;
     let place = bytes.windows(mark.len()).position(|window| window == mark).unwrap() + mark.len();
     bytes[place..place + 8].copy_from_slice(b"00000000");

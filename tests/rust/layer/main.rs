@@ -7,6 +7,7 @@ mod bench;
 mod breakers;
 mod checkpoint;
 mod lives;
+mod migration;
 mod passes;
 mod snapshot;
 mod strategies;

@@ -223,7 +223,7 @@ fn a_graft_goes_on_from_a_checkpoint_bit_for_bit() {
 
 #[test]
 fn a_checkpoint_from_before_strategies_loads_and_its_fixed_ramp_goes_on() {
-    let bytes = include_bytes!("../../data/checkpoint-before-strategies.safetensors");
+    let bytes = include_bytes!("../../data/checkpoints/before-strategies.safetensors");
     let mut bench = Bench::around(Layer::from_bytes(bytes, device_kind()).unwrap());
     assert_eq!((bench.state(1), bench.alpha(1), memory(&bench)), (Lifecycle::Grafting, 0.5, 0.0));
     assert_eq!(bench.epoch().held, []);
