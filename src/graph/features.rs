@@ -7,7 +7,7 @@
 use super::{Graph, Source, ValueId};
 use crate::ops::Group;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Counts further apart than by this factor are as different as can be.
 const FAR: f64 = 16.0;
@@ -142,9 +142,10 @@ fn parallelism(one: &Features, other: &Features) -> f64 {
 }
 
 fn operators(one: &Features, other: &Features) -> f64 {
-    let names = one.operators.keys().chain(other.operators.keys().filter(|name| !one.operators.contains_key(*name)));
-    let count = |features: &Features, name| features.operators.get(name).copied().unwrap_or(0).into();
-    shares(names.map(|name| (count(one, name), count(other, name))))
+    // In one order, whichever comes first, so that rounding is the same both ways.
+    let names: BTreeSet<&String> = one.operators.keys().chain(other.operators.keys()).collect();
+    let count = |features: &Features, name: &str| features.operators.get(name).copied().unwrap_or(0).into();
+    shares(names.iter().map(|name| (count(one, name), count(other, name))))
 }
 
 /// Half of it is how much is read and written, half what is done to it.

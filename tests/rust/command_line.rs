@@ -6,6 +6,8 @@
 mod cache;
 #[path = "command_line/doctor.rs"]
 mod doctor;
+#[path = "command_line/tuning.rs"]
+mod tuning;
 
 use kasmina::compile::{Architecture, KernelClass, Pass, Schedule, codegen::cuda, kernel_class};
 use kasmina::graph::{Attributes, DataType, LIBRARY, Limits, library};

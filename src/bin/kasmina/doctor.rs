@@ -6,7 +6,7 @@ use crate::table::Table;
 use kasmina::compile::{Architecture, nvrtc};
 use kasmina::device::{cpu, cuda};
 use kasmina::ffi::KASMINA_ABI_VERSION;
-use kasmina::store::{Bundle, DiskCache, GENERATOR_VERSION};
+use kasmina::store::{Bundle, DiskCache, GENERATOR_VERSION, TuningDatabase, TuningPlace};
 use kasmina::{Result, fail};
 use std::env;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ enum State {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let mut findings = vec![library(), processor()];
     findings.extend(driver_and_compiler(arguments.cuda));
-    findings.extend([cache(), bundle()]);
+    findings.extend([cache(), bundle(), tuning()]);
     let mut table = Table::new(&["what", "state", "found"]);
     for Finding { what, state, sentence } in &findings {
         let state = match state {
@@ -184,6 +184,27 @@ fn bundle() -> Finding {
             "{path}, none of {kernels} kernels is of this version; export it with this version of kasmina"
         )),
         _ => finding("bundle", State::Fine, format!("{path}, {useful} of {kernels} kernels are of this version")),
+    }
+}
+
+fn tuning() -> Finding {
+    let Some(database) = TuningDatabase::from_environment() else {
+        return finding("tuning", State::Absent, "nothing of it is kept, as KASMINA_TUNING_DB says");
+    };
+    if *database.place() == TuningPlace::Memory {
+        return finding(
+            "tuning",
+            State::Absent,
+            "what is tuned is kept in memory only; KASMINA_TUNING_DB names a place",
+        );
+    }
+    let (place, statistics) = (database.place(), database.statistics());
+    match statistics.fault {
+        Some(fault) => finding("tuning", State::Wrong, format!("{place} cannot be used: {fault}")),
+        None => {
+            let (problems, candidates) = (statistics.problems, statistics.candidates);
+            finding("tuning", State::Fine, format!("{place}, {problems} problems, {candidates} candidates"))
+        }
     }
 }
 

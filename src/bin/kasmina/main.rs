@@ -13,11 +13,13 @@ mod ops;
 mod output;
 mod source;
 mod table;
+mod tuning;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Looks at blueprints, compiles them, lists what they can be made of, and looks after the kernel cache.
+/// Looks at blueprints, compiles them, lists what they can be made of, and looks after the kernel cache
+/// and the tuning database.
 #[derive(Parser)]
 #[command(name = "kasmina", version)]
 struct Arguments {
@@ -31,6 +33,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Compile(compile::Arguments),
     Cache(cache::Arguments),
+    Tuning(tuning::Arguments),
     Doctor(doctor::Arguments),
 }
 
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Compile(arguments) => compile::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
+        Command::Tuning(arguments) => tuning::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match result {

@@ -38,8 +38,8 @@ pub struct TuningStatistics {
     pub candidates: u64,
     /// How often something could not be read or written, in this process.
     pub errors: u64,
-    /// Why this process keeps everything in memory, though it was told another place; or why that place did not answer
-    /// last.
+    /// Why this process keeps everything in memory, though it was told another place; what it found to be damaged; or why
+    /// the place did not answer last.
     pub fault: Option<String>,
 }
 
@@ -67,6 +67,8 @@ struct State {
     backend: Option<Box<dyn Backend>>,
     /// Why `backend` is memory, though the place is not.
     unusable: Option<String>,
+    /// What was found to be damaged.
+    damaged: Option<String>,
     /// What was refused last.
     refused: Option<String>,
     errors: u64,
@@ -154,7 +156,8 @@ impl TuningDatabase {
         let counted = self.run(false, queries::count);
         let (problems, candidates) = counted.as_ref().ok().copied().flatten().unwrap_or_default();
         let state = self.process().state.lock();
-        let fault = state.unusable.clone().or_else(|| counted.err().and(state.refused.clone()));
+        let unusable = state.unusable.clone().or_else(|| state.damaged.clone());
+        let fault = unusable.or_else(|| counted.err().and(state.refused.clone()));
         TuningStatistics { problems, candidates, errors: state.errors, fault }
     }
 
@@ -241,6 +244,7 @@ impl State {
                     None => reason,
                 };
                 self.news.push(format!("the tuning database {place} was damaged and begins anew: {reason}"));
+                self.damaged = Some(format!("it was damaged and begins anew: {reason}"));
             }
             Failure::Unusable(reason) => {
                 self.news.push(format!(

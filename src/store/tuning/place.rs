@@ -2,7 +2,7 @@
 
 use super::sqlite::File;
 use crate::store::place::cache_directory;
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -23,7 +23,24 @@ impl TuningPlace {
     /// What `KASMINA_TUNING_DB` names: a path, `postgres://...`, `memory`, or `off`, which is `None`. If it is not set, the
     /// directory of the kernel cache, or memory where there is none.
     pub fn from_environment() -> Option<TuningPlace> {
-        place(|name| std::env::var_os(name))
+        match std::env::var_os("KASMINA_TUNING_DB").filter(|named| !named.is_empty()) {
+            Some(named) => TuningPlace::named(&named),
+            None => {
+                Some(cache_directory(|name| std::env::var_os(name)).map_or(TuningPlace::Memory, TuningPlace::Cache))
+            }
+        }
+    }
+
+    /// The place of a name, as in `KASMINA_TUNING_DB`.
+    pub fn named(name: &OsStr) -> Option<TuningPlace> {
+        match name.to_str() {
+            Some("off") => None,
+            Some("memory") => Some(TuningPlace::Memory),
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Some(TuningPlace::Server(url.to_owned()))
+            }
+            _ => Some(TuningPlace::File(name.into())),
+        }
     }
 
     /// The file, if it is one.
@@ -35,20 +52,6 @@ impl TuningPlace {
         };
         // The process may change its directory later; the file stays where it is.
         Some(File { path: std::path::absolute(&path).unwrap_or(path), private })
-    }
-}
-
-fn place(variable: impl Fn(&str) -> Option<OsString>) -> Option<TuningPlace> {
-    let Some(named) = variable("KASMINA_TUNING_DB").filter(|named| !named.is_empty()) else {
-        return Some(cache_directory(variable).map_or(TuningPlace::Memory, TuningPlace::Cache));
-    };
-    match named.to_str() {
-        Some("off") => None,
-        Some("memory") => Some(TuningPlace::Memory),
-        Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-            Some(TuningPlace::Server(url.to_owned()))
-        }
-        _ => Some(TuningPlace::File(named.into())),
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 const CONNECT: Duration = Duration::from_secs(3);
 
 /// How long the server may take for a statement, and for waiting for others that write.
-const STATEMENT: Duration = Duration::from_secs(5);
+const STATEMENT: Duration = Duration::from_secs(10);
 
 /// How much longer to wait for an answer than the server should take.
 const GRACE: Duration = Duration::from_secs(1);
@@ -50,7 +50,10 @@ impl Server {
         let unreadable = |_| Failure::Unusable("its URL cannot be read; write postgres://user@host/database".into());
         let mut config: Config = url.parse().map_err(unreadable)?;
         let connect = config.get_connect_timeout().copied().unwrap_or(CONNECT);
-        config.connect_timeout(connect).tcp_user_timeout(STATEMENT).application_name("kasmina");
+        config.connect_timeout(connect).tcp_user_timeout(STATEMENT);
+        if config.get_application_name().is_none() {
+            config.application_name("kasmina");
+        }
         let (jobs, to_do) = channel();
         let (ready, connected) = channel();
         let work = move || match begin(&config) {

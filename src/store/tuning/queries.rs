@@ -213,3 +213,21 @@ fn microseconds() -> u64 {
 fn integer(number: u64) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::LIKE;
+    use crate::store::tuning::backend::{Backend, Value};
+    use crate::store::tuning::sqlite::Sqlite;
+
+    #[test]
+    fn looking_for_what_is_similar_searches_an_index_and_scans_nothing() {
+        let mut memory = Sqlite::in_memory().unwrap();
+        let question = Box::leak(format!("EXPLAIN QUERY PLAN {LIKE}").into_boxed_str());
+        let plan = memory.query(question, &vec![Value::Real(0.0); 10]).unwrap();
+        let [row] = &plan[..] else { panic!("{plan:?}") };
+        let Some(Value::Text(step)) = row.last() else { panic!("{row:?}") };
+        let index = "USING INDEX kasmina_problems_by_likeness (kind=? AND device=? AND pivot_0>? AND pivot_0<?)";
+        assert!(step.starts_with("SEARCH") && step.ends_with(index), "{step}");
+    }
+}

@@ -300,7 +300,7 @@ fn failure(error: rusqlite::Error) -> Failure {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Failure::Damaged(reason),
         // The statements are right, so it is the tables that are not.
-        Some(ErrorCode::Unknown | ErrorCode::TypeMismatch) => Failure::Damaged(reason),
+        Some(ErrorCode::Unknown | ErrorCode::TypeMismatch | ErrorCode::ConstraintViolation) => Failure::Damaged(reason),
         _ => Failure::Refused(reason),
     }
 }

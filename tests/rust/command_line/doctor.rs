@@ -1,16 +1,17 @@
 //! `kasmina doctor`: it says what there is, and its exit code whether anything is wrong.
 
 use super::cache::{file, filled, key};
-use super::program;
+use super::{program, tuning};
 use kasmina::device::cuda;
-use kasmina::store::{Bundle, GENERATOR_VERSION};
+use kasmina::store::{Bundle, GENERATOR_VERSION, TuningPlace};
 use std::path::Path;
 use tempfile::tempdir;
 
 /// The lines of the table, the complaint and the exit code, where the environment says this of the cache.
 fn doctor(arguments: &[&str], environment: &[(&str, &Path)]) -> (Vec<String>, String, i32) {
     let mut command = program();
-    command.arg("doctor").args(arguments).env_remove("KASMINA_CACHE_DIR").env_remove("KASMINA_CACHE_BUNDLE");
+    command.arg("doctor").args(arguments).env_remove("KASMINA_CACHE_DIR");
+    command.env_remove("KASMINA_CACHE_BUNDLE").env_remove("KASMINA_TUNING_DB");
     let output = command.envs(environment.iter().copied()).output().unwrap();
     let lines = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
     (lines, String::from_utf8(output.stderr).unwrap(), output.status.code().unwrap())
@@ -99,4 +100,22 @@ fn a_bundle_is_useful_or_wrong() {
     let (lines, _, code) = doctor(&[], &environment);
     assert!(line(&lines, "bundle").contains("1 of 2 kernels are of this version"), "{lines:#?}");
     assert_eq!(code, 0);
+}
+
+#[test]
+fn the_tuning_database_lies_beside_the_cache_or_where_it_is_named() {
+    let (place, _) = filled();
+    let cache = place.path().join("cache");
+    let directory = ("KASMINA_CACHE_DIR", &*cache);
+    let found = |environment: &[(&str, &Path)]| line(&doctor(&[], environment).0, "tuning").to_owned();
+    assert!(found(&[directory]).contains("tuning/tuning.sqlite, 0 problems"));
+    tuning::fill(TuningPlace::Cache(cache.clone()));
+    assert!(found(&[directory]).contains("fine") && found(&[directory]).contains("1 problems, 2 candidates"));
+    assert!(found(&[("KASMINA_CACHE_DIR", Path::new("off"))]).contains("absent"));
+    assert!(found(&[directory, ("KASMINA_TUNING_DB", Path::new("off"))]).contains("absent"));
+    let file = place.path().join("file");
+    std::fs::write(&file, "no database").unwrap();
+    assert_wrong("tuning", &["no database", "remove it"], &[directory, ("KASMINA_TUNING_DB", &file)]);
+    let server = Path::new("postgres://user:secret@/db?host=%2Fnowhere");
+    assert_wrong("tuning", &["postgres:///db", "error connecting"], &[directory, ("KASMINA_TUNING_DB", server)]);
 }

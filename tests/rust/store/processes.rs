@@ -3,7 +3,7 @@
 
 use crate::pipeline::{Fake, SLOW, UNHURRIED, machine_code, on_disk};
 use crate::samples::{class, incompressible, key};
-use crate::torture;
+use crate::{torture, tuning};
 use kasmina::compile::{Architecture, Pipeline, nvrtc, pipeline};
 use kasmina::store::{Bundle, DiskCache, DiskLimits, MemoryCache};
 use std::fs;
@@ -57,7 +57,7 @@ fn child() {
         "torture" => torture::work(&place()),
         "full disk" => torture::fill_the_disk(&place()),
         "compiler" => println!("origin {}", nvrtc::version().unwrap()),
-        other => panic!("no scenario {other}"),
+        other => tuning::processes::scenario(other),
     }
 }
 

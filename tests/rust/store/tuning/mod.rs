@@ -2,7 +2,11 @@
 
 mod answers;
 mod exchange;
+mod file;
 mod places;
+pub mod processes;
+#[cfg(feature = "postgres")]
+mod server;
 
 use kasmina::graph::{Features, library};
 use kasmina::store::{Candidate, Problem};

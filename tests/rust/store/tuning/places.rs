@@ -1,13 +1,14 @@
 //! The places that a tuning database can be in, each empty and of its own.
 
 use kasmina::store::{TuningDatabase, TuningLimits, TuningPlace};
+use std::path::PathBuf;
 use tempfile::{TempDir, tempdir};
 
 /// A place, with what removes it.
 pub struct Place {
     pub name: &'static str,
     pub place: TuningPlace,
-    _directory: Option<TempDir>,
+    pub directory: Option<TempDir>,
 }
 
 impl Place {
@@ -20,6 +21,16 @@ impl Place {
         TuningDatabase::new(self.place.clone(), limits)
     }
 
+    /// What `KASMINA_TUNING_DB` has to say for it.
+    pub fn named(&self) -> PathBuf {
+        match &self.place {
+            TuningPlace::Cache(directory) => directory.join("tuning/tuning.sqlite"),
+            TuningPlace::File(path) => path.clone(),
+            TuningPlace::Server(url) => url.into(),
+            TuningPlace::Memory => "memory".into(),
+        }
+    }
+
     pub fn lasts(&self) -> bool {
         self.place != TuningPlace::Memory
     }
@@ -28,14 +39,17 @@ impl Place {
 pub fn file() -> Place {
     let directory = tempdir().unwrap();
     let place = TuningPlace::Cache(directory.path().join("cache"));
-    Place { name: "a file", place, _directory: Some(directory) }
+    Place { name: "a file", place, directory: Some(directory) }
 }
 
 pub fn memory() -> Place {
-    Place { name: "memory", place: TuningPlace::Memory, _directory: None }
+    Place { name: "memory", place: TuningPlace::Memory, directory: None }
 }
 
 /// One of each.
 pub fn all() -> Vec<Place> {
-    vec![file(), memory()]
+    let mut places = vec![file(), memory()];
+    #[cfg(feature = "postgres")]
+    places.extend(super::server::place());
+    places
 }
