@@ -13,6 +13,7 @@
 //! - [`lifecycle`]: the eleven states, and the predicates that layers and kernels decide by.
 //! - [`device`]: the two backends that run them: the CPU, and CUDA through the driver.
 //! - [`validate`]: proves a kernel on its device before it may run: reference, finite differences, guard zones.
+//! - [`tune`]: finds by measuring how a kernel's work is best cut.
 //! - [`layer`]: seeds, their state and transitions, parameter banks, telemetry, checkpoints.
 //! - [`ffi`]: the C ABI over all of it, and nothing else.
 
@@ -25,6 +26,7 @@ pub mod layer;
 pub mod lifecycle;
 pub mod ops;
 pub mod store;
+pub mod tune;
 pub mod validate;
 
 pub use error::{Error, ErrorClass, Result, Status};

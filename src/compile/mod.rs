@@ -34,6 +34,7 @@ pub use program::*;
 pub use simplify::{Simplification, simplify};
 pub use tiling::{Tiling, alternatives, tiling};
 
+use crate::Status;
 use crate::graph::{DataType, RowInput};
 use crate::lifecycle::Lifecycle;
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,12 @@ pub struct KernelClass {
     pub programs: Vec<Program>,
     /// Backward only: the programs of seeds whose parameters are frozen, by branch. Empty otherwise.
     pub frozen: Vec<Program>,
+}
+
+/// Whether an error in making a kernel says that the kernel is at fault, and not that something around it is missing.
+pub(crate) fn is_of_the_kernel(status: Status) -> bool {
+    use Status::{CompilerUnavailable, DeviceUnavailable, Forked, NotReady, OutOfMemory};
+    !matches!(status, CompilerUnavailable | DeviceUnavailable | Forked | NotReady | OutOfMemory)
 }
 
 /// What machine code is made for.

@@ -37,16 +37,28 @@ pub fn tiling(class: &KernelClass, architecture: Architecture) -> Result<Tiling>
     }
 }
 
+/// A tiling with which a multiprocessor has so much less of memory on its way than with the planner's is not worth a try.
+const LEAST_IN_FLIGHT: f64 = 0.25;
+
 /// What tuning may try instead of a tiling: for each number, the tilings in which it alone is another. Those that cannot be
-/// planned are left out.
+/// planned are left out, and those that are slow beyond doubt.
 pub fn alternatives(class: &KernelClass, architecture: Architecture, from: Tiling) -> Vec<Vec<Tiling>> {
     let lines = match architecture {
         Architecture::Cpu => cpu::alternatives(from),
         Architecture::Cuda(_) => cuda::alternatives(class, from),
     };
-    let can_be = |other: &Tiling| {
+    let least = in_flight(class, architecture).unwrap_or(0.0) * LEAST_IN_FLIGHT;
+    let may_serve = |other: &Tiling| {
         let tuned = KernelClass { schedule: Schedule::Tuned(*other), ..class.clone() };
-        *other != from && tiling(&tuned, architecture).is_ok_and(|planned| planned == *other)
+        *other != from && in_flight(&tuned, architecture).is_ok_and(|bytes| bytes >= least)
     };
-    lines.into_iter().map(|line| line.into_iter().filter(can_be).collect()).collect()
+    lines.into_iter().map(|line| line.into_iter().filter(may_serve).collect()).collect()
+}
+
+/// Bytes that are on their way from memory at once; nothing on the CPU, which fetches ahead by itself.
+fn in_flight(class: &KernelClass, architecture: Architecture) -> Result<f64> {
+    match architecture {
+        Architecture::Cpu => cpu::tiling(class).map(|_| 0.0),
+        Architecture::Cuda(capability) => cuda::bytes_in_flight(class, capability).map(|bytes| bytes as f64),
+    }
 }

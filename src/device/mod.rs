@@ -12,6 +12,7 @@ use crate::Result;
 use crate::compile::{Architecture, KernelClass};
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Which device: the CPU, or a CUDA device by ordinal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -334,6 +335,15 @@ pub trait Device: Send + Sync {
 
     /// Runs a kernel over all seeds.
     fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, stream: Stream) -> Result<()>;
+
+    /// Seconds that the device takes for what `work` puts on the stream, after all that is on it already. Waits for it.
+    fn time(&self, stream: Stream, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+        self.synchronize(stream)?;
+        let started = Instant::now();
+        work()?;
+        self.synchronize(stream)?;
+        Ok(started.elapsed().as_secs_f64())
+    }
 
     /// Updates the parameters of one bank.
     fn adamw(&self, update: &Adamw, stream: Stream) -> Result<()>;

@@ -7,10 +7,10 @@
 
 use super::breaker::{Breaker, BreakerReport};
 use super::epoch::{blueprints_of, running_blueprints};
-use super::ladder::is_of_the_kernel;
 use super::state::Columns;
 use super::telemetry::Observation;
 use super::{BreakerSettings, Layer, Lifecycle};
+use crate::compile::is_of_the_kernel;
 use crate::{Error, ErrorClass, Result, Status, fail};
 use serde::Serialize;
 use std::collections::BTreeSet;

@@ -8,6 +8,7 @@ use super::report::{KernelReport, KernelState};
 use crate::compile::{self, Artifact, KernelClass, Pass, Schedule};
 use crate::device::{Buffer, Device, Kernel, Stream};
 use crate::graph::Blueprint;
+use crate::tune;
 use crate::validate::validate;
 use crate::{Error, Result, Status, error};
 use parking_lot::Mutex;
@@ -298,7 +299,11 @@ impl KernelSet {
 
     fn ask(&self, kind: Kind) -> Progress {
         match self.class(kind) {
-            Ok(class) => Progress::Requested(Attempt::new(class, &self.device)),
+            Ok(planned) => {
+                let schedule = tune::schedule(&planned, self.device.as_ref());
+                let class = KernelClass { schedule, ..planned };
+                Progress::Requested(Attempt::new(class, &self.device))
+            }
             Err(error) => Progress::Failed(ladder::give_up(error, &self.name(kind))),
         }
     }

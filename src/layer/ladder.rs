@@ -3,9 +3,9 @@
 //! There is no last step to the reference: no device runs it, and a seed that silently ran something a hundred times slower
 //! would help nobody. What no schedule gives stays away, and the reason stands where people look.
 
-use crate::compile::{self, Artifact, KernelClass, Schedule, Ticket};
+use crate::compile::{self, Artifact, KernelClass, Schedule, Ticket, is_of_the_kernel};
 use crate::device::Device;
-use crate::{Error, Result, Status};
+use crate::{Error, Result};
 use log::warn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -104,12 +104,6 @@ pub(super) fn give_up(error: Error, name: &str) -> Failure {
     GIVEN_UP.fetch_add(1, Relaxed);
     warn!("no schedule gives the {name}: {error}");
     Failure::Final(error)
-}
-
-/// Whether an error says that the kernel is at fault, and not that something around it is missing.
-pub(super) fn is_of_the_kernel(status: Status) -> bool {
-    use Status::{CompilerUnavailable, DeviceUnavailable, Forked, NotReady, OutOfMemory};
-    !matches!(status, CompilerUnavailable | DeviceUnavailable | Forked | NotReady | OutOfMemory)
 }
 
 #[cfg(test)]

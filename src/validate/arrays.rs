@@ -68,7 +68,7 @@ impl Array {
 }
 
 /// Numbers as the bytes of a type.
-pub(super) fn encode(data_type: DataType, numbers: &[f64]) -> Vec<u8> {
+pub(crate) fn encode(data_type: DataType, numbers: &[f64]) -> Vec<u8> {
     fn each<const N: usize>(numbers: &[f64], bytes: impl Fn(f64) -> [u8; N]) -> Vec<u8> {
         numbers.iter().map(|number| bytes(*number)).collect::<Vec<_>>().into_flattened()
     }

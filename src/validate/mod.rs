@@ -12,6 +12,8 @@ mod expected;
 mod gradients;
 mod scene;
 
+pub(crate) use arrays::encode;
+
 use crate::compile::{KernelClass, Pass, passes, random};
 use crate::device::{Device, DeviceKind, Kernel, Stream};
 use crate::graph::{Blueprint, DataType};
@@ -130,14 +132,14 @@ pub fn launches(
 }
 
 /// Numbers between -1 and 1, the same in every run.
-struct Numbers {
+pub(crate) struct Numbers {
     stream: u16,
     next: u64,
     drawn: [u32; 4],
 }
 
 impl Numbers {
-    fn new(stream: u16) -> Numbers {
+    pub(crate) fn new(stream: u16) -> Numbers {
         Numbers { stream, next: 0, drawn: [0; 4] }
     }
 
@@ -150,12 +152,12 @@ impl Numbers {
         f64::from(self.drawn[word] >> 8) / f64::from(1 << 23) - 1.0
     }
 
-    fn take(&mut self, count: usize) -> Vec<f64> {
+    pub(crate) fn take(&mut self, count: usize) -> Vec<f64> {
         (0..count).map(|_| self.next()).collect()
     }
 
     /// A slot near where a seed of this blueprint starts, but with no element left at a special value.
-    fn slot(&mut self, blueprint: &Blueprint) -> Vec<f64> {
+    pub(crate) fn slot(&mut self, blueprint: &Blueprint) -> Vec<f64> {
         blueprint.initialize(u64::from(self.stream)).iter().map(|number| number + 0.375 * self.next()).collect()
     }
 }

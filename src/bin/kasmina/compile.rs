@@ -84,7 +84,7 @@ fn programs(class: &KernelClass, blueprints: &[Blueprint]) -> String {
     text
 }
 
-fn passes() -> impl TypedValueParser<Value = Pass> {
+pub fn passes() -> impl TypedValueParser<Value = Pass> {
     PossibleValuesParser::new(["forward", "backward", "train"]).map(|name| match name.as_str() {
         "backward" => Pass::Backward,
         "train" => Pass::Train,
@@ -99,7 +99,7 @@ fn schedules() -> impl TypedValueParser<Value = Schedule> {
     })
 }
 
-fn data_types() -> impl TypedValueParser<Value = DataType> {
+pub fn data_types() -> impl TypedValueParser<Value = DataType> {
     PossibleValuesParser::new(["f32", "f16", "bf16", "f64"]).map(|name| match name.as_str() {
         "f16" => DataType::F16,
         "bf16" => DataType::BF16,

@@ -13,6 +13,7 @@ mod ops;
 mod output;
 mod source;
 mod table;
+mod tune;
 mod tuning;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Compile(compile::Arguments),
     Cache(cache::Arguments),
+    Tune(tune::Arguments),
     Tuning(tuning::Arguments),
     Doctor(doctor::Arguments),
 }
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Compile(arguments) => compile::run(&arguments),
         Command::Cache(arguments) => cache::run(&arguments),
+        Command::Tune(arguments) => tune::run(&arguments),
         Command::Tuning(arguments) => tuning::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };

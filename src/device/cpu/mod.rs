@@ -23,6 +23,7 @@ use crate::compile::codegen::cpu::Code;
 use crate::compile::{Architecture, KernelClass};
 use crate::{Result, fail};
 use launch::Loaded;
+pub use pool::threads;
 use std::sync::{Arc, LazyLock};
 use vector::Instructions;
 

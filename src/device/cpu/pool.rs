@@ -24,6 +24,11 @@ static WANTED: LazyLock<usize> = LazyLock::new(|| {
 /// In how many portions each thread would take its share: few enough to be taken quickly, enough to even out.
 const PORTIONS: usize = 16;
 
+/// How many threads work on a launch.
+pub fn threads() -> usize {
+    *WANTED
+}
+
 /// Calls `each` for every item and its position, on all cores if the work is worth it.
 ///
 /// Inside a rayon pool that pool's threads are used; else the calling thread and the backend's own, together

@@ -109,3 +109,36 @@ impl Drop for Relaxed {
         unsafe { sys::cuThreadExchangeStreamCaptureMode(&mut self.0) };
     }
 }
+
+/// A point in a stream, with the time at which the card reached it. The context of its making is current while it is used.
+pub(super) struct Event(sys::CUevent);
+
+impl Event {
+    pub(super) fn new() -> Result<Event> {
+        let event = cudarc::driver::result::event::create(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC);
+        check(event, "creating a CUDA event").map(Event)
+    }
+
+    /// Puts it after all that is on the stream.
+    pub(super) fn record(&self, stream: Stream) -> Result<()> {
+        // SAFETY: the event lives; the caller of every device call answers for its stream.
+        check(unsafe { cudarc::driver::result::event::record(self.0, raw(stream)) }, "recording a CUDA event")
+    }
+
+    /// Waits for a later event; how long the card took from one to the other.
+    pub(super) fn seconds_until(&self, later: &Event) -> Result<f64> {
+        // SAFETY: both events live and were recorded.
+        let milliseconds = unsafe {
+            let waited = cudarc::driver::result::event::synchronize(later.0);
+            waited.and_then(|()| cudarc::driver::result::event::elapsed(self.0, later.0))
+        };
+        Ok(f64::from(check(milliseconds, "timing on the CUDA device")?) / 1e3)
+    }
+}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: the event was made by `new` and nobody uses it any more. What cannot be destroyed is left.
+        let _ = unsafe { cudarc::driver::result::event::destroy(self.0) };
+    }
+}

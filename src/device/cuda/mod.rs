@@ -274,6 +274,16 @@ impl Device for Cuda {
         }
     }
 
+    fn time(&self, stream: Stream, work: &mut dyn FnMut() -> Result<()>) -> Result<f64> {
+        let _current = self.enter()?;
+        self.refuse_while_recording(stream, "timing")?;
+        let [before, after] = [driver::Event::new()?, driver::Event::new()?];
+        before.record(stream)?;
+        work()?;
+        after.record(stream)?;
+        before.seconds_until(&after)
+    }
+
     fn adamw(&self, update: &Adamw, stream: Stream) -> Result<()> {
         let _current = self.enter()?;
         let module = match self.adamw.get() {

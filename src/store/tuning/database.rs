@@ -114,6 +114,11 @@ impl TuningDatabase {
         self.run(false, |backend| queries::candidates(backend, problem)).ok().flatten().unwrap_or_default()
     }
 
+    /// Everything that was tried on a class on a device, whatever the rows and seeds of `problem`.
+    pub fn of_class(&self, problem: &Problem) -> Vec<Tuned> {
+        self.run(false, |backend| queries::of_class(backend, problem)).ok().flatten().unwrap_or_default()
+    }
+
     /// What served similar problems of the same kind on the same device: the most similar first, of equals that with the most
     /// similar shape of work. Good places to begin tuning `problem` at; 0.8 is a good `similarity` to ask for.
     ///

@@ -55,6 +55,10 @@ const LIKE: &str = "
     WHERE kind = $1 AND device = $2 AND pivot_0 BETWEEN $3 AND $4 AND pivot_1 BETWEEN $5 AND $6
         AND pivot_2 BETWEEN $7 AND $8 AND pivot_3 BETWEEN $9 AND $10";
 
+const OF_CLASS: &str = "
+    SELECT problem, class, kind, device, generator, compiler, row_count, seed_count, features FROM kasmina_problems
+    WHERE class = $1 AND device = $2 AND generator = $3 AND compiler = $4 ORDER BY problem";
+
 const AFTER: &str = "
     SELECT problem, class, kind, device, generator, compiler, row_count, seed_count, features FROM kasmina_problems
     WHERE problem > $1 ORDER BY problem LIMIT $2";
@@ -183,14 +187,28 @@ fn ratio(one: u64, other: u64) -> f64 {
 pub(super) fn page(backend: &mut dyn Backend, after: &[u8]) -> Result<(Vec<Tuned>, Option<Vec<u8>>), Failure> {
     let rows = backend.query(AFTER, &[Value::Bytes(after.to_vec()), integer(PAGE as u64)])?;
     let last = rows.last().and_then(|row: &Row| bytes(row.first()?.clone()));
-    let mut page = Vec::with_capacity(rows.len());
-    for (problem, features) in rows.into_iter().filter_map(read_problem) {
+    Ok((with_candidates(backend, rows)?, last))
+}
+
+/// All problems of a class on a device, whatever the shape of their work.
+pub(super) fn of_class(backend: &mut dyn Backend, problem: &Problem) -> Result<Vec<Tuned>, Failure> {
+    let Problem { class, device, generator, compiler, .. } = problem;
+    let texts = [device, generator, compiler].map(|text| Value::Text(text.clone()));
+    let rows = backend.query(OF_CLASS, &[vec![Value::Bytes(class.to_vec())], texts.to_vec()].concat())?;
+    let tuned = with_candidates(backend, rows)?;
+    tuned.iter().for_each(|tuned| touch(backend, &tuned.problem.identity(), true));
+    Ok(tuned)
+}
+
+fn with_candidates(backend: &mut dyn Backend, problems: Vec<Row>) -> Result<Vec<Tuned>, Failure> {
+    let mut tuned = Vec::with_capacity(problems.len());
+    for (problem, features) in problems.into_iter().filter_map(read_problem) {
         let identity = problem.identity();
         let candidates = backend.query(CANDIDATES, &[Value::Bytes(identity.to_vec())])?;
         let candidates = candidates.into_iter().filter_map(|row| read_candidate(&identity, row)).collect();
-        page.push(Tuned { problem, features, candidates });
+        tuned.push(Tuned { problem, features, candidates });
     }
-    Ok((page, last))
+    Ok(tuned)
 }
 
 /// How many problems and candidates there are.

@@ -20,6 +20,7 @@ pub(super) const VERSIONS: [&str; 1] = ["
     );
     CREATE INDEX kasmina_problems_by_likeness
         ON kasmina_problems (kind, device, pivot_0, pivot_1, pivot_2, pivot_3);
+    CREATE INDEX kasmina_problems_by_class ON kasmina_problems (class, device);
     CREATE INDEX kasmina_problems_by_use ON kasmina_problems (used_at);
     CREATE TABLE kasmina_candidates (
         problem BYTEA NOT NULL REFERENCES kasmina_problems ON DELETE CASCADE,

@@ -57,3 +57,29 @@ fn what_cannot_be_done_is_said_in_a_sentence() {
     assert!(said(&["import", file.to_str().unwrap()], &directory.path().join("new")).contains("line 1"));
     assert!(said(&["clear"], Path::new("postgres://user:secret@/db?host=%2Fnowhere")).contains("error connecting"));
 }
+
+#[test]
+fn a_tuned_kernel_is_in_the_database_with_all_that_was_tried() {
+    let directory = tempdir().unwrap();
+    let database = directory.path().join("tuned.sqlite");
+    let shape = ["--chunk", "8", "--rows", "64", "--seeds", "4"];
+    let tune = |more: &[&str], place: &Path| {
+        let mut call = program();
+        call.args(["tune", "library:residual", "--pass", "forward"]).args(shape).args(more);
+        call.env("KASMINA_TUNING_DB", place).env("KASMINA_CACHE_DIR", directory.path()).output().unwrap()
+    };
+    let output = tune(&["--json"], &database);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let found = &found[0];
+    assert_eq!((found["pass"].as_str(), found["finished"].as_bool()), (Some("forward"), Some(true)));
+    assert_eq!((found["planned"]["tiling"]["rows"].as_u64(), found["timed"].as_u64()), (Some(32), Some(3)));
+    assert!(found["best"]["seconds"].as_f64() <= found["planned"]["seconds"].as_f64());
+    let kept = TuningDatabase::new(TuningPlace::File(database.clone()), TuningLimits::default());
+    assert_eq!((kept.statistics().problems, kept.statistics().candidates), (1, 3));
+
+    assert!(refused(&tune(&[], Path::new("off")), 1).contains("KASMINA_TUNING_DB is `off`"));
+    assert!(refused(&tune(&["--seconds=-1"], &database), 1).contains("-1"));
+    assert!(refused(&tune(&["--running", "5"], &database), 1).contains("5 running seeds of 4"));
+    assert!(refused(&tune(&["--device", "gpu"], &database), 2).contains("`cuda:` and a number"));
+}

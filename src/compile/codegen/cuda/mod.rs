@@ -30,7 +30,7 @@ mod validate;
 pub use image::Image;
 pub(super) use loops::{Axis, merge};
 pub use plan::LaunchShape;
-pub(in crate::compile) use plan::alternatives;
+pub(in crate::compile) use plan::{alternatives, bytes_in_flight};
 
 use crate::compile::{Architecture, KernelClass, Pass, Tiling, nvrtc};
 use crate::graph::DataType;

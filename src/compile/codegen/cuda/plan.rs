@@ -136,6 +136,20 @@ pub(in crate::compile) fn alternatives(class: &KernelClass, from: Tiling) -> Vec
     ]
 }
 
+/// Bytes of rows that a multiprocessor can have on their way at once in a kernel, about. Where there are few, memory is waited
+/// for: that is what makes most bad ways to cut a kernel bad.
+pub(in crate::compile) fn bytes_in_flight(class: &KernelClass, capability: u32) -> Result<usize> {
+    let Plan { shape, tiling, .. } = plan(class, capability)?;
+    let (_, maximum) = limits(capability);
+    let blocks = (maximum / shape.shared_bytes.max(1)).clamp(1, 2048 / shape.threads);
+    let of_a_block = match usize::from(tiling.stages) {
+        // Each thread a vector.
+        0 => 16 * shape.threads,
+        stages => shape.threads / 32 * stages * fragments::stage_bytes(class),
+    };
+    Ok(blocks * of_a_block)
+}
+
 /// Refuses what no kernel could be printed for.
 fn possible(tiling: Tiling) -> Result<()> {
     let Tiling { fragments, rows, threads, blocks, stages, waves } = tiling;
