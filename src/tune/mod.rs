@@ -11,7 +11,7 @@ pub use bench::Work;
 use search::CONFIRMED;
 pub use search::{Measured, Outcome, Progress, tune};
 
-use crate::compile::{Architecture, KernelClass, Schedule, Tiling, nvrtc};
+use crate::compile::{Architecture, KernelClass, Schedule, Tiling, nvrtc, tiling};
 use crate::device::{Device, DeviceKind, cpu};
 use crate::store::{GENERATOR_VERSION, Problem, TuningDatabase};
 use crate::{Result, error};
@@ -27,8 +27,10 @@ pub fn schedule(class: &KernelClass, device: &dyn Device) -> Schedule {
     let candidates = tuned.into_iter().flatten().flat_map(|tuned| tuned.candidates);
     let confirmed = candidates.filter(|candidate| candidate.valid && candidate.samples as usize >= CONFIRMED);
     let last = confirmed.max_by_key(|candidate| candidate.measured_at);
-    let best = last.and_then(|candidate| read(&candidate.schedule));
-    best.filter(|tiling| can_be(class, device.architecture(), *tiling)).map_or(Schedule::Best, Schedule::Tuned)
+    let Some(best) = last.and_then(|candidate| read(&candidate.schedule)) else { return Schedule::Best };
+    let architecture = device.architecture();
+    let is_other = tiling(class, architecture).is_ok_and(|planned| planned != best);
+    if is_other && can_be(class, architecture, best) { Schedule::Tuned(best) } else { Schedule::Best }
 }
 
 /// What a class on a device is called in the database.
@@ -67,7 +69,7 @@ fn read(text: &str) -> Option<Tiling> {
 }
 
 /// Whether a tiling can be planned for a class.
-fn can_be(class: &KernelClass, architecture: Architecture, tiling: Tiling) -> bool {
-    let tuned = KernelClass { schedule: Schedule::Tuned(tiling), ..class.clone() };
-    crate::compile::tiling(&tuned, architecture).is_ok()
+fn can_be(class: &KernelClass, architecture: Architecture, wanted: Tiling) -> bool {
+    let tuned = KernelClass { schedule: Schedule::Tuned(wanted), ..class.clone() };
+    tiling(&tuned, architecture).is_ok()
 }

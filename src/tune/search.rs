@@ -8,7 +8,7 @@ use crate::device::{Device, Kernel};
 use crate::graph::{Blueprint, Features};
 use crate::store::{Candidate, Problem, TuningDatabase};
 use crate::validate::validate;
-use crate::{Result, fail};
+use crate::{Result, Status, fail};
 use log::{debug, info};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -94,7 +94,8 @@ pub fn tune(
     if device.is_capturing(STREAM) {
         fail!(Unsupported, "nothing can be tuned while a CUDA graph is recorded; tune before or after");
     }
-    let until = Instant::now() + budget;
+    // A time without end is none.
+    let until = Instant::now().checked_add(budget);
     let problem = problem(class, device.as_ref(), work)?;
     let features = Features::of(blueprints.iter().map(|blueprint| &blueprint.graph));
     let known = database.map(|database| database.candidates(&problem)).unwrap_or_default();
@@ -134,7 +135,7 @@ struct Search<'a> {
     problem: Problem,
     features: Features,
     database: Option<&'a TuningDatabase>,
-    until: Instant,
+    until: Option<Instant>,
     /// What was tried another time.
     known: HashMap<Tiling, Candidate>,
     visited: HashSet<Tiling>,
@@ -166,7 +167,7 @@ impl Search<'_> {
                 let lines = alternatives(self.class, self.device.architecture(), from);
                 let Some(line) = lines.get(line) else { break };
                 for tiling in line {
-                    if Instant::now() >= self.until {
+                    if self.left().is_zero() {
                         return Ok(false);
                     }
                     self.visit(*tiling)?;
@@ -199,7 +200,9 @@ impl Search<'_> {
             Err(error) if is_of_the_kernel(error.status()) => {
                 debug!("{tiling:?} cannot be used: {error}");
                 self.refused.push((tiling, error.to_string()));
-                self.remember(Candidate::invalid(write(tiling)?))
+                self.remember(Candidate::invalid(write(tiling)?))?;
+                // A device that failed will fail whatever comes next.
+                if error.status() == Status::DeviceFailed { Err(error) } else { Ok(()) }
             }
             Err(error) => Err(error),
         }
@@ -243,8 +246,12 @@ impl Search<'_> {
     fn notice(&mut self, measured: Measured) {
         let best = self.best.filter(|best| best.seconds <= measured.seconds).unwrap_or(measured);
         self.best = Some(best);
-        let left = self.until.saturating_duration_since(Instant::now());
+        let left = self.left();
         (self.progress)(Progress { timed: self.timed, best, left });
+    }
+
+    fn left(&self) -> Duration {
+        self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
     }
 
     fn record(&self, measured: Measured) -> Result<()> {

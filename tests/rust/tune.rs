@@ -8,7 +8,7 @@ use kasmina::graph::{Attributes, Blueprint, DataType, library};
 use kasmina::layer::{Action, Command, Layer, LayerConfig, Settings};
 use kasmina::store::{Candidate, TuningDatabase, TuningLimits, TuningPlace};
 use kasmina::tune::{Outcome, Progress, Work, schedule, tune};
-use kasmina::{Result, fail};
+use kasmina::{Error, Result, Status};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ const WORK: Work = Work { rows: 40, seeds: 6, running: 3 };
 struct Clock {
     cpu: Arc<dyn Device>,
     seconds: fn(u16) -> f64,
-    /// Rows whose kernels cannot be loaded.
-    refuses: u16,
+    /// Rows whose kernels cannot be loaded, and why.
+    refuses: (u16, Status),
     rows: Mutex<u16>,
     loads: Mutex<usize>,
 }
@@ -31,7 +31,13 @@ struct Timed {
 
 impl Clock {
     fn new(seconds: fn(u16) -> f64) -> Clock {
-        Clock { cpu: cpu::device(), seconds, refuses: 0, rows: Mutex::new(0), loads: Mutex::new(0) }
+        Clock {
+            cpu: cpu::device(),
+            seconds,
+            refuses: (0, Status::KernelTooLarge),
+            rows: Mutex::new(0),
+            loads: Mutex::new(0),
+        }
     }
 }
 
@@ -79,8 +85,8 @@ impl Device for Clock {
     fn load(&self, class: &KernelClass, machine_code: &[u8]) -> Result<Kernel> {
         let rows = tiling(class, Architecture::Cpu)?.rows;
         *self.loads.lock().unwrap() += 1;
-        if rows == self.refuses {
-            fail!(KernelTooLarge, "no room for {rows} rows");
+        if rows == self.refuses.0 {
+            return Err(Error::new(self.refuses.1, format!("no room for {rows} rows")));
         }
         let kernel = self.cpu.load(class, machine_code)?;
         Ok(Kernel(Arc::new(Timed { kernel, rows })))
@@ -107,21 +113,29 @@ fn bottleneck(chunk: usize) -> Blueprint {
 }
 
 fn run(clock: Clock, chunk: usize, database: Option<&TuningDatabase>, budget: Duration) -> (Outcome, usize) {
-    let blueprint = bottleneck(chunk);
-    let class = kernel_class(Pass::Backward, DataType::BF16, true, &[&blueprint]).unwrap();
     let clock = Arc::new(clock);
-    let device: Arc<dyn Device> = clock.clone();
-    let mut tell = |_: Progress| {};
-    let outcome = tune(&device, &class, &[&blueprint], WORK, budget, database, &mut tell).unwrap();
+    let outcome = tuned(clock.clone(), chunk, database, budget).unwrap();
     let loads = *clock.loads.lock().unwrap();
     (outcome, loads)
+}
+
+fn tuned(
+    device: Arc<dyn Device>,
+    chunk: usize,
+    database: Option<&TuningDatabase>,
+    budget: Duration,
+) -> Result<Outcome> {
+    let blueprint = bottleneck(chunk);
+    let class = kernel_class(Pass::Backward, DataType::BF16, true, &[&blueprint]).unwrap();
+    let mut tell = |_: Progress| {};
+    tune(&device, &class, &[&blueprint], WORK, budget, database, &mut tell)
 }
 
 fn memory() -> TuningDatabase {
     TuningDatabase::new(TuningPlace::Memory, TuningLimits::default())
 }
 
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::MAX;
 
 #[test]
 fn the_fastest_tiling_is_found_and_every_one_is_tried_once() {
@@ -153,12 +167,22 @@ fn a_tuning_goes_on_where_another_stopped_and_times_nothing_twice() {
 #[test]
 fn a_tiling_that_fails_is_refused_and_not_tried_again() {
     let database = memory();
-    let refusing = || Clock { refuses: 8, ..Clock::new(|rows| f64::from(rows) * 1e-4) };
+    let refusing = || Clock { refuses: (8, Status::KernelTooLarge), ..Clock::new(|rows| f64::from(rows) * 1e-4) };
     let (outcome, loads) = run(refusing(), 12, Some(&database), LONG);
     assert_eq!((outcome.best.tiling.rows, outcome.refused.len(), loads), (16, 1, 5));
     assert!(outcome.refused[0].1.contains("no room for 8 rows"), "{:?}", outcome.refused);
     let (outcome, loads) = run(refusing(), 12, Some(&database), LONG);
     assert_eq!((outcome.best.tiling.rows, outcome.refused.len(), loads), (16, 1, 3));
+}
+
+#[test]
+fn a_device_that_fails_ends_the_tuning_and_spoils_nothing_but_what_it_failed_at() {
+    let database = memory();
+    let failing = Clock { refuses: (8, Status::DeviceFailed), ..Clock::new(|rows| f64::from(rows) * 1e-4) };
+    let error = tuned(Arc::new(failing), 15, Some(&database), LONG).unwrap_err();
+    assert_eq!(error.status(), Status::DeviceFailed);
+    let (outcome, _) = run(Clock::new(|rows| f64::from(rows) * 1e-4), 15, Some(&database), LONG);
+    assert_eq!((outcome.best.tiling.rows, outcome.refused.len()), (16, 1));
 }
 
 #[test]
@@ -183,7 +207,7 @@ fn work_that_is_none_is_refused() {
     ];
     for work in nothing {
         let tuned = tune(&cpu::device(), &class, &[&blueprint], work, LONG, None, &mut |_| {});
-        assert_eq!(tuned.unwrap_err().status(), kasmina::Status::InvalidArgument, "{work:?}");
+        assert_eq!(tuned.unwrap_err().status(), Status::InvalidArgument, "{work:?}");
     }
 }
 
@@ -197,7 +221,7 @@ fn a_layer_runs_what_was_tuned_for_it_and_nothing_that_means_nothing() {
     let place = tempfile::tempdir().unwrap();
     let file = place.path().join("tuning.sqlite");
     let database = TuningDatabase::new(TuningPlace::File(file.clone()), TuningLimits::default());
-    for (chunk, rows) in [(20, 16), (21, 7)] {
+    for (chunk, rows) in [(20, 16), (21, 7), (22, 32)] {
         let blueprint = bottleneck(chunk);
         let class = kernel_class(Pass::Forward, DataType::F32, false, &[&blueprint]).unwrap();
         let tiling = serde_json::to_string(&Tiling { rows, ..Tiling::default() }).unwrap();
@@ -218,9 +242,10 @@ fn a_layer_runs_what_was_tuned_for_it_and_nothing_that_means_nothing() {
 fn child() {
     for (chunk, expected) in [
         (20, Schedule::Tuned(Tiling { rows: 16, ..Tiling::default() })),
-        // Seven rows are no tiling, and of the third nothing is known.
+        // Seven rows are no tiling, 32 are the planner's, and of the last nothing is known.
         (21, Schedule::Best),
         (22, Schedule::Best),
+        (23, Schedule::Best),
     ] {
         let class = kernel_class(Pass::Forward, DataType::F32, false, &[&bottleneck(chunk)]).unwrap();
         assert_eq!(schedule(&class, cpu::device().as_ref()), expected);
