@@ -67,6 +67,9 @@ bench-gpu-training: build ## Time whole models on CUDA with layers in them; need
 bench-snapshot: build ## Time snapshots and restores on a CUDA device against their goals; writes build/bench/gpu-snapshot.json
 	$(PYTHON) benches/gpu/snapshot.py $(ARGUMENTS)
 
+bench-similarity: build ## Tune random graphs on a CUDA device and see how near one comes by beginning where similar ones ended
+	$(PYTHON) benches/gpu/similarity.py $(ARGUMENTS)
+
 fuzz: ## Fuzz the decoder and the C ABI for ten minutes each; ARGUMENTS="--seconds 60" for less
 	scripts/fuzz.sh $(ARGUMENTS)
 
@@ -92,4 +95,4 @@ clean: ## Remove what was built; keeps .venv
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@mkdir -p build && touch $@
 
-.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-cache bench-gpu bench-gpu-training bench-snapshot fuzz torture campaign long-run gpu clean
+.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-cache bench-gpu bench-gpu-training bench-snapshot bench-similarity fuzz torture campaign long-run gpu clean

@@ -111,6 +111,7 @@ pub fn tune(
         features,
         database,
         until,
+        planned,
         known,
         visited: HashSet::from([planned]),
         timed: 0,
@@ -124,7 +125,7 @@ pub fn tune(
     search.keep(first)?;
     search.begin_at_neighbours()?;
     let finished = search.climb()?;
-    search.conclude(planned, finished)
+    search.conclude(finished)
 }
 
 struct Search<'a> {
@@ -136,6 +137,7 @@ struct Search<'a> {
     features: Features,
     database: Option<&'a TuningDatabase>,
     until: Option<Instant>,
+    planned: Tiling,
     /// What was tried another time.
     known: HashMap<Tiling, Candidate>,
     visited: HashSet<Tiling>,
@@ -166,6 +168,7 @@ impl Search<'_> {
                 let from = self.best.unwrap_or(before).tiling;
                 let lines = alternatives(self.class, self.device.architecture(), from);
                 let Some(line) = lines.get(line) else { break };
+                self.compile(line);
                 for tiling in line {
                     if self.left().is_zero() {
                         return Ok(false);
@@ -208,11 +211,26 @@ impl Search<'_> {
         }
     }
 
+    /// Compiles what of these was not tried before, all at once, and waits: nothing is compiled while something is timed.
+    fn compile(&self, line: &[Tiling]) {
+        if self.left().is_zero() {
+            return;
+        }
+        let is_new = |tiling: &&Tiling| !self.visited.contains(*tiling) && !self.known.contains_key(*tiling);
+        let request = |tiling| pipeline().request(self.class_of(tiling), self.device.architecture());
+        let tickets: Vec<_> = line.iter().filter(is_new).map(|tiling| request(*tiling)).collect();
+        // What goes wrong is told to who asks next.
+        tickets.iter().for_each(|ticket| drop(ticket.wait()));
+    }
+
+    fn class_of(&self, tiling: Tiling) -> KernelClass {
+        let schedule = if tiling == self.planned { Schedule::Best } else { Schedule::Tuned(tiling) };
+        KernelClass { schedule, ..self.class.clone() }
+    }
+
     /// Compiles, loads and proves.
     fn kernel(&self, tiling: Tiling) -> Result<Kernel> {
-        let planned = crate::compile::tiling(self.class, self.device.architecture())?;
-        let schedule = if tiling == planned { Schedule::Best } else { Schedule::Tuned(tiling) };
-        let class = KernelClass { schedule, ..self.class.clone() };
+        let class = self.class_of(tiling);
         let artifact = pipeline().compile(class.clone(), self.device.architecture())?;
         let kernel = self.device.load(&class, &artifact.machine_code)?;
         validate(self.device, &artifact.key, &class, &kernel, self.blueprints, STREAM)?;
@@ -267,9 +285,9 @@ impl Search<'_> {
     }
 
     /// Times the planner's tiling and the best in turn, often: the fastest of many is partly luck.
-    fn conclude(self, planned: Tiling, finished: bool) -> Result<Outcome> {
-        let best = self.best.map_or(planned, |best| best.tiling);
-        let kernels = [self.kernel(planned)?, self.kernel(best)?];
+    fn conclude(self, finished: bool) -> Result<Outcome> {
+        let best = self.best.map_or(self.planned, |best| best.tiling);
+        let kernels = [self.kernel(self.planned)?, self.kernel(best)?];
         let mut seconds = [const { Vec::new() }; 2];
         for number in 0..WARM_UP + CONFIRMED {
             for (kernel, seconds) in kernels.iter().zip(&mut seconds) {
@@ -280,9 +298,10 @@ impl Search<'_> {
             }
         }
         let [of_planned, of_best] = seconds;
-        let planned = measured(planned, of_planned);
-        let best =
-            Some(measured(best, of_best)).filter(|best| best.seconds < planned.seconds * WORTH).unwrap_or(planned);
+        let planned = measured(self.planned, of_planned);
+        let best = measured(best, of_best);
+        let is_better = best.tiling != planned.tiling && best.seconds < planned.seconds * WORTH;
+        let best = if is_better { best } else { planned };
         self.record(best)?;
         info!(
             "tuned {}: {:.1} us planned, {:.1} us in {:?}",
