@@ -9,7 +9,7 @@ mod emulator;
 mod launches;
 
 use emulator::Emulator;
-use kasmina::compile::{Architecture, Pass, Schedule, Tiling, alternatives, codegen, tiling};
+use kasmina::compile::{Architecture, Pass, Schedule, alternatives, codegen, tiling};
 use kasmina::device::{Device, cpu};
 use kasmina::graph::DataType;
 use launches::{Case, LAYOUTS, Layout, assert_close, damaged, run};
@@ -183,11 +183,11 @@ fn every_tiling_of_a_program_agrees() {
     let emulator = Emulator::device(2);
     let mut case = Case::new(Pass::Backward, DataType::BF16, &["bottleneck"]);
     (case.chunk, case.rows, case.seeds, case.poisoned) = (64, 150, 7, true);
-    let of_rule = tiling(&case.class(), Architecture::Cuda(90)).unwrap();
-    let in_memory = Tiling { fragments: false, stages: 0, ..of_rule };
     let mut tried = 0;
-    for from in [of_rule, in_memory] {
-        for tiling in alternatives(&case.class(), Architecture::Cuda(90), from).into_iter().flatten() {
+    for schedule in [Schedule::Best, Schedule::Generic] {
+        let class = Case { schedule, ..case.clone() }.class();
+        let from = tiling(&class, Architecture::Cuda(90)).unwrap();
+        for tiling in alternatives(&class, Architecture::Cuda(90), from).into_iter().flatten() {
             // How many blocks there are at once and in all is nothing that an emulator shows.
             if (tiling.blocks, tiling.waves) == (from.blocks, from.waves) && tiling.fragments == from.fragments {
                 case.schedule = Schedule::Tuned(tiling);
@@ -196,5 +196,5 @@ fn every_tiling_of_a_program_agrees() {
             }
         }
     }
-    assert!(tried >= 10, "{tried}");
+    assert!(tried >= 8, "{tried}");
 }
