@@ -52,6 +52,15 @@ pub enum Pass {
 }
 
 impl Pass {
+    /// Its name, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Pass::Forward => "forward",
+            Pass::Backward => "backward",
+            Pass::Train => "train",
+        }
+    }
+
     /// The row input that telemetry watches, which is also what a seed without a program passes on.
     pub fn watched(self) -> Option<RowInput> {
         match self {

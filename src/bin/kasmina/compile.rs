@@ -12,11 +12,8 @@ use std::path::PathBuf;
 /// Print the kernel of blueprints, which a layer would run for all of its seeds
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[arg(value_name = "BLUEPRINT", required = true, help = source::HELP)]
-    blueprints: Vec<String>,
-    /// Channels of a seed's chunk; a library blueprint needs it
-    #[arg(long, value_name = "N")]
-    chunk: Option<usize>,
+    #[command(flatten)]
+    blueprints: source::Blueprints,
     /// What to print
     #[arg(long, value_enum, default_value = "cuda")]
     emit: Form,
@@ -56,8 +53,7 @@ enum Form {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let blueprints =
-        arguments.blueprints.iter().map(|name| source::blueprint(name, arguments.chunk)).collect::<Result<Vec<_>>>()?;
+    let blueprints = arguments.blueprints.read()?;
     let best = kernel_class(arguments.pass, arguments.dtype, arguments.alpha_gradient, &Vec::from_iter(&blueprints))?;
     let class = KernelClass { schedule: arguments.schedule, ..best };
     let cuda = || cuda::generate(&class, arguments.arch).map(|generated| generated.source);

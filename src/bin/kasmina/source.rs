@@ -4,6 +4,23 @@ use kasmina::graph::{Attribute, Attributes, Blueprint, Limits, library};
 use kasmina::{Result, error, fail};
 use std::io::Read;
 
+/// The blueprints of one kernel.
+#[derive(clap::Args)]
+pub struct Blueprints {
+    #[arg(value_name = "BLUEPRINT", required = true, help = HELP)]
+    blueprints: Vec<String>,
+    /// Channels of a seed's chunk; a library blueprint needs it
+    #[arg(long, value_name = "N")]
+    chunk: Option<usize>,
+}
+
+impl Blueprints {
+    /// Reads them, in their order.
+    pub fn read(&self) -> Result<Vec<Blueprint>> {
+        self.blueprints.iter().map(|name| blueprint(name, self.chunk)).collect()
+    }
+}
+
 /// What the help says of an argument that names a blueprint.
 pub const HELP: &str =
     "A blueprint: a JSON file, `-` for standard input, or `library:NAME`, as in `library:bottleneck,width=8`";

@@ -16,11 +16,8 @@ use std::time::{Duration, Instant};
 /// Find by measuring how the kernels of blueprints are best cut on a device, and keep it for layers to use
 #[derive(clap::Args)]
 pub struct Arguments {
-    #[arg(value_name = "BLUEPRINT", required = true, help = source::HELP)]
-    blueprints: Vec<String>,
-    /// Channels of a seed's chunk; a library blueprint needs it
-    #[arg(long, value_name = "N")]
-    chunk: Option<usize>,
+    #[command(flatten)]
+    blueprints: source::Blueprints,
     /// What to tune; all three if not given
     #[arg(long, value_parser = passes())]
     pass: Option<Pass>,
@@ -54,8 +51,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let Ok(budget) = Duration::try_from_secs_f64(arguments.seconds) else {
         fail!(InvalidArgument, "--seconds {} is no time to look for", arguments.seconds);
     };
-    let blueprints =
-        arguments.blueprints.iter().map(|name| source::blueprint(name, arguments.chunk)).collect::<Result<Vec<_>>>()?;
+    let blueprints = arguments.blueprints.read()?;
     let blueprints: Vec<&Blueprint> = blueprints.iter().collect();
     let device = device::open(arguments.device)?;
     let Some(database) = TuningDatabase::from_environment() else {
@@ -98,7 +94,7 @@ impl Teller {
             return;
         }
         self.last = Instant::now();
-        let (pass, Progress { timed, best, left }) = (name(self.pass), progress);
+        let (pass, Progress { timed, best, left }) = (self.pass.name(), progress);
         let (seconds, left) = (microseconds(best.seconds), left.as_secs());
         let line = format!("{pass}: {timed} tilings timed, the best takes {seconds} us; {left} s left");
         self.open = stderr().is_terminal();
@@ -123,7 +119,7 @@ fn as_table(found: &[(Pass, Outcome)]) -> String {
         let tiling = if is_planned { "as planned".to_owned() } else { describe(best.tiling) };
         let counts = [*timed, *known, refused.len()].map(|count| count.to_string());
         let times = [planned, best].map(|measured| microseconds(measured.seconds));
-        table.row([vec![name(*pass).to_owned()], times.to_vec(), vec![gain], counts.to_vec(), vec![tiling]].concat());
+        table.row([vec![pass.name().to_owned()], times.to_vec(), vec![gain], counts.to_vec(), vec![tiling]].concat());
     }
     let mut text = table.print("");
     if found.iter().any(|(_, outcome)| !outcome.finished) {
@@ -140,7 +136,7 @@ fn as_json(found: &[(Pass, Outcome)]) -> String {
         };
         let refused = outcome.refused.iter().map(|(tiling, reason)| json!({"tiling": tiling, "reason": reason}));
         json!({
-            "pass": name(*pass),
+            "pass": pass.name(),
             "planned": measured(&outcome.planned),
             "best": measured(&outcome.best),
             "timed": outcome.timed,
@@ -162,14 +158,6 @@ fn describe(tiling: Tiling) -> String {
 
 fn microseconds(seconds: f64) -> String {
     format!("{:.1}", seconds * 1e6)
-}
-
-fn name(pass: Pass) -> &'static str {
-    match pass {
-        Pass::Forward => "forward",
-        Pass::Backward => "backward",
-        Pass::Train => "train",
-    }
 }
 
 fn device(text: &str) -> std::result::Result<DeviceKind, String> {

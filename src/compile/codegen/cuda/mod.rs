@@ -108,7 +108,7 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
          constexpr int TAIL = {TAIL};        // channels after the last chunk that a block copies\n\
          constexpr unsigned RUNS = {runs:#05x};    // bit n: seeds in state n run a program\n\
          constexpr unsigned FROZEN = {frozen:#05x};  // bit n: and a frozen one\n\n",
-        pass = format!("{:?}", class.pass).to_lowercase(),
+        pass = class.pass.name(),
         data_type = class.data_type.name(),
         chunk = class.chunk,
         programs = class.programs.len(),

@@ -100,7 +100,7 @@ fn head(class: &KernelClass, scratch: places::Scratch) -> String {
          COUNT, SUM, SQUARES, MIN, MAX = (tl.constexpr(column) for column in range(5))  # columns of telemetry\n\
          DEAD, NEIGHBOURS, NON_FINITE, GRADIENT_SQUARES, FALLBACK_ROWS = (tl.constexpr(column) for column in range(5, 10))\n\
          COLUMNS = tl.constexpr({columns})\n",
-        pass = format!("{:?}", class.pass).to_lowercase(),
+        pass = class.pass.name(),
         data_type = class.data_type.name(),
         chunk = class.chunk,
         programs = class.programs.len(),
