@@ -77,20 +77,20 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
             candidates.extend(economies.iter().map(|&economy| (limit, tile, economy)));
         }
     }
-    let serves = fragments::serve(class, capability);
-    let (nothing, best) = (Choice::nothing(class), serves.then(|| Choice::best(class)));
+    let best = || fragments::serve(class, capability).then(|| Choice::best(class));
+    let nothing = || Some(Choice::nothing(class));
     // Weights of fragments may take more room than the programs would in shared memory.
     let choices = match class.schedule {
-        Schedule::Best => [best.as_ref(), Some(&nothing)],
-        Schedule::Generic => [None, Some(&nothing)],
+        Schedule::Best => [best(), nothing()],
+        Schedule::Generic => [None, nothing()],
         Schedule::Tuned(tiling) => {
             possible(tiling)?;
             candidates.retain(|(_, tile, _)| *tile == tiling.rows);
-            if tiling.fragments { [best.as_ref(), None] } else { [None, Some(&nothing)] }
+            if tiling.fragments { [best(), None] } else { [None, nothing()] }
         }
     };
     let mut needed = 0;
-    for choice in choices.into_iter().flatten() {
+    for choice in choices.iter().flatten() {
         for &(limit, tile, economy) in &candidates {
             let tiling = match class.schedule {
                 Schedule::Tuned(tiling) => tiling,
