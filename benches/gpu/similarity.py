@@ -81,11 +81,10 @@ def main():
     begun = each(cases, "begun at neighbours", lambda case: tune(case[0], 0, arguments))
     results = []
     for (_, full), start in zip(cases, begun):
-        best = min(full["best"]["seconds"], start["best"]["seconds"]) if start else None
         if start:
             results.append(
                 {
-                    "tuned": best,
+                    "tuned": min(full["best"]["seconds"], start["best"]["seconds"]),
                     "begun": start["best"]["seconds"],
                     "planned": start["planned"]["seconds"],
                     "had_neighbours": start["known"] + start["timed"] > 1,
