@@ -1,16 +1,18 @@
 """How near to a tuned kernel one comes by beginning where a similar graph ended.
 
-    python benches/gpu/similarity.py [--device cuda] [--count 200] [--seconds 3]
+    python benches/gpu/similarity.py [--device cuda] [--count 200] [--seconds 5] [--jobs 12]
 
 Tunes the forward kernel of random graphs, then takes each of them as if nothing were known of it but the others: what its
 neighbours' tilings (similarity at least 0.8) give without any search, against what the search found. The goal: within 10 %
-in at least 80 % of the cases. The planner's own tiling is judged in the same way, beside it.
+in at least 80 % of the cases. The planner's own tiling is judged in the same way, beside it. Several graphs are tuned at once:
+they compile side by side, and `kasmina tune` times one after the other.
 
 Writes build/bench/similarity.json and keeps what was measured in build/bench/similarity.sqlite, so a run that was stopped
 goes on. The graphs are those of `cargo run --example random_blueprints`, or of --graphs, a file with one in each line.
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
 import subprocess
@@ -51,17 +53,17 @@ def tune(graph, seconds, arguments):
     return json.loads(done.stdout)[0]
 
 
-def each(items, what, run):
-    """Runs for each item and says every two seconds how far it is."""
-    results, begun = [], time.monotonic()
-    told = begun
-    for number, item in enumerate(items, 1):
-        results.append(run(item))
-        if time.monotonic() - told > 2:
-            told = time.monotonic()
-            left = (told - begun) / number * (len(items) - number)
-            print(f"{what}: {number} of {len(items)}, {left:.0f} s left", flush=True)
-    return results
+def each(items, what, jobs, run):
+    """Runs for each item, so many at once, and says every two seconds how far it is. Returns the results in order."""
+    told = begun = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        tasks = [pool.submit(run, item) for item in items]
+        for number, _ in enumerate(concurrent.futures.as_completed(tasks), 1):
+            if time.monotonic() - told > 2:
+                told = time.monotonic()
+                left = (told - begun) / number * (len(items) - number)
+                print(f"{what}: {number} of {len(items)}, {left:.0f} s left", flush=True)
+    return [task.result() for task in tasks]
 
 
 def main():
@@ -69,16 +71,17 @@ def main():
     parser.add_argument("--device", default="cuda", help="cuda (default) or cpu")
     parser.add_argument("--count", type=int, default=200, help="how many graphs (200)")
     parser.add_argument("--graphs", help="a file with a graph in each line")
-    parser.add_argument("--seconds", type=float, default=3.0, help="how long to search for each graph (3)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="how long to search for each graph (5)")
+    parser.add_argument("--jobs", type=int, default=max(1, 3 * (os.cpu_count() or 1) // 4), help="graphs tuned at once")
     parser.add_argument("--rows", type=int, default=2048)
     parser.add_argument("--seeds", type=int, default=64)
     arguments = parser.parse_args()
     OUTPUT.mkdir(parents=True, exist_ok=True)
 
     found = graphs(arguments)
-    tuned = each(found, "tuned", lambda graph: tune(graph, arguments.seconds, arguments))
+    tuned = each(found, "tuned", arguments.jobs, lambda graph: tune(graph, arguments.seconds, arguments))
     cases = [(graph, result) for graph, result in zip(found, tuned) if result]
-    begun = each(cases, "begun at neighbours", lambda case: tune(case[0], 0, arguments))
+    begun = each(cases, "begun at neighbours", arguments.jobs, lambda case: tune(case[0], 0, arguments))
     results = []
     for (_, full), start in zip(cases, begun):
         if start:

@@ -130,6 +130,18 @@ impl DiskCache {
         }
     }
 
+    /// Waits until no other thread or process has the directory for itself, and has it while the file is open. Entries come and
+    /// go meanwhile as ever: this is for what disturbs others by being done at the same time. `None` where there are no locks.
+    pub fn take_alone(&self) -> Option<File> {
+        let open = || -> io::Result<File> {
+            self.make_directory()?;
+            let file = File::open(&self.directory)?;
+            file.lock()?;
+            Ok(file)
+        };
+        open().inspect_err(|error| self.refused("lock", error)).ok()
+    }
+
     /// Removes the machine code of a key, if there is any.
     pub fn remove(&self, key: &Key) {
         match fs::remove_file(self.path(key)) {

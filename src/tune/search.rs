@@ -6,11 +6,12 @@ use super::{can_be, problem, read, write};
 use crate::compile::{KernelClass, Schedule, Tiling, alternatives, is_of_the_kernel, pipeline, tiling};
 use crate::device::{Device, Kernel};
 use crate::graph::{Blueprint, Features};
-use crate::store::{Candidate, Problem, TuningDatabase};
+use crate::store::{Candidate, DiskCache, Problem, TuningDatabase};
 use crate::validate::validate;
 use crate::{Result, Status, fail};
 use log::{debug, info};
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -77,7 +78,8 @@ pub struct Progress {
 /// Looks for the tiling with which a kernel does this work fastest, for at most about so long, and keeps all it measures.
 ///
 /// `class` is in the planner's schedule and has the programs of `blueprints`, in their order. Compiles through the pipeline
-/// and waits for it; nobody else should use the device meanwhile.
+/// and waits for it. Tunings that share a cache directory time one after the other; nobody else should use the device
+/// meanwhile.
 ///
 /// # Errors
 ///
@@ -110,6 +112,7 @@ pub fn tune(
         problem,
         features,
         database,
+        cache: DiskCache::from_environment(),
         until,
         planned,
         known,
@@ -136,6 +139,8 @@ struct Search<'a> {
     problem: Problem,
     features: Features,
     database: Option<&'a TuningDatabase>,
+    /// Its directory is taken while something is timed.
+    cache: Option<DiskCache>,
     until: Option<Instant>,
     planned: Tiling,
     /// What was tried another time.
@@ -239,6 +244,7 @@ impl Search<'_> {
 
     /// Times launches, fewer of them where all are much slower than `best`.
     fn sample(&self, kernel: &Kernel, tiling: Tiling, best: f64) -> Result<Measured> {
+        let _alone = self.alone();
         let started = Instant::now();
         let mut seconds = Vec::new();
         for number in 0..WARM_UP + SAMPLES {
@@ -253,6 +259,11 @@ impl Search<'_> {
             }
         }
         Ok(measured(tiling, seconds))
+    }
+
+    /// Waits until no other tuning is timing, and keeps others from it.
+    fn alone(&self) -> Option<File> {
+        self.cache.as_ref()?.take_alone()
     }
 
     fn keep(&mut self, measured: Measured) -> Result<()> {
@@ -289,6 +300,7 @@ impl Search<'_> {
         let best = self.best.map_or(self.planned, |best| best.tiling);
         let kernels = [self.kernel(self.planned)?, self.kernel(best)?];
         let mut seconds = [const { Vec::new() }; 2];
+        let alone = self.alone();
         for number in 0..WARM_UP + CONFIRMED {
             for (kernel, seconds) in kernels.iter().zip(&mut seconds) {
                 let one = self.bench.time(kernel, number)?;
@@ -297,6 +309,7 @@ impl Search<'_> {
                 }
             }
         }
+        drop(alone);
         let [of_planned, of_best] = seconds;
         let planned = measured(self.planned, of_planned);
         let best = measured(best, of_best);

@@ -26,6 +26,8 @@ def device(request):
     name = request.config.getoption("--device")
     if name == "cuda" and not torch.cuda.is_available():
         pytest.fail("--device cuda, but torch sees no CUDA device")
+    # What layers are compared with computes in full float32, convolutions too.
+    torch.backends.cudnn.allow_tf32 = False
     return torch.device(name, 0) if name == "cuda" else torch.device(name)
 
 
