@@ -470,7 +470,7 @@ typedef struct {
     int32_t parameter_type;
     // Must be 0.
     uint32_t flags;
-    // Settings as a JSON object, or NULL for the defaults.
+    // Settings as a JSON object, or NULL for the defaults; docs/settings.md lists them.
     const char *settings;
 } kasmina_layer_config;
 

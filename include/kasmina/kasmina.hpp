@@ -267,7 +267,7 @@ class Layer : public Owned<kasmina_layer, kasmina_layer_destroy> {
 
     explicit Layer(const kasmina_layer_config& config) : Owned(create(config)) {}
 
-    /// A layer on the CPU with parameters of this type; `settings` is JSON.
+    /// A layer on the CPU with parameters of this type; `settings` is JSON (docs/settings.md).
     Layer(uint64_t hidden, uint64_t seeds, kasmina_data_type parameter_type, const std::string& settings = "{}")
         : Owned(create(hidden, seeds, parameter_type, settings)) {}
 

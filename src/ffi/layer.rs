@@ -36,7 +36,7 @@ pub struct kasmina_layer_config {
     pub parameter_type: i32,
     /// Must be 0.
     pub flags: u32,
-    /// Settings as a JSON object, or NULL for the defaults.
+    /// Settings as a JSON object, or NULL for the defaults; docs/settings.md lists them.
     pub settings: *const c_char,
 }
 

@@ -238,6 +238,11 @@ impl Bank {
         self.device().adamw(&update, stream)
     }
 
+    /// Bytes of device memory that a slot takes: its parameters, their gradient, its moments, steps, mode and mark.
+    pub fn bytes_of_a_slot(&self) -> u64 {
+        (4 * self.slot_bytes() + 6) as u64
+    }
+
     /// Bytes of one slot's parameters.
     fn slot_bytes(&self) -> usize {
         self.arrays.size * self.parameter_type.bytes()

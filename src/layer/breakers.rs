@@ -196,6 +196,20 @@ mod tests {
     use crate::layer::{Action, BreakerState, Command, Layer, LayerConfig, Settings};
 
     #[test]
+    fn an_epoch_that_cannot_be_ended_counts_against_the_layer() {
+        let (device, parameter_type, settings) = (DeviceKind::Cpu, DataType::F32, Settings::default());
+        let mut layer = Layer::new(LayerConfig { hidden: 8, seeds: 2, device, parameter_type, settings }).unwrap();
+        let alpha = layer.array("alpha").unwrap().buffer;
+        alpha.device().upload(alpha.address(), &[1], Stream(0)).unwrap();
+        layer.state.flip_host_bit(0);
+        let error = layer.end_epoch(Stream(0)).unwrap_err();
+        let breaker = layer.report().breakers.layer;
+        assert_eq!((breaker.failures, breaker.last_class), (1, Some(ErrorClass::Memory)));
+        assert_eq!(breaker.last_failure, Some(error.to_string()));
+        assert_eq!(layer.epoch(), 0);
+    }
+
+    #[test]
     fn each_epoch_in_which_seeds_wait_for_a_kernel_that_cannot_be_had_counts_once_against_their_blueprint() {
         // No other test has chunks of this width: what was refused once is refused in the whole process.
         let (chunk, seeds) = (23, 4);

@@ -24,7 +24,8 @@ pub(super) struct Situation<'a> {
 
 /// What a seed needs besides merit.
 pub(super) trait Resources {
-    /// Whether the seed can have a slot: it names a known blueprint, the bank has a slot, the layer an active place.
+    /// Whether the seed can have a slot: it names a known blueprint, the bank has a slot, the layer an active
+    /// place and bytes for it.
     fn slot_free(&self) -> Result<()>;
     /// Whether the circuit breakers let a seed germinate with the blueprint, or begin to train.
     fn breaker_closed(&self) -> Result<()>;
@@ -72,12 +73,13 @@ pub(super) fn check(gate: Gate, situation: &Situation<'_>) -> Result<()> {
         Gate::Evaluation => stable(observation.change, settings.gates.statistics_change),
         Gate::FineTuning => helps(seed, evidence, &settings.gates),
         Gate::Fossilization => {
-            at_least("improvement", evidence.improvement, settings.gates.improvement)?;
-            at_least("stability", evidence.stability, settings.gates.fossilization_stability)
+            at_least("improvement", evidence.improvement, settings.gates.improvement, "gates.improvement")?;
+            let least = settings.gates.fossilization_stability;
+            at_least("stability", evidence.stability, least, "gates.fossilization_stability")
         }
         Gate::Embargo => {
             if seed.embargo > 0 {
-                fail!(TransitionRefused, "the embargo lasts {} more epochs", seed.embargo);
+                fail!(TransitionRefused, "the embargo lasts {} more epochs (embargo_epochs)", seed.embargo);
             }
             Ok(())
         }
@@ -162,12 +164,12 @@ fn helps(seed: &SeedState, evidence: &Evidence, gates: &GateSettings) -> Result<
     if delta <= above {
         fail!(TransitionRefused, "the validation delta {delta} is not above {above} (gates.validation_delta)");
     }
-    at_least("stability", evidence.stability, gates.evaluation_stability)
+    at_least("stability", evidence.stability, gates.evaluation_stability, "gates.evaluation_stability")
 }
 
-fn at_least(name: &str, value: f64, threshold: f64) -> Result<()> {
+fn at_least(name: &str, value: f64, threshold: f64, setting: &str) -> Result<()> {
     if given(name, value)? < threshold {
-        fail!(TransitionRefused, "the {name} {value} is below {threshold}");
+        fail!(TransitionRefused, "the {name} {value} is below {threshold} ({setting})");
     }
     Ok(())
 }
@@ -290,14 +292,26 @@ mod tests {
                 |case| case.evidence.validation_delta = f64::INFINITY,
                 "lacks a finite validation_delta",
             ),
-            (Gate::FineTuning, |case| case.evidence.stability = 0.79, "stability 0.79 is below 0.8"),
+            (
+                Gate::FineTuning,
+                |case| case.evidence.stability = 0.79,
+                "stability 0.79 is below 0.8 (gates.evaluation_stability)",
+            ),
             (Gate::FineTuning, |case| case.evidence.stability = f64::NAN, "lacks a finite stability"),
             (Gate::FineTuning, |case| case.evidence.error_rate = 0.11, "error rate 0.11 is above 0.1"),
             (Gate::FineTuning, |case| case.seed.error_count = 6, "6 errors are above 5"),
-            (Gate::Fossilization, |case| case.evidence.improvement = 0.009, "improvement 0.009 is below 0.01"),
-            (Gate::Fossilization, |case| case.evidence.stability = 0.94, "stability 0.94 is below 0.95"),
+            (
+                Gate::Fossilization,
+                |case| case.evidence.improvement = 0.009,
+                "improvement 0.009 is below 0.01 (gates.improvement)",
+            ),
+            (
+                Gate::Fossilization,
+                |case| case.evidence.stability = 0.94,
+                "stability 0.94 is below 0.95 (gates.fossilization_stability)",
+            ),
             (Gate::Fossilization, |case| case.evidence.improvement = f64::NAN, "lacks a finite improvement"),
-            (Gate::Embargo, |case| case.seed.embargo = 1, "the embargo lasts 1 more"),
+            (Gate::Embargo, |case| case.seed.embargo = 1, "the embargo lasts 1 more epochs (embargo_epochs)"),
         ];
         for (gate, change, words) in cases {
             let refusal = refusal(gate, change).unwrap_or_else(|| panic!("{gate:?} let '{words}' pass"));

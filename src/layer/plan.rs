@@ -98,6 +98,11 @@ impl Plan {
         (0..).zip(&self.running).filter(|(_, seeds)| **seeds > 0).map(|(blueprint, _)| blueprint).collect()
     }
 
+    /// Bytes of device memory in the slots of seeds.
+    fn bytes_held(&self, banks: &[Bank]) -> u64 {
+        banks.iter().zip(&self.holding).map(|(bank, seeds)| u64::from(*seeds) * bank.bytes_of_a_slot()).sum()
+    }
+
     /// Applies one command. Returns the seed as it was.
     fn step(&mut self, command: &Command, world: &World<'_>) -> Result<(SeedState, TransitionRecord)> {
         let seed = command.seed;
@@ -199,6 +204,16 @@ impl Resources for Needs<'_> {
         let (active, most) = (plan.active, self.world.settings.max_active_seeds);
         if active >= most {
             fail!(CapacityExceeded, "{active} seeds are active and {most} may be (max_active_seeds)");
+        }
+        let Some(most) = self.world.settings.max_seed_bytes else { return Ok(()) };
+        let needed = bank.bytes_of_a_slot();
+        let left = most.saturating_sub(plan.bytes_held(banks));
+        if needed > left {
+            fail!(
+                CapacityExceeded,
+                "a seed of blueprint '{name}' holds {needed} bytes, and of {most} bytes {left} are left (max_seed_bytes); reset \
+                 a seed or choose a smaller blueprint"
+            );
         }
         Ok(())
     }

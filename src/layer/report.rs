@@ -1,5 +1,6 @@
 //! What a layer tells people and controllers: transitions, refusals, health.
 
+use super::bank::Bank;
 use super::command::number_or_null;
 use super::state::flags;
 use super::{Action, BreakersReport, Evidence, Layer, Lifecycle, Restoration};
@@ -146,6 +147,8 @@ pub struct Totals {
     pub applied: u32,
     /// Seeds in FOSSILIZED.
     pub fossilized: u32,
+    /// Bytes of device memory in the slots of seeds: what `max_seed_bytes` bounds.
+    pub seed_bytes: u64,
     /// Elements seen in the last epoch that were not finite.
     pub non_finite: u64,
     /// Rows in the last epoch in which a blueprint fell back to identity.
@@ -216,6 +219,8 @@ impl Layer {
             totals.training += u32::from(seed.lifecycle == Lifecycle::Training);
             totals.applied += u32::from(seed.lifecycle.applies_blueprint());
             totals.fossilized += u32::from(seed.lifecycle == Lifecycle::Fossilized);
+            let bank = usize::try_from(seed.blueprint).ok().and_then(|blueprint| self.banks.get(blueprint));
+            totals.seed_bytes += bank.map_or(0, Bank::bytes_of_a_slot);
             totals.non_finite += metrics.non_finite;
             totals.fallback_rows += metrics.fallback_rows;
             seeds.push(SeedReport {

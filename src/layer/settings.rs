@@ -14,6 +14,9 @@ pub struct Settings {
     pub random_seed: u64,
     /// How many seeds may be in states 1 to 6 at once.
     pub max_active_seeds: u32,
+    /// How many bytes of device memory seeds may hold at once: for each seed with a slot its parameters, their gradient, and
+    /// what optimisers keep of them. `None` is as many as the banks have.
+    pub max_seed_bytes: Option<u64>,
     /// Epochs a culled seed must wait before it can be reset.
     pub embargo_epochs: u16,
     /// Epochs in which a fixed ramp takes alpha from 0 to 1; 1 to 1000.
@@ -38,6 +41,7 @@ impl Default for Settings {
             layer_id: "layer".to_owned(),
             random_seed: 0,
             max_active_seeds: 100_000,
+            max_seed_bytes: None,
             embargo_epochs: 3,
             ramp_steps: 30,
             fallback_blocks_promotion: true,
@@ -282,6 +286,7 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_setting_has_a_default_and_json_gives_back_what_it_was_given() {
@@ -292,6 +297,24 @@ mod tests {
             ..Settings::default()
         };
         assert_eq!(Settings::from_json(&serde_json::to_vec(&settings).unwrap()).unwrap(), settings);
+    }
+
+    #[test]
+    fn the_documentation_lists_every_setting_and_its_default() {
+        fn list(prefix: &str, fields: &serde_json::Map<String, serde_json::Value>, rows: &mut BTreeSet<String>) {
+            for (name, value) in fields {
+                match value {
+                    serde_json::Value::Object(fields) => list(&format!("{prefix}{name}."), fields, rows),
+                    value => drop(rows.insert(format!("`{prefix}{name}` | {value}").replace('"', ""))),
+                }
+            }
+        }
+        let settings = serde_json::to_value(Settings::default()).unwrap();
+        let mut expected = BTreeSet::new();
+        list("", settings.as_object().unwrap(), &mut expected);
+        let rows = include_str!("../../docs/settings.md").lines().filter_map(|line| line.strip_prefix("| `"));
+        let found = rows.map(|row| format!("`{}", row.rsplit_once(" | ").unwrap().0));
+        assert_eq!(found.collect::<BTreeSet<_>>(), expected);
     }
 
     #[test]

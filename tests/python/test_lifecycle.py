@@ -220,6 +220,18 @@ def test_a_batch_of_commands_is_taken_whole_or_refused_whole(device):
     ]
 
 
+def test_a_seed_beyond_the_bytes_that_seeds_may_hold_is_refused_with_what_is_left(device):
+    attention = kasmina.Blueprint.library("attention", 4)
+    # A parameter, its gradient and two moments for each of four channels, and six bytes for the slot.
+    of_a_seed = 4 * 4 * 4 + 6
+    layer = layer_of([(attention, 4)], device=device, settings={"max_seed_bytes": 2 * of_a_seed + 1})
+    layer.submit(Command(0, Action.GERMINATE), Command(1, Action.GERMINATE))
+    with pytest.raises(Error, match=f"holds {of_a_seed} bytes, and of {2 * of_a_seed + 1} bytes 1 are left"):
+        layer.germinate(2)
+    layer.end_epoch()
+    assert layer.report()["totals"]["seed_bytes"] == 2 * of_a_seed
+
+
 def test_gates_are_closed_by_default(device):
     layer = kasmina.Layer(16, 4, [("bottleneck", 1)], device=device)
     layer.germinate(0)

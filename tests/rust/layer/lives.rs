@@ -1,6 +1,6 @@
 //! The life of seeds: commands, gates, epochs, slots.
 
-use crate::bench::{Bench, STREAM, command, easy, read, write};
+use crate::bench::{Bench, STREAM, blueprint, command, device_kind, easy, read, write};
 use kasmina::Status;
 use kasmina::device::DeviceKind;
 use kasmina::graph::{DataType, Limits};
@@ -79,6 +79,29 @@ fn a_layer_whose_chunks_no_blueprint_has_is_refused() {
         assert!(refusal.message().contains("no blueprint has more than 4194304 channels"), "{refusal}");
     }
     assert!(layer(2 * most + 1, 2).is_ok());
+}
+
+#[test]
+fn a_blueprint_whose_parameters_might_not_start_finite_is_refused_before_any_seed_can_have_it() {
+    // Ten deviations above the mean is more than f32 holds.
+    let normal = serde_json::json!({"normal": {"mean": 3e38, "standard_deviation": 1e37}});
+    let blueprint = || {
+        blueprint(serde_json::json!({
+            "ir_version": 1, "name": "vast", "chunk": 4, "output": "y",
+            "parameters": [{"name": "w", "shape": [4], "initializer": normal}],
+            "nodes": [{"name": "y", "op": "mul", "inputs": ["x", "w"]}],
+        }))
+    };
+    let layer = |parameter_type| {
+        let (device, settings) = (device_kind(), easy());
+        Layer::new(LayerConfig { hidden: 8, seeds: 2, device, parameter_type, settings }).unwrap()
+    };
+    let mut narrow = layer(DataType::F32);
+    let refusal = narrow.add_blueprint(blueprint(), 1).unwrap_err();
+    assert_eq!(refusal.status(), Status::InvalidBlueprint);
+    let words = "parameter 'w' of blueprint 'vast' may start at 4e38, which is not finite in f32";
+    assert_eq!((refusal.message(), narrow.blueprint_count()), (words, 0));
+    layer(DataType::F64).add_blueprint(blueprint(), 1).unwrap();
 }
 
 #[test]
@@ -229,6 +252,43 @@ fn active_seeds_and_training_places_are_limited_by_the_settings() {
     bench.submit(&[command(0, Action::StartTraining)]);
     let refusal = bench.refusal(&[command(1, Action::StartTraining)]).to_string();
     assert!(refusal.contains("1 seeds are training and there are 1 places"), "{refusal}");
+}
+
+#[test]
+fn seeds_hold_no_more_bytes_than_the_settings_allow_and_give_them_back_when_they_are_reset() {
+    let held = |bench: &Bench| bench.layer.report().totals.seed_bytes;
+    let mut roomy = Bench::new(12, 3, easy(), &[("attention", 3), ("bottleneck", 3)]);
+    roomy.apply(&[germinate(0, 0)]);
+    let small = held(&roomy);
+    roomy.apply(&[germinate(1, 1)]);
+    let large = held(&roomy) - small;
+    for (index, bytes) in [(0, small), (1, large)] {
+        let bank = roomy.layer.bank(index).unwrap();
+        let arrays = [&bank.parameters, &bank.parameters, &bank.first_moment, &bank.second_moment];
+        let others = [&bank.steps, &bank.mode, &bank.non_finite];
+        let of_a_slot: usize = arrays.iter().chain(&others).map(|array| array.bytes() / bank.capacity).sum();
+        assert_eq!(bytes, of_a_slot as u64, "a gradient as large as the parameters, and all that a bank shares");
+    }
+
+    let most = large + 2 * small - 1;
+    let settings = Settings { max_seed_bytes: Some(most), ..easy() };
+    let mut bench = Bench::new(12, 3, settings, &[("attention", 3), ("bottleneck", 3)]);
+    let refusal = bench.refusal(&[germinate(0, 0), germinate(1, 0), germinate(2, 1)]);
+    assert_eq!(refusal.status(), Status::CapacityExceeded);
+    let expected = format!("holds {large} bytes, and of {most} bytes {} are left (max_seed_bytes)", large - 1);
+    assert!(refusal.message().contains(&expected), "{refusal}");
+    assert_eq!(held(&bench), 0, "all or nothing");
+
+    bench.apply(&[germinate(2, 1)]);
+    bench.submit(&[germinate(0, 0)]);
+    let refusal = bench.refusal(&[germinate(1, 0)]).to_string();
+    assert!(refusal.contains(&format!("{} are left", small - 1)), "what is queued counts: {refusal}");
+    bench.epoch();
+    bench.apply(&[command(2, Action::Cancel)]);
+    assert_eq!(held(&bench), large + small, "a seed keeps its slot until it is reset");
+    bench.submit(&[command(2, Action::Reset), germinate(1, 0)]);
+    assert_eq!(bench.epoch().applied.len(), 2);
+    assert_eq!(held(&bench), 2 * small);
 }
 
 #[test]
