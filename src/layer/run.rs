@@ -364,3 +364,6 @@ impl Layer {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,13 +26,14 @@ pub struct Broken {
     fault: fn(&KernelClass) -> Fault,
     loads: AtomicUsize,
     unloads: AtomicUsize,
+    launches: AtomicUsize,
     kernels: Mutex<Vec<Weak<dyn Any + Send + Sync>>>,
 }
 
 impl Broken {
     pub fn new(fault: fn(&KernelClass) -> Fault) -> Arc<Broken> {
-        let (loads, unloads) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Arc::new(Broken { device: cpu::device(), fault, loads, unloads, kernels: Mutex::default() })
+        let [loads, unloads, launches] = [0; 3].map(AtomicUsize::new);
+        Arc::new(Broken { device: cpu::device(), fault, loads, unloads, launches, kernels: Mutex::default() })
     }
 
     /// How many kernels were to be loaded.
@@ -43,6 +44,11 @@ impl Broken {
     /// How often what nobody holds any more was to be given back.
     pub fn unloads(&self) -> usize {
         self.unloads.load(Ordering::SeqCst)
+    }
+
+    /// How many kernels were launched.
+    pub fn launches(&self) -> usize {
+        self.launches.load(Ordering::SeqCst)
     }
 
     /// How many kernels somebody holds.
@@ -117,6 +123,7 @@ impl Device for Broken {
     }
 
     fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, stream: Stream) -> Result<()> {
+        self.launches.fetch_add(1, Ordering::SeqCst);
         self.device.launch(kernel, launch, stream)
     }
 
