@@ -35,3 +35,11 @@ template <int LEFT> static void wait_for_stages() {
 }
 
 static unsigned transposed(unsigned word) { return emulation::transposed(word); }
+
+static void add_four(number* to, bool whole, number a, number b, number c, number d) {
+  if (whole && reinterpret_cast<unsigned long long>(to) % 16 != 0) abort();
+  atomicAdd(to, a);
+  atomicAdd(to + 1, b);
+  atomicAdd(to + 2, c);
+  atomicAdd(to + 3, d);
+}

@@ -49,6 +49,20 @@ fn rows_from_none_to_several_tiles_agree() {
     }
 }
 
+/// Hidden layers of 256 are made in slices, and their gradients are added to memory tile by tile.
+#[test]
+fn values_too_wide_for_registers_agree() {
+    for row_blocks in [1, 2] {
+        let emulator = Emulator::device(row_blocks);
+        for pass in PASSES {
+            let mut case = Case::new(pass, DataType::BF16, &["normalized_mlp"]);
+            (case.chunk, case.seeds, case.rows) = (128, 7, 150);
+            (case.deterministic, case.tail) = (row_blocks == 1, 3);
+            check(&emulator, &case);
+        }
+    }
+}
+
 #[test]
 fn chunks_of_any_width_agree() {
     let emulator = Emulator::device(1);

@@ -114,6 +114,7 @@ pub(super) fn lay_out(program: &Program, tile: usize, economy: Economy, fragment
         }
         let economy = match fragments {
             None => economy,
+            Some(fragments) if fragments.is_added_at_once(program, value) => Economy::Sums,
             Some(fragments) if fragments.is_only_weights(program, value) => Economy::Parameters,
             Some(_) => Economy::Nothing,
         };
@@ -203,7 +204,7 @@ fn first_fit(shared: &[(Life, usize, usize)], life: Life, size: usize) -> usize 
 }
 
 /// Where a sum over rows goes, if it is a parameter gradient and nothing else.
-fn direct(program: &Program, value: ValueId) -> Option<usize> {
+pub(super) fn direct(program: &Program, value: ValueId) -> Option<usize> {
     let step = program.accumulate.iter().find(|step| step.result == value)?;
     let read_again = program.epilogue.iter().flat_map(|step| &step.operands).any(|operand| operand.value == value);
     let mut outputs = program.outputs.iter().filter(|output| output.value == value);

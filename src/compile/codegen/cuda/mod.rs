@@ -163,6 +163,7 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         };
         text.extend([include_str!("fragments/instructions.cu"), words, tensor, include_str!("fragments/fragments.cu")]);
         text.extend([include_str!("fragments/watch.cu"), watch, include_str!("fragments/identity.cu"), factors]);
+        text += include_str!("fragments/products.cu");
     } else {
         text += include_str!("identity.cu");
     }

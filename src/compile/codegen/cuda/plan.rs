@@ -188,9 +188,10 @@ impl Choice {
     /// How the work is cut by rule.
     fn tiling(&self, class: &KernelClass, rows: u16) -> Tiling {
         let all = self.is_all_in_fragments();
-        let threads = if all { fragments::THREADS } else { threads(class, rows.into()) };
-        let blocks = if all { fragments::blocks(self.programs.iter().flatten()) } else { 1 };
-        let stages = if self.identity { fragments::stages(class, threads) } else { 0 };
+        let in_fragments = || self.programs.iter().flatten();
+        let threads = if all { fragments::threads(class, in_fragments()) } else { threads(class, rows.into()) };
+        let blocks = if all { (fragments::warps(in_fragments()) * 32 / threads).max(1) } else { 1 };
+        let stages = if self.identity { fragments::stages(class) } else { 0 };
         let [threads, blocks, stages] = [threads, blocks, stages].map(|number| number as u16);
         Tiling { fragments: self.identity, rows, threads, blocks, stages, waves: WAVES }
     }

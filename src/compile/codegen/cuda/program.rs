@@ -23,7 +23,7 @@ pub(super) fn print(class: &KernelClass, number: usize, planned: &Planned, plan:
             writer.rows(class);
         }
         Some(fragments) => {
-            let mut rows = fragments::Rows::new(planned, fragments, class.pass);
+            let mut rows = fragments::Rows::new(class, planned, fragments);
             writer.text += &rows.first_fetch();
             writer.before_rows();
             writer.wait();

@@ -59,9 +59,9 @@ static __device__ void keep_factor(number* to, int item, number first, number se
   to[4 * item + 3] = two.low;
 }
 
-template <int K, int N>
-static __device__ Fragment<N> contract(const FirstFactor<K>& rows, const number* factors, Place place) {
-  number sums[N / 8][4] = {};
+// Adds the product with a matrix [K, N] whose factors are some of those of a matrix of so many columns.
+template <int K, int N, int COLUMNS>
+static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& rows, const number* factors, Place place) {
   const uint4* const lane = reinterpret_cast<const uint4*>(factors) + 4 * place.g + place.t;
 #pragma unroll
   for (int k = 0; k < K / 8; ++k) {
@@ -69,12 +69,11 @@ static __device__ Fragment<N> contract(const FirstFactor<K>& rows, const number*
                         parts_of(rows.rows[1][2 * k + 1])};
 #pragma unroll
     for (int n = 0; n < N / 8; ++n) {
-      const uint4 column = lane[(k * (N / 8) + n) * 32];
+      const uint4 column = lane[(k * (COLUMNS / 8) + n) * 32];
       multiply_parts(sums[n], a, {__uint_as_float(column.x), __uint_as_float(column.z)},
                      {__uint_as_float(column.y), __uint_as_float(column.w)});
     }
   }
-  return fragment_of<N>(sums);
 }
 
 // Two neighbouring elements of 8 rows, turned: those of rows 2 t and 2 t + 1 in column g.
@@ -100,6 +99,16 @@ template <int E> static __device__ Turned<E> turned(const FirstFactor<E>& operan
 #pragma unroll
     for (int j = 0; j < E / 8; ++j) result.pairs[h][j] = turned(operand.rows[h][2 * j], operand.rows[h][2 * j + 1]);
   return result;
+}
+
+// S of its elements, from the `first` eight on.
+template <int S, int E> static __device__ Turned<S> part_of(const Turned<E>& whole, int first) {
+  Turned<S> part;
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < S / 8; ++j) part.pairs[h][j] = whole.pairs[h][first + j];
+  return part;
 }
 
 template <int M, int N>

@@ -54,9 +54,9 @@ static __device__ void keep_factor(number* to, int item, number first, number se
   to[item] = __uint_as_float(packed(first, second));
 }
 
-template <int K, int N>
-static __device__ Fragment<N> contract(const FirstFactor<K>& rows, const number* factors, Place place) {
-  number sums[N / 8][4] = {};
+// Adds the product with a matrix [K, N] whose factors are some of those of a matrix of so many columns.
+template <int K, int N, int COLUMNS>
+static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& rows, const number* factors, Place place) {
   const uint2* const lane = reinterpret_cast<const uint2*>(factors) + 4 * place.g + place.t;
 #pragma unroll
   for (int k = 0; k < (K + 15) / 16; ++k) {
@@ -64,12 +64,29 @@ static __device__ Fragment<N> contract(const FirstFactor<K>& rows, const number*
     const int second = both ? 2 * k + 1 : 2 * k;
 #pragma unroll
     for (int n = 0; n < N / 8; ++n) {
-      const uint2 column = lane[(k * (N / 8) + n) * 32];
+      const uint2 column = lane[(k * (COLUMNS / 8) + n) * 32];
       multiply(sums[n], rows.words[0][2 * k], rows.words[1][2 * k], both ? rows.words[0][second] : 0,
                both ? rows.words[1][second] : 0, column.x, column.y);
     }
   }
-  return fragment_of<N>(sums);
+}
+
+// Likewise, where the factors are those of the matrix with rows and columns exchanged, which has so many columns.
+template <int K, int N, int COLUMNS>
+static __device__ void contract_exchanged(number (&sums)[N / 8][4], const FirstFactor<K>& rows, const number* factors,
+                                          Place place) {
+  static_assert(K % 16 == 0 && N % 16 == 0, "the factors are whole");
+  const uint2* const lane = reinterpret_cast<const uint2*>(factors) + 4 * place.g + place.t;
+#pragma unroll
+  for (int k = 0; k < K / 16; ++k)
+#pragma unroll
+    for (int n = 0; n < N / 16; ++n) {
+      const uint2 first = lane[(n * (COLUMNS / 8) + 2 * k) * 32], second = lane[(n * (COLUMNS / 8) + 2 * k + 1) * 32];
+      const unsigned a0 = rows.words[0][2 * k], a1 = rows.words[1][2 * k];
+      const unsigned a2 = rows.words[0][2 * k + 1], a3 = rows.words[1][2 * k + 1];
+      multiply(sums[2 * n], a0, a1, a2, a3, transposed(first.x), transposed(second.x));
+      multiply(sums[2 * n + 1], a0, a1, a2, a3, transposed(first.y), transposed(second.y));
+    }
 }
 
 // The same with rows and elements exchanged.
@@ -84,6 +101,16 @@ template <int E> static __device__ Turned<E> turned(const FirstFactor<E>& operan
 #pragma unroll
     for (int j = 0; j < E / 8; ++j) result.words[h][j] = transposed(operand.words[h][j]);
   return result;
+}
+
+// S of its elements, from the `first` eight on.
+template <int S, int E> static __device__ Turned<S> part_of(const Turned<E>& whole, int first) {
+  Turned<S> part;
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < S / 8; ++j) part.words[h][j] = whole.words[h][first + j];
+  return part;
 }
 
 template <int M, int N>

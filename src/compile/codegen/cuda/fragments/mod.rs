@@ -4,23 +4,22 @@
 //! reduction ends with two shuffles, and a contraction is a product of the tensor cores whose result lies where the next
 //! step wants it. What does not fit this vocabulary runs in shared memory, as [`super::step`] prints it.
 //!
-//! In order: this file says which programs fit and what each of their steps is; [`program`] prints the loop over rows,
-//! [`step`] what it does with a tile, and [`sums`] what is added up over tiles and warps.
+//! In order: this file says which programs fit and what each of their steps is, [`stream`] which values are made in slices;
+//! [`program`] prints the loop over rows, [`step`] what it does with a tile, and [`sums`] what is added up over tiles and warps.
 
 mod program;
 mod step;
+mod stream;
 mod sums;
 
 pub(super) use program::Rows;
 
 use super::loops::{Axis, merge};
-use super::memory::is_single;
+use super::memory::{direct, is_single};
 use crate::compile::{Binary, Expression, KernelClass, Operand, Pass, Program, Reducer, Source, Step, Value, ValueId};
 use crate::graph::DataType;
 use std::collections::BTreeMap;
-
-/// Threads of a block whose programs run in fragments. Warps need nothing of each other but weights and sums.
-pub(super) const THREADS: usize = 128;
+use stream::{SLICE, Stream};
 
 /// Rows that a warp works on at a time.
 pub(super) const ROWS: usize = 16;
@@ -31,13 +30,23 @@ const LEAST_CAPABILITY: u32 = 80;
 /// The widest chunk that is copied in fragments: what a lane has in flight must fit its registers.
 const WIDEST_CHUNK: usize = 256;
 
-/// Shared memory of a block for rows on their way, where that allows the most stages.
-const COMFORTABLE_STAGE_BYTES: usize = 48 << 10;
+/// Bytes of rows that a warp has on their way to it, where that allows the most stages. More gain nothing, on an H100.
+const COMFORTABLE_STAGE_BYTES: usize = 8 << 10;
 const MOST_STAGES: usize = 3;
 
 /// Registers that the values of a lane may take by our count, which takes values whole that the compiler makes piece by
-/// piece: where it says so many, a few of the 255 that there are have to be kept in memory for a while.
-const MOST_REGISTERS: usize = 320;
+/// piece: where it says so many, a few of the 255 that there are have to be kept in memory for a while. Beyond, the widest
+/// values are made in slices, and sums of products are added to the gradient at once.
+const COMFORTABLE_REGISTERS: usize = 320;
+
+/// Beyond this, slices are made where they cost nothing: where no sum wants them again when all of them are known.
+const ROOMY_REGISTERS: usize = 160;
+
+/// Beyond this, what is kept in memory for a while costs more than the tensor cores save.
+const MOST_REGISTERS: usize = 640;
+
+/// Factors of a matrix that has a second place in shared memory, with rows and columns exchanged, if it has fewer.
+const LEAST_EXCHANGED: usize = 8192;
 
 /// What the steps of a program are in fragments.
 #[derive(Clone, Debug)]
@@ -50,6 +59,8 @@ pub(super) struct Fragments {
     pub inline: BTreeMap<ValueId, Scaled>,
     /// The uniform factors of contractions, which lie in shared memory as the tensor cores want them.
     pub weights: Vec<Weight>,
+    /// What is made slice by slice, where whole values would be too many for registers.
+    pub stream: Option<Stream>,
     /// Registers of a lane that its values take at the busiest step.
     pub registers: usize,
 }
@@ -69,8 +80,9 @@ pub(super) enum Form {
     Map,
     /// One number of each row, combined over so many elements.
     Reduction(usize),
-    /// A product with the weights of this position; the operand is the value of each row.
-    Contraction { operand: usize, weights: usize },
+    /// A product with the weights of this position, or with rows and columns of them exchanged; the operand is the value of
+    /// each row.
+    Contraction { operand: usize, weights: usize, exchanged: bool },
 }
 
 /// An accumulate step.
@@ -81,7 +93,23 @@ pub(super) enum Sum {
     /// As many as a value has elements.
     Elements,
     /// The products of all elements of one value with all of another: the operands' positions.
-    Products { left: usize, right: usize },
+    Products {
+        left: usize,
+        right: usize,
+    },
+    /// The same for which there are no registers: what a tile has is added to the gradient.
+    ElementsAtOnce,
+    ProductsAtOnce {
+        left: usize,
+        right: usize,
+    },
+}
+
+impl Sum {
+    /// Whether it is added to the gradient tile by tile.
+    fn is_at_once(&self) -> bool {
+        matches!(self, Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. })
+    }
 }
 
 /// A matrix `[inner, outer]` that a contraction multiplies by.
@@ -98,14 +126,27 @@ pub(super) struct Weight {
 }
 
 impl Weight {
-    /// Numbers of shared memory: two 16-bit factors to a word, or two of f32 in two parts each.
+    /// The same numbers with rows and columns exchanged.
+    fn exchanged(&self) -> Weight {
+        let Weight { inner, inner_stride, outer, outer_stride, .. } = *self;
+        let (inner, outer) = (outer, inner);
+        Weight { inner, inner_stride: outer_stride, outer, outer_stride: inner_stride, ..self.clone() }
+    }
+
+    /// Rows whose factors lie together in shared memory.
+    fn rows_together(data_type: DataType) -> usize {
+        if data_type.bytes() == 2 { 16 } else { 8 }
+    }
+
+    /// Numbers of shared memory that 8 columns of them take: two 16-bit factors to a word, or two of f32 in two parts each.
+    fn extent_together(data_type: DataType) -> usize {
+        let lanes = 32;
+        if data_type.bytes() == 2 { lanes * 2 } else { lanes * 4 }
+    }
+
+    /// Numbers of shared memory.
     fn extent(&self, data_type: DataType) -> usize {
-        let (lanes, columns) = (32, self.outer / 8);
-        if data_type.bytes() == 2 {
-            self.inner.div_ceil(16) * columns * lanes * 2
-        } else {
-            self.inner / 8 * columns * lanes * 4
-        }
+        self.inner.div_ceil(Weight::rows_together(data_type)) * (self.outer / 8) * Weight::extent_together(data_type)
     }
 }
 
@@ -127,19 +168,26 @@ pub(super) fn stage_bytes(class: &KernelClass) -> usize {
     inputs(class.pass) * ROWS * class.chunk * class.data_type.bytes()
 }
 
-/// How many times those rows a warp has at a time: enough to keep memory busy, as far as there is room.
-pub(super) fn stages(class: &KernelClass, threads: usize) -> usize {
-    (COMFORTABLE_STAGE_BYTES / (threads / 32 * stage_bytes(class))).clamp(1, MOST_STAGES)
+/// How many times those rows a warp has at a time: enough to keep memory busy.
+pub(super) fn stages(class: &KernelClass) -> usize {
+    (COMFORTABLE_STAGE_BYTES / stage_bytes(class)).clamp(1, MOST_STAGES)
 }
 
-/// Blocks of [`THREADS`] threads that a multiprocessor can run at once without keeping values of these programs in memory:
-/// 64 K registers, of which a lane needs about 60 for other things.
-pub(super) fn blocks<'a>(programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    match programs.map(|fragments| fragments.registers).max().unwrap_or(0) {
-        0..=96 => 4,
-        97..=120 => 3,
-        _ => 2,
+/// Threads of a block whose programs run in fragments. Its warps need nothing of each other but the weights, which they make
+/// ready together, and the sums: where weights are few, sums are put together sooner in small blocks. Measured on an H100.
+pub(super) fn threads<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments>) -> usize {
+    let weights = 4 * programs.map(|fragments| fragments.extent(class.data_type)).max().unwrap_or(0);
+    match weights {
+        0..=0x4000 if class.pass != Pass::Forward => 64,
+        0..=0x10000 => 128,
+        _ => 256,
     }
+}
+
+/// Warps that a multiprocessor can run at once without keeping values of these programs in memory: 64 K registers, of which a
+/// lane needs about 60 for other things.
+pub(super) fn warps<'a>(programs: impl Iterator<Item = &'a Fragments>) -> usize {
+    if programs.map(|fragments| fragments.registers).max().unwrap_or(0) <= 120 { 12 } else { 8 }
 }
 
 /// What a program is in fragments, if it fits.
@@ -152,10 +200,16 @@ pub(super) fn plan(program: &Program, data_type: DataType) -> Option<Fragments> 
     if !program.values.iter().all(|value| number(value) && whole(value) && !random(value)) {
         return None;
     }
-    let mut fragments =
-        Fragments { body: Vec::new(), sums: Vec::new(), inline: BTreeMap::new(), weights: Vec::new(), registers: 0 };
+    let mut fragments = Fragments {
+        body: Vec::new(),
+        sums: Vec::new(),
+        inline: BTreeMap::new(),
+        weights: Vec::new(),
+        stream: None,
+        registers: 0,
+    };
     for step in &program.body {
-        let form = fragments.form(program, step)?;
+        let form = fragments.form(program, step, data_type)?;
         fragments.body.push(form);
     }
     for step in &program.accumulate {
@@ -163,6 +217,16 @@ pub(super) fn plan(program: &Program, data_type: DataType) -> Option<Fragments> 
     }
     fragments.inline = cheap(program, &fragments);
     fragments.registers = registers(program, &fragments);
+    if fragments.registers > ROOMY_REGISTERS {
+        let stream = Stream::find(program, &fragments);
+        let is_free = |stream: &Stream| !program.accumulate.iter().any(|step| stream.is_read(step));
+        let is_needed = fragments.registers > COMFORTABLE_REGISTERS;
+        fragments.stream = stream.filter(|stream| is_needed || is_free(stream));
+        if is_needed {
+            fragments.add_at_once(program);
+        }
+        fragments.registers = registers(program, &fragments);
+    }
     let mut start = 0;
     for weight in &mut fragments.weights {
         weight.start = start;
@@ -192,7 +256,43 @@ impl Fragments {
         self.inline.contains_key(&value)
     }
 
-    fn form(&mut self, program: &Program, step: &Step) -> Option<Form> {
+    /// Whether a value is a sum that lies nowhere but in the gradient.
+    pub fn is_added_at_once(&self, program: &Program, value: ValueId) -> bool {
+        let mut sums = program.accumulate.iter().zip(&self.sums);
+        sums.any(|(step, sum)| step.result == value && sum.is_at_once())
+    }
+
+    /// Whether there are such sums.
+    pub fn adds_at_once(&self) -> bool {
+        self.sums.iter().any(Sum::is_at_once)
+    }
+
+    /// Whether a sum is a gradient as it is, and whole results of tensor cores.
+    fn can_add_at_once(&self, program: &Program, step: &Step) -> bool {
+        let elements = |operand: usize| program.values[step.operands[operand].value.index()].elements;
+        let Some(sum) = program.accumulate.iter().position(|other| other.result == step.result) else { return false };
+        let is_whole = match self.sums[sum] {
+            Sum::Products { left, right } => elements(left).is_multiple_of(16) && elements(right).is_multiple_of(32),
+            _ => true,
+        };
+        is_whole && direct(program, step.result).is_some()
+    }
+
+    /// Gives up the registers of sums of slices, and of sums of products.
+    fn add_at_once(&mut self, program: &Program) {
+        for (position, step) in program.accumulate.iter().enumerate() {
+            let is_of_slices = self.stream.as_ref().is_some_and(|stream| stream.is_read(step));
+            self.sums[position] = match self.sums[position] {
+                Sum::Elements if is_of_slices => Sum::ElementsAtOnce,
+                Sum::Products { left, right } if self.can_add_at_once(program, step) => {
+                    Sum::ProductsAtOnce { left, right }
+                }
+                _ => continue,
+            };
+        }
+    }
+
+    fn form(&mut self, program: &Program, step: &Step, data_type: DataType) -> Option<Form> {
         if step.condition.is_some() || !step.writes_all(program.values[step.result.index()].elements) {
             return None;
         }
@@ -202,12 +302,19 @@ impl Fragments {
             ([], [axis]) if axis.size.is_multiple_of(8) => {
                 reads_in_place(program, step, Some(axis)).then_some(Form::Reduction(axis.size))
             }
-            ([outer], [inner]) => self.contraction(program, step, outer, inner),
+            ([outer], [inner]) => self.contraction(program, step, outer, inner, data_type),
             _ => None,
         }
     }
 
-    fn contraction(&mut self, program: &Program, step: &Step, outer: &Axis, inner: &Axis) -> Option<Form> {
+    fn contraction(
+        &mut self,
+        program: &Program,
+        step: &Step,
+        outer: &Axis,
+        inner: &Axis,
+        data_type: DataType,
+    ) -> Option<Form> {
         let (first, second) = factors(&step.expression)?;
         if step.reducer != Reducer::Sum || !inner.size.is_multiple_of(8) {
             return None;
@@ -231,11 +338,18 @@ impl Fragments {
             outer_stride: outer.strides[other],
             start: 0,
         };
-        let weights = self.weights.iter().position(|known| *known == weight).unwrap_or(self.weights.len());
+        let position = |wanted: &Weight| self.weights.iter().position(|known| known == wanted);
+        // Pairs of 16-bit factors can be exchanged on their way to the tensor cores, which is worth it where they take much room.
+        let is_large = inner.size * outer.size >= LEAST_EXCHANGED;
+        let can_exchange =
+            data_type.bytes() == 2 && inner.size.is_multiple_of(16) && outer.size.is_multiple_of(16) && is_large;
+        let exchanged = can_exchange.then(|| position(&weight.exchanged())).flatten();
+        let weights = position(&weight).or(exchanged).unwrap_or(self.weights.len());
+        let exchanged = exchanged == Some(weights);
         if weights == self.weights.len() {
             self.weights.push(weight);
         }
-        Some(Form::Contraction { operand, weights })
+        Some(Form::Contraction { operand, weights, exchanged })
     }
 }
 
@@ -337,8 +451,10 @@ fn registers(program: &Program, fragments: &Fragments) -> usize {
     program.accumulate.iter().flat_map(Step::reads).chain(outputs).for_each(|value| ends[value.index()] = last);
     let size = |value: ValueId| {
         let is_inline = fragments.is_inline(value);
+        let is_slice = fragments.stream.as_ref().is_some_and(|stream| stream.values.contains(&value));
         let value = &program.values[value.index()];
-        if value.per_row && !is_inline { value.elements.div_ceil(2) } else { 0 }
+        let elements = if is_slice { SLICE } else { value.elements };
+        if value.per_row && !is_inline { elements.div_ceil(2) } else { 0 }
     };
     let sums: usize = program
         .accumulate
@@ -348,6 +464,9 @@ fn registers(program: &Program, fragments: &Fragments) -> usize {
             Sum::Single(_) => 1,
             Sum::Elements => step.shape.elements() / 4,
             Sum::Products { .. } => step.shape.elements() / 32,
+            Sum::ElementsAtOnce => 8,
+            // Sixteen results at a time.
+            Sum::ProductsAtOnce { .. } => 16,
         })
         .sum();
     let rows: usize = program

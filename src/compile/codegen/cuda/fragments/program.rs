@@ -1,11 +1,12 @@
 //! Prints what a program does with rows in fragments. `fragments.cu` has the functions that the text calls.
 
-use super::{Fragments, Sum};
+use super::stream::{SLICE, Stream};
+use super::{Form, Fragments, Sum};
 use crate::compile::codegen::cuda::plan::Planned;
 use crate::compile::codegen::cuda::program::{note, row_name, watch};
 use crate::compile::codegen::cuda::step::{Printer, index};
-use crate::compile::{Destination, Operand, Pass, Source, Step, ValueId};
-use crate::graph::RowInput;
+use crate::compile::{Destination, KernelClass, Operand, Pass, Source, Step, ValueId};
+use crate::graph::{DataType, RowInput};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -14,6 +15,7 @@ pub(in crate::compile::codegen::cuda) struct Rows<'a> {
     pub(super) planned: &'a Planned,
     pub(super) fragments: &'a Fragments,
     pass: Pass,
+    pub(super) data_type: DataType,
     /// Where the weights begin in shared memory.
     pub(super) weights: usize,
     pub(super) text: String,
@@ -21,19 +23,23 @@ pub(in crate::compile::codegen::cuda) struct Rows<'a> {
     pub(super) operands: BTreeSet<ValueId>,
     /// Values of which rows and elements were exchanged.
     pub(super) turned: BTreeSet<ValueId>,
+    /// Whether what is printed is of the slice that a loop has come to.
+    pub(super) in_slice: bool,
 }
 
 impl<'a> Rows<'a> {
-    pub fn new(planned: &'a Planned, fragments: &'a Fragments, pass: Pass) -> Self {
+    pub fn new(class: &KernelClass, planned: &'a Planned, fragments: &'a Fragments) -> Self {
         let weights = planned.layout.numbers;
         Rows {
             planned,
             fragments,
-            pass,
+            pass: class.pass,
+            data_type: class.data_type,
             weights,
             text: String::new(),
             operands: BTreeSet::new(),
             turned: BTreeSet::new(),
+            in_slice: false,
         }
     }
 
@@ -94,7 +100,7 @@ impl<'a> Rows<'a> {
         }
         for (position, (step, sum)) in self.sums().enumerate() {
             match sum {
-                Sum::Single(_) => {}
+                Sum::Single(_) | Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. } => {}
                 Sum::Elements => {
                     let _ = writeln!(self.text, "number sum_{position}[{}] = {{}};", step.shape.elements() / 4);
                 }
@@ -112,10 +118,15 @@ impl<'a> Rows<'a> {
     /// What is known of a row is used at once, so that few values live for long: guards and sums to one number follow the
     /// step that completes them, and the other sums, which need to know the rows that are alive, come last.
     pub fn rows(&mut self) -> String {
-        self.text += "#pragma unroll 1\n\
-                      for (int stage = 0; first < launch.rows; first += step, next += step, stage = stage + 1 == STAGES ? 0 : stage + 1) {\n\
-                      if (next < launch.rows) {\n\
-                      const int free = stage == 0 ? STAGES - 1 : stage - 1;\n";
+        // Warps that wait for each other go on until the block has no row left.
+        let of_block = if self.fragments.adds_at_once() { " - threadIdx.x / 32 * FRAGMENT_ROWS" } else { "" };
+        let _ = write!(
+            self.text,
+            "#pragma unroll 1\n\
+             for (int stage = 0; first{of_block} < launch.rows; first += step, next += step, stage = stage + 1 == STAGES ? 0 : stage + 1) {{\n\
+             if (next{of_block} < launch.rows) {{\n\
+             const int free = stage == 0 ? STAGES - 1 : stage - 1;\n"
+        );
         self.fetches("free");
         self.text += "}\n\
                       end_of_stage();\n\
@@ -134,23 +145,113 @@ impl<'a> Rows<'a> {
         }
         let mut known: BTreeSet<ValueId> = self.rows_read().into_iter().map(|(value, _)| value).collect();
         self.what_is_known(&known, None);
-        for (step, form) in self.planned.program.body.iter().zip(&self.fragments.body) {
-            if !self.fragments.is_inline(step.result) {
-                self.step(step, form);
+        let stream = self.fragments.stream.as_ref();
+        for (step, form) in self.steps() {
+            if stream.is_none_or(|stream| !stream.has(step) && !stream.after.contains(&step.result)) {
+                self.whole_step(step, form, &mut known);
             }
-            known.insert(step.result);
-            self.what_is_known(&known, Some(step.result));
+        }
+        if let Some(stream) = stream {
+            self.products_of_slices(stream);
+            for (step, form) in self.steps().filter(|(step, _)| !stream.values.contains(&step.result)) {
+                if stream.has(step) || stream.after.contains(&step.result) {
+                    self.whole_step(step, form, &mut known);
+                }
+            }
         }
         if !self.planned.program.guards.is_empty() && self.pass != Pass::Backward {
             self.text += "if (place.t == 0) seen.fallback_rows += (exists.row[0] && !alive[0]) + (exists.row[1] && !alive[1]);\n";
         }
         self.text += "const bool whole = __all_sync(0xffffffffu, alive[0] && alive[1]);\n";
         self.output();
-        for (position, (step, sum)) in self.sums().enumerate() {
+        let is_of_slices = |step: &Step| stream.is_some_and(|stream| stream.is_read(step));
+        for (position, (step, sum)) in self.sums().enumerate().filter(|(_, (step, _))| !is_of_slices(step)) {
             self.sum(position, step, sum);
+        }
+        if let Some(stream) = stream {
+            self.sums_of_slices(stream);
         }
         self.text += "}\nfinish(watching, seen, place);\n";
         self.take()
+    }
+
+    /// Prints a step whose result is whole, and what can be said of rows when it is known.
+    fn whole_step(&mut self, step: &Step, form: &Form, known: &mut BTreeSet<ValueId>) {
+        if !self.fragments.is_inline(step.result) {
+            self.step(step, form);
+        }
+        known.insert(step.result);
+        self.what_is_known(known, Some(step.result));
+    }
+
+    /// The loop in which slices are made and multiplied on.
+    fn products_of_slices(&mut self, stream: &Stream) {
+        let ends = || self.steps().filter(|(step, _)| stream.ends.contains(&step.result));
+        let needed = stream.needed(&self.planned.program, ends().map(|(step, _)| step));
+        for (step, _) in ends() {
+            let _ = writeln!(self.text, "number products_{}[{}][4] = {{}};", step.result.0, step.shape.elements() / 8);
+        }
+        let steps =
+            self.steps().filter(|(step, _)| needed.contains(&step.result) || stream.ends.contains(&step.result));
+        self.over_slices(stream, steps.collect(), |_| {});
+    }
+
+    /// The loop in which the slices that sums are of are made again, now that it is known which rows count.
+    fn sums_of_slices(&mut self, stream: &Stream) {
+        let sums: Vec<_> = self.sums().enumerate().filter(|(_, (step, _))| stream.is_read(step)).collect();
+        if sums.is_empty() {
+            return;
+        }
+        let needed = stream.needed(&self.planned.program, sums.iter().map(|(_, (step, _))| *step));
+        // What is the same for all slices.
+        for (_, (step, sum)) in &sums {
+            let Sum::ProductsAtOnce { left, right } = sum else { continue };
+            for &operand in [left, right] {
+                if !stream.values.contains(&step.operands[operand].value) {
+                    self.turned_operand(step, operand);
+                }
+            }
+        }
+        let steps = self.steps().filter(|(step, _)| needed.contains(&step.result)).collect();
+        self.over_slices(stream, steps, |rows| {
+            for (position, (step, sum)) in sums {
+                rows.sum(position, step, sum);
+            }
+        });
+    }
+
+    /// A loop over slices: these steps, and what is done with what they made.
+    fn over_slices(&mut self, stream: &Stream, steps: Vec<(&Step, &Form)>, then: impl FnOnce(&mut Self)) {
+        for (step, form) in &steps {
+            if let Form::Contraction { operand, .. } = form {
+                let (value, _) = self.unscaled(step.operands[*operand].value);
+                if !stream.values.contains(&value) {
+                    self.operand(value);
+                }
+            }
+        }
+        let outside = (self.operands.clone(), self.turned.clone());
+        let count = stream.elements / SLICE;
+        let _ = writeln!(self.text, "#pragma unroll 1\nfor (int slice = 0; slice < {count}; ++slice) {{");
+        self.in_slice = true;
+        for (step, form) in steps {
+            self.step(step, form);
+        }
+        then(self);
+        self.in_slice = false;
+        (self.operands, self.turned) = outside;
+        self.text += "}\n";
+    }
+
+    fn steps(&self) -> impl Iterator<Item = (&'a Step, &'a Form)> + use<'a> {
+        let (planned, fragments) = (self.planned, self.fragments);
+        planned.program.body.iter().zip(&fragments.body)
+    }
+
+    /// Elements of a value as it is here: those of a slice, if it is made so.
+    pub(super) fn width(&self, value: ValueId) -> usize {
+        let is_slice = self.fragments.stream.as_ref().is_some_and(|stream| stream.values.contains(&value));
+        if is_slice { SLICE } else { self.planned.program.values[value.index()].elements }
     }
 
     /// Sends for the tiles that the walks have come to.

@@ -1,7 +1,8 @@
 //! Prints one step of rows in fragments: a map, a reduction over the elements of a row, or a contraction with weights.
 
 use super::program::Rows;
-use super::{Form, Scaled};
+use super::stream::SLICE;
+use super::{Form, Scaled, Weight};
 use crate::compile::codegen::cuda::expression;
 use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::program::{note, row_name};
@@ -16,7 +17,7 @@ impl Rows<'_> {
         let result = step.result.0;
         match form {
             Form::Map => {
-                let elements = step.shape.elements();
+                let elements = self.width(step.result);
                 self.declare(step.result);
                 let term = self.term(step);
                 let reads = self.reads(step, elements);
@@ -35,19 +36,47 @@ impl Rows<'_> {
                     [1, 2].map(|distance| combine(step.reducer, DataType::F32, &total, &other(distance))).concat();
                 let _ = write!(self.text, "#pragma unroll\nfor (int h = 0; h < 2; ++h) {{\n{combine}}}\n");
             }
-            Form::Contraction { operand, weights } => {
-                let weight = &self.fragments.weights[*weights];
+            Form::Contraction { operand, weights, exchanged } => {
                 let (value, scale) = self.unscaled(step.operands[*operand].value);
-                let factor = self.operand(value);
-                let (inner, outer, start) = (weight.inner, weight.outer, self.weights + weight.start);
-                let product = format!("contract<{inner}, {outer}>({factor}, shared + {start}, place)");
+                let elements = self.width(step.result);
+                let is_end = self.fragments.stream.as_ref().is_some_and(|stream| stream.ends.contains(&step.result));
+                if !is_end {
+                    let _ = writeln!(self.text, "number products_{result}[{}][4] = {{}};", elements / 8);
+                }
+                if !is_end || self.in_slice {
+                    let factor = self.operand(value);
+                    let inner = self.width(value);
+                    let (function, columns, at) = self.factors(*weights, *exchanged, is_end);
+                    let _ = writeln!(
+                        self.text,
+                        "{function}<{inner}, {elements}, {columns}>(products_{result}, {factor}, {at}, place);"
+                    );
+                }
+                if is_end && self.in_slice {
+                    return;
+                }
+                let product = format!("fragment_of<{elements}>(products_{result})");
                 let product = match scale {
                     Some(scale) => format!("scaled({product}, {scale})"),
                     None => product,
                 };
-                let _ = writeln!(self.text, "const Fragment<{outer}> v{result} = {product};");
+                let _ = writeln!(self.text, "const Fragment<{elements}> v{result} = {product};");
             }
         }
+    }
+
+    /// The function that multiplies by weights, the columns of the matrix as it lies, and where it or the slice of it begins.
+    fn factors(&self, weights: usize, exchanged: bool, slice_is_inner: bool) -> (&'static str, usize, String) {
+        let weight = &self.fragments.weights[weights];
+        let function = if exchanged { "contract_exchanged" } else { "contract" };
+        let columns_of_slice = SLICE / 8;
+        let rows_of_slice = SLICE / Weight::rows_together(self.data_type) * (weight.outer / 8);
+        let of_slice = if slice_is_inner == exchanged { columns_of_slice } else { rows_of_slice };
+        let mut at = format!("shared + {}", self.weights + weight.start);
+        if self.in_slice {
+            let _ = write!(at, " + slice * {}", of_slice * Weight::extent_together(self.data_type));
+        }
+        (function, weight.outer, at)
     }
 
     /// A value as an operand of the tensor cores; made where it is first wanted.
@@ -73,7 +102,7 @@ impl Rows<'_> {
     }
 
     fn declare(&mut self, value: ValueId) {
-        let _ = match self.planned.program.values[value.index()].elements {
+        let _ = match self.width(value) {
             1 => writeln!(self.text, "number v{}[2];", value.0),
             elements => writeln!(self.text, "Fragment<{elements}> v{};", value.0),
         };
@@ -117,6 +146,11 @@ impl Rows<'_> {
     /// Reads what is the same for all rows into registers.
     pub(super) fn reads(&self, step: &Step, elements: usize) -> String {
         let mut text = String::new();
+        let channel = format!("channel<{elements}>(place.t, i)");
+        let (slice, channel) = match self.in_slice {
+            false => (String::new(), channel),
+            true => (format!("{SLICE} * slice + "), format!("({SLICE} * slice + {channel})")),
+        };
         for (position, operand) in step.operands.iter().enumerate() {
             if self.planned.program.values[operand.value.index()].per_row {
                 continue;
@@ -129,7 +163,7 @@ impl Rows<'_> {
                 }
                 Some(Place::Shared(start)) if stride == 1 && (start + operand.offset).is_multiple_of(4) => writeln!(
                     text,
-                    "number a{position}[{}];\nread_elements<{elements}>(a{position}, shared + {}, place);",
+                    "number a{position}[{}];\nread_elements<{elements}>(a{position}, shared + {slice}{}, place);",
                     elements / 4,
                     start + operand.offset
                 ),
@@ -138,7 +172,7 @@ impl Rows<'_> {
                     "number a{position}[{}];\n#pragma unroll\nfor (int i = 0; i < {}; ++i) a{position}[i] = {};",
                     elements / 4,
                     elements / 4,
-                    element(&index(operand.offset, &[(&format!("channel<{elements}>(place.t, i)"), stride)]))
+                    element(&index(operand.offset, &[(&channel, stride)]))
                 ),
             };
         }

@@ -2,6 +2,7 @@
 
 use super::Sum;
 use super::program::Rows;
+use super::stream::SLICE;
 use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::program::note;
 use crate::compile::{Expression, Step, ValueId};
@@ -17,7 +18,7 @@ impl Rows<'_> {
             let Some(Place::Shared(start)) = self.planned.layout.places[step.result.index()] else { continue };
             let elements = step.shape.elements();
             let (name, size) = match sum {
-                Sum::Single(_) => continue,
+                Sum::Single(_) | Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. } => continue,
                 Sum::Elements => ("keep_elements", format!(", {elements}")),
                 Sum::Products { .. } => ("keep_products", String::new()),
             };
@@ -55,23 +56,58 @@ impl Rows<'_> {
                 }
             }
             Sum::Elements => {
-                let elements = step.shape.elements();
-                let reads = self.reads(step, elements);
-                let term = match self.row_of_elements(step) {
-                    Some((value, _)) => self.name(value),
-                    None => self.term(step),
-                };
-                let add = format!("if (alive[h]) sum_{position}[i] += {term};\n");
-                self.over(elements, &reads, &add);
+                self.elements_of_tile(position, step, step.shape.elements());
             }
             Sum::Products { left, right } => {
-                let [left, right] = [left, right].map(|&operand| {
-                    let (value, _) = self.unscaled(step.operands[operand].value);
-                    self.turned(value)
-                });
+                let [left, right] = [left, right].map(|&operand| self.turned_operand(step, operand));
                 let _ = writeln!(self.text, "multiply_rows(sum_{position}, {left}, {right});");
             }
+            Sum::ElementsAtOnce => {
+                let _ = writeln!(self.text, "number sum_{position}[{}] = {{}};", SLICE / 4);
+                self.elements_of_tile(position, step, SLICE);
+                let add = format!("add_elements<{SLICE}>(to, sum_{position}, {}, place);", self.scale_of(step, sum));
+                self.add_at_once(step, SLICE, &add);
+            }
+            Sum::ProductsAtOnce { left, right } => {
+                let columns = self.elements(&step.operands[*right]);
+                let is_left = self.width(step.operands[*left].value) != self.elements(&step.operands[*left]);
+                let scale = self.scale_of(step, sum);
+                let [left, right] = [left, right].map(|&operand| self.turned_operand(step, operand));
+                let add = format!("add_products<{columns}>(to, {left}, {right}, {scale}, place);");
+                self.add_at_once(step, if is_left { SLICE * columns } else { SLICE }, &add);
+            }
         }
+    }
+
+    /// Adds up what a lane has of the elements of a tile.
+    fn elements_of_tile(&mut self, position: usize, step: &Step, elements: usize) {
+        let reads = self.reads(step, elements);
+        let term = match self.row_of_elements(step) {
+            Some((value, _)) => self.name(value),
+            None => self.term(step),
+        };
+        let add = format!("if (alive[h]) sum_{position}[i] += {term};\n");
+        self.over(elements, &reads, &add);
+    }
+
+    /// Adds to the gradient what a tile or a slice of it has; slices lie so many numbers apart. A block that has all rows of its
+    /// seed does so in the order of its warps.
+    fn add_at_once(&mut self, step: &Step, slices: usize, add: &str) {
+        let Some(Place::Gradient(offset)) = self.planned.layout.places[step.result.index()] else { return };
+        let slice = if self.in_slice { format!(" + slice * {slices}") } else { String::new() };
+        let _ = write!(
+            self.text,
+            "#pragma unroll 1\n\
+             for (int turn = 0; turn < (gridDim.y == 1 ? WARPS : 1); ++turn) {{\n\
+             if (gridDim.y == 1) __syncthreads();\n\
+             if (gradient && (gridDim.y > 1 || threadIdx.x / 32 == turn)) {{\n\
+             number* const to = gradient + {offset}{slice};\n{add}\n}}\n}}\n"
+        );
+    }
+
+    pub(super) fn turned_operand(&mut self, step: &Step, operand: usize) -> String {
+        let (value, _) = self.unscaled(step.operands[operand].value);
+        self.turned(value)
     }
 
     /// A value with rows and elements exchanged, zeros where a row is not alive; made where it is first wanted.
@@ -91,10 +127,12 @@ impl Rows<'_> {
     /// What the sums of an accumulate step are to be multiplied by in the end.
     fn scale_of(&self, step: &Step, sum: &Sum) -> String {
         let factors: Vec<String> = match sum {
-            Sum::Products { left, right } => {
+            Sum::Products { left, right } | Sum::ProductsAtOnce { left, right } => {
                 [left, right].into_iter().filter_map(|&operand| self.unscaled(step.operands[operand].value).1).collect()
             }
-            Sum::Elements => self.row_of_elements(step).and_then(|(_, scale)| scale).into_iter().collect(),
+            Sum::Elements | Sum::ElementsAtOnce => {
+                self.row_of_elements(step).and_then(|(_, scale)| scale).into_iter().collect()
+            }
             Sum::Single(_) => Vec::new(),
         };
         if factors.is_empty() { "1".into() } else { factors.join(" * ") }

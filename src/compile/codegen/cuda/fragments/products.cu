@@ -1,0 +1,44 @@
+
+// ---- Sums that are too many for registers: what a tile has is added to those in memory, to which other warps may add. ----
+
+static __device__ bool is_whole(const number* to) { return reinterpret_cast<unsigned long long>(to) % 16 == 0; }
+
+// Adds the products of M elements of one value and N of another, summed over the rows of a tile, to a part of a matrix of so many
+// columns.
+template <int COLUMNS, int M, int N>
+static __device__ void add_products(number* to, const Turned<M>& left, const Turned<N>& right, number scale, Place place) {
+  static_assert(M % 16 == 0 && N % 32 == 0, "a lane has two rows of four neighbours twice");
+  const bool whole = is_whole(to) && COLUMNS % 4 == 0;
+#pragma unroll
+  for (int m = 0; m < M / 16; ++m)
+#pragma unroll
+    for (int n = 0; n < N / 32; ++n) {
+      Products<16, 32> products = {};
+      multiply_rows(products, part_of<16>(left, 2 * m), part_of<32>(right, 4 * n));
+#pragma unroll
+      for (int c = 0; c < 4; c += 2) {
+        const int row = channel<M>(place.g / 2, 4 * m + c + place.g % 2);
+#pragma unroll
+        for (int eight = 0; eight < 4; eight += 2) {
+          const number* const first = &products.sums[0][eight][c];
+          const number* const second = &products.sums[0][eight + 1][c];
+          number* const at = to + row * COLUMNS + channel<N>(place.t, 8 * n + 2 * eight);
+          add_four(at, whole, scale * first[0], scale * first[1], scale * second[0], scale * second[1]);
+        }
+      }
+    }
+}
+
+// Likewise, of sums of which the lanes of one t have a share each.
+template <int E> static __device__ void add_elements(number* to, number (&sums)[E / 4], number scale, Place place) {
+  static_assert(E % 32 == 0, "a lane has four neighbours twice");
+#pragma unroll
+  for (int i = 0; i < E / 4; ++i)
+#pragma unroll
+    for (int distance = 4; distance < 32; distance *= 2) sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], distance);
+  if (place.g != 0) return;
+  const bool whole = is_whole(to);
+#pragma unroll
+  for (int i = 0; i < E / 4; i += 4)
+    add_four(to + channel<E>(place.t, i), whole, scale * sums[i], scale * sums[i + 1], scale * sums[i + 2], scale * sums[i + 3]);
+}
