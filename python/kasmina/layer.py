@@ -125,7 +125,9 @@ class Layer(torch.nn.Module):
     wanted, the backward pass needs the input, and a copy of it is kept.
 
     Rows may be float32, float16 or bfloat16, with float32 parameters, or float64 with float64 parameters; `half()` and
-    `bfloat16()` therefore leave float32 parameters as they are. Moving a layer (`to`, `cuda`, `double`) takes all of its
+    `bfloat16()` therefore leave float32 parameters as they are. On a CUDA device, products of float32 rows are rounded to TF32
+    where torch allows it for its own (`torch.set_float32_matmul_precision`) when the layer is made; `settings` may say
+    `{"allow_tf32": ...}` instead, and a checkpoint keeps it. Moving a layer (`to`, `cuda`, `double`) takes all of its
     state along and keeps the parameters' identity.
     """
 
@@ -159,7 +161,7 @@ class Layer(torch.nn.Module):
             hidden=hidden,
             seeds=seeds,
             parameter_type=_DATA_TYPES[dtype],
-            settings=_native.as_json(settings),
+            settings=_native.as_json({"allow_tf32": _allows_tf32(), **(settings or {})}),
         )
         config.device_type, config.device_index = _device_numbers(device)
         self._adopt(_make("kasmina_layer_create", ctypes.byref(config)))
@@ -487,6 +489,11 @@ class Layer(torch.nn.Module):
 
     def _stream(self):
         return torch.cuda.current_stream(self.device).cuda_stream if self.device.type == "cuda" else None
+
+
+def _allows_tf32():
+    """Whether torch may round f32 in matrix products, as set by any of its ways."""
+    return torch.backends.cuda.matmul.fp32_precision == "tf32"
 
 
 def _make(function, *arguments):

@@ -125,12 +125,28 @@ pub struct KernelClass {
     pub schedule: Schedule,
     /// Element type of the row tensors. Parameters and their gradients are of its compute type.
     pub data_type: DataType,
+    /// Whether tensor cores multiply f32 rounded to TF32: see [`KernelClass::with_tf32`].
+    pub tf32: bool,
     /// Channels of a seed's chunk.
     pub chunk: usize,
     /// The programs of the live blueprints, by branch. In a backward class: of seeds that train on the main loss.
     pub programs: Vec<Program>,
     /// Backward only: the programs of seeds whose parameters are frozen, by branch. Empty otherwise.
     pub frozen: Vec<Program>,
+}
+
+impl KernelClass {
+    /// The same class with f32 rounded to TF32 in products, if that is allowed. Where it would change nothing it stays as it
+    /// is, for it must not be another kernel then, nor be proven less strictly: rows of other types, the CPU, cards before 8.0.
+    pub fn with_tf32(self, allowed: bool, architecture: Architecture) -> KernelClass {
+        let multiplies = self.data_type == DataType::F32 && !self.programs.is_empty();
+        KernelClass { tf32: allowed && multiplies && matches!(architecture, Architecture::Cuda(80..)), ..self }
+    }
+
+    /// What its rows are and how they are multiplied, in a word.
+    pub fn arithmetic(&self) -> &'static str {
+        if self.tf32 { "tf32" } else { self.data_type.name() }
+    }
 }
 
 /// Whether an error in making a kernel says that the kernel is at fault, and not that something around it is missing.

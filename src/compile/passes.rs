@@ -126,7 +126,7 @@ pub fn kernel_class(
             (of(true)?, of(false)?)
         }
     };
-    Ok(KernelClass { pass, schedule: Schedule::Best, data_type, chunk, programs, frozen })
+    Ok(KernelClass { pass, schedule: Schedule::Best, data_type, tf32: false, chunk, programs, frozen })
 }
 
 fn program(graph: &Graph, blueprint: &Blueprint, fallback: RowInput) -> Result<Program> {

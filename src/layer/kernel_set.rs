@@ -32,6 +32,8 @@ pub(super) struct KernelSet {
     pub branch: Buffer,
     blueprints: Vec<Arc<Blueprint>>,
     chunk: usize,
+    /// Whether products of f32 may be rounded to TF32.
+    tf32: bool,
     device: Arc<dyn Device>,
     kernels: [OnceLock<Kernel>; KINDS],
     progress: Mutex<[Progress; KINDS]>,
@@ -95,6 +97,7 @@ impl KernelSet {
         members: &BTreeSet<u32>,
         blueprints: Vec<Arc<Blueprint>>,
         chunk: usize,
+        tf32: bool,
         device: &Arc<dyn Device>,
         stream: Stream,
     ) -> Result<KernelSet> {
@@ -107,6 +110,7 @@ impl KernelSet {
             branch,
             blueprints,
             chunk,
+            tf32,
             device: device.clone(),
             kernels: array::from_fn(|_| OnceLock::new()),
             progress: Mutex::new(array::from_fn(|_| Progress::default())),
@@ -290,11 +294,12 @@ impl KernelSet {
         if self.blueprints.is_empty() {
             // Identity for all seeds: no blueprint, no program.
             let Kind { pass, data_type, .. } = kind;
-            let (schedule, chunk) = (Schedule::Best, self.chunk);
-            return Ok(KernelClass { pass, schedule, data_type, chunk, programs: Vec::new(), frozen: Vec::new() });
+            let (schedule, chunk, programs, frozen) = (Schedule::Best, self.chunk, Vec::new(), Vec::new());
+            return Ok(KernelClass { pass, schedule, data_type, tf32: false, chunk, programs, frozen });
         }
         let blueprints: Vec<&Blueprint> = self.blueprints.iter().map(Arc::as_ref).collect();
-        compile::kernel_class(kind.pass, kind.data_type, kind.alpha_gradient, &blueprints)
+        let class = compile::kernel_class(kind.pass, kind.data_type, kind.alpha_gradient, &blueprints)?;
+        Ok(class.with_tf32(self.tf32, self.device.architecture()))
     }
 
     fn ask(&self, kind: Kind) -> Progress {

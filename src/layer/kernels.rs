@@ -28,6 +28,8 @@ pub(super) struct Kernels {
     device: Arc<dyn Device>,
     chunk: usize,
     parameter_type: DataType,
+    /// Whether products of f32 may be rounded to TF32.
+    tf32: bool,
     /// Bits of the kinds that were ever used, so that a new set comes with all of them.
     used: AtomicU32,
     sets: Vec<Arc<KernelSet>>,
@@ -47,11 +49,17 @@ pub(super) struct Running {
 
 impl Kernels {
     /// Identity only.
-    pub fn new(device: Arc<dyn Device>, chunk: usize, parameter_type: DataType, stream: Stream) -> Result<Kernels> {
-        let current = Arc::new(KernelSet::new(&BTreeSet::new(), Vec::new(), chunk, &device, stream)?);
+    pub fn new(
+        device: Arc<dyn Device>,
+        chunk: usize,
+        parameter_type: DataType,
+        tf32: bool,
+        stream: Stream,
+    ) -> Result<Kernels> {
+        let current = Arc::new(KernelSet::new(&BTreeSet::new(), Vec::new(), chunk, tf32, &device, stream)?);
         current.mark_run();
         let (sets, next, used) = (vec![current.clone()], current.clone(), AtomicU32::new(0));
-        Ok(Kernels { device, chunk, parameter_type, used, sets, current, next, wanted: Vec::new() })
+        Ok(Kernels { device, chunk, parameter_type, tf32, used, sets, current, next, wanted: Vec::new() })
     }
 
     /// The set that runs.
@@ -234,7 +242,7 @@ impl Kernels {
         }
         let graphs = blueprints.iter().filter_map(|index| banks.get(*index as usize));
         let graphs = graphs.map(|bank| bank.blueprint.clone()).collect();
-        let set = Arc::new(KernelSet::new(blueprints, graphs, self.chunk, &self.device, stream)?);
+        let set = Arc::new(KernelSet::new(blueprints, graphs, self.chunk, self.tf32, &self.device, stream)?);
         self.sets.push(set.clone());
         Ok(set)
     }

@@ -188,13 +188,13 @@ impl Layer {
     /// As `new`, on this device.
     fn on(device: Arc<dyn Device>, config: LayerConfig) -> Result<Layer> {
         let LayerConfig { hidden, seeds, parameter_type, .. } = config;
-        let stream = Stream::default();
+        let (tf32, stream) = (config.settings.allow_tf32, Stream::default());
         let layer = Layer {
             identity: snapshot::identity(),
             state: StateArrays::new(Columns::new(seeds), &device, stream)?,
             telemetry: Telemetry::new(seeds, &device, stream)?,
             banks: Vec::new(),
-            kernels: Kernels::new(device.clone(), hidden / seeds as usize, parameter_type, stream)?,
+            kernels: Kernels::new(device.clone(), hidden / seeds as usize, parameter_type, tf32, stream)?,
             epoch: 0,
             queue: Vec::new(),
             accepted: 0,

@@ -23,6 +23,9 @@ pub struct Settings {
     pub ramp_steps: u32,
     /// Whether a seed that fell back to identity in some row is kept from every promotion.
     pub fallback_blocks_promotion: bool,
+    /// Whether the tensor cores of a CUDA device may multiply f32 rounded to TF32, which has 11 bits, instead of as exactly as
+    /// f32 allows. As `torch.backends.cuda.matmul.allow_tf32`; the CPU ignores it.
+    pub allow_tf32: bool,
     /// How long a seed must have been in a state before it may be promoted.
     pub minimum_epochs: MinimumEpochs,
     /// Constants of the other grafting strategies.
@@ -45,6 +48,7 @@ impl Default for Settings {
             embargo_epochs: 3,
             ramp_steps: 30,
             fallback_blocks_promotion: true,
+            allow_tf32: false,
             minimum_epochs: MinimumEpochs::default(),
             grafting: GraftingSettings::default(),
             gates: GateSettings::default(),

@@ -49,7 +49,7 @@ pub fn problem(class: &KernelClass, device: &dyn Device, work: Work) -> Result<P
     };
     Ok(Problem {
         class: blake3::hash(&bytes).into(),
-        kind: format!("{} {}", class.pass.name(), class.data_type.name()),
+        kind: format!("{} {}", class.pass.name(), class.arithmetic()),
         device: format!("{}, {where_it_runs}", device.description()),
         generator: GENERATOR_VERSION.to_owned(),
         compiler,

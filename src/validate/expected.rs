@@ -5,7 +5,7 @@
 //! everything, the number means nothing in f32 either.
 
 use crate::compile::reference::{Inputs, Outputs, run};
-use crate::compile::{Expression, Program, Unary};
+use crate::compile::{Expression, KernelClass, Program, Unary};
 use crate::graph::DataType;
 use crate::{Result, fail};
 
@@ -51,13 +51,36 @@ impl Answer {
     }
 }
 
+/// How roughly a launch may compute.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Precision {
+    F64,
+    F32,
+    /// Products of f32 in 11 bits.
+    Tf32,
+    F16,
+    BF16,
+}
+
+impl Precision {
+    pub fn of(class: &KernelClass) -> Precision {
+        match class.data_type {
+            DataType::F64 => Precision::F64,
+            DataType::F16 => Precision::F16,
+            DataType::BF16 => Precision::BF16,
+            _ if class.tf32 => Precision::Tf32,
+            _ => Precision::F32,
+        }
+    }
+}
+
 impl Expected<'_> {
-    /// Compares what a kernel wrote in a type, computed in another, on top of what was `before`.
+    /// Compares what a kernel wrote, as roughly as it may, on top of what was `before`.
     pub fn compare(
         &self,
         found: &[f64],
         before: &[f64],
-        written: DataType,
+        precision: Precision,
         name: impl Fn(usize) -> String,
     ) -> Result<()> {
         // `max` passes over NaN.
@@ -65,15 +88,16 @@ impl Expected<'_> {
         let scale = self.numbers.iter().chain(before).copied().fold(LEAST_SCALE, largest);
         let spread = self.numbers.iter().zip(self.rough).map(|(exact, rough)| exact - rough).fold(0.0, largest);
         // Beyond half of what f16 can hold, a row falls back or not as rounding decides.
-        if written == DataType::F16 && scale > 32000.0 || !spread.is_finite() {
+        if precision == Precision::F16 && scale > 32000.0 || !spread.is_finite() {
             return Ok(());
         }
-        let (finer, own) = match written {
-            DataType::F64 => (2f64.powi(-40), 2f64.powi(-46)),
-            DataType::F32 => (2f64.powi(-9), 2f64.powi(-18)),
-            // Half-precision rows may be multiplied by units that round as roughly as the rough run does.
-            DataType::F16 => (1.0, 2f64.powi(-9)),
-            _ => (2.0, 2f64.powi(-6)),
+        let (finer, own) = match precision {
+            Precision::F64 => (2f64.powi(-40), 2f64.powi(-46)),
+            Precision::F32 => (2f64.powi(-9), 2f64.powi(-18)),
+            // Half-precision rows may be multiplied by units that round as roughly as the rough run does, and TF32 has as many
+            // bits as f16.
+            Precision::F16 | Precision::Tf32 => (1.0, 2f64.powi(-9)),
+            Precision::BF16 => (2.0, 2f64.powi(-6)),
         };
         let finer = if spread > 0.125 * scale { 2.0 } else { finer };
         let allowed = finer * spread + own * scale;

@@ -3,7 +3,7 @@
 
 use super::Numbers;
 use super::arrays::{Array, POISON, decode, encode};
-use super::expected::{Answer, Expected};
+use super::expected::{Answer, Expected, Precision};
 use crate::compile::reference::Inputs;
 use crate::compile::{KernelClass, Pass, Program};
 use crate::device::{Address, Bank, Device, Kernel, Launch, Rows, Stream, telemetry};
@@ -214,7 +214,7 @@ impl<'a> Scene<'a> {
                 let channel = |at: usize| format!("row {row}, channel {at} of the output {name}");
                 match &answer {
                     Some((_, answer)) => {
-                        answer.row(row, chunk).compare(found, &vec![0.0; chunk], self.class.data_type, channel)?;
+                        answer.row(row, chunk).compare(found, &vec![0.0; chunk], Precision::of(self.class), channel)?;
                     }
                     None => same(found, &self.fallback()[place], channel)?,
                 }
@@ -228,7 +228,7 @@ impl<'a> Scene<'a> {
             let parameter = |at| format!("the gradient of parameter element {at} {name}");
             let before = self.gradient[seed.branch][own.clone()].to_vec();
             let found = &found.gradients[seed.branch][own.clone()];
-            answer.parameter_gradient().compare(found, &before, self.class.data_type, parameter)?;
+            answer.parameter_gradient().compare(found, &before, Precision::of(self.class), parameter)?;
             gradients[seed.branch][own].copy_from_slice(found);
         }
         if let Some(output) = &output {
@@ -240,12 +240,13 @@ impl<'a> Scene<'a> {
                 same(&output[place.clone()], &self.fallback()[place], channel)?;
             }
         }
-        // Sums of half-precision rows are half-precision sums at worst; of others, alpha's gradient is stored in f32.
-        let half = matches!(self.class.data_type, DataType::F16 | DataType::BF16).then_some(self.class.data_type);
+        // Sums of half-precision rows are half-precision sums at worst; alpha's gradient is stored in f32.
+        let precision = Precision::of(self.class);
+        let of_alpha = if precision == Precision::F64 { Precision::F32 } else { precision };
         for singles in singles.values() {
-            singles.alpha_gradients.compare(half.unwrap_or(DataType::F32), "the gradient of alpha")?;
+            singles.alpha_gradients.compare(of_alpha, "the gradient of alpha")?;
             if pass == Pass::Train {
-                singles.losses.compare(half.unwrap_or(self.class.data_type), "the loss")?;
+                singles.losses.compare(precision, "the loss")?;
             }
         }
         // Slots that nobody used kept their gradients.
@@ -374,9 +375,9 @@ impl Group {
         self.names.push(name.into());
     }
 
-    fn compare(&self, written: DataType, what: &str) -> Result<()> {
+    fn compare(&self, precision: Precision, what: &str) -> Result<()> {
         let expected = Expected { numbers: &self.exact, rough: &self.rough };
         let before = vec![0.0; self.found.len()];
-        expected.compare(&self.found, &before, written, |at| format!("{what} {}", self.names[at]))
+        expected.compare(&self.found, &before, precision, |at| format!("{what} {}", self.names[at]))
     }
 }

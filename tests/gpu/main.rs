@@ -93,6 +93,18 @@ fn rows_of_many_tiles_for_each_warp_agree() {
 }
 
 #[test]
+fn products_of_tf32_agree_as_far_as_they_may() {
+    let Some(device) = card() else { return };
+    for pass in PASSES {
+        for poisoned in [false, true] {
+            let mut case = Case::new(pass, DataType::F32, &["bottleneck", "normalized_mlp"]);
+            (case.tf32, case.rows, case.chunk, case.seeds, case.poisoned) = (true, 300, 64, 23, poisoned);
+            check(&device, &case);
+        }
+    }
+}
+
+#[test]
 fn chunks_of_any_width_agree() {
     let Some(device) = card() else { return };
     for pass in PASSES {

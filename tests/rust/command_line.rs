@@ -180,6 +180,10 @@ fn compile_prints_what_the_library_generates() {
     let generic = KernelClass { schedule: Schedule::Generic, ..class.clone() };
     let source = printed(&[&["compile"], &options[..], &["--arch", "sm_80", "--schedule", "generic"]].concat());
     assert_eq!(source, cuda::generate(&generic, Architecture::Cuda(80)).unwrap().source);
+    let class_of_f32 = kernel_class(Pass::Forward, DataType::F32, false, &[&blueprint]).unwrap();
+    let rounded = class_of_f32.with_tf32(true, Architecture::Cuda(90));
+    let source = printed(&["compile", "library:mlp", "--chunk", "8", "--tf32"]);
+    assert_eq!(source, cuda::generate(&rounded, Architecture::Cuda(90)).unwrap().source);
     let programs = printed(&[&["compile"], &options[..], &["--emit", "program"]].concat());
     for program in class.programs.iter().chain(&class.frozen) {
         assert!(programs.contains(&program.to_string()), "{programs}");

@@ -115,6 +115,47 @@ fn kernels_for_volta_and_turing_have_no_instructions_of_later_ones() {
     }
 }
 
+/// The text of f32 kernels alone follows the setting; of others it makes no difference.
+#[test]
+fn tf32_is_one_product_where_f32_is_three() {
+    let bottleneck = library("bottleneck", 16, &[("width".to_string(), Attribute::Integer(8))].into()).unwrap();
+    for pass in PASSES {
+        for data_type in [DataType::F32, DataType::BF16] {
+            let exact = kernel_class(pass, data_type, true, &[&bottleneck]).unwrap();
+            let rounded = KernelClass { tf32: true, ..exact.clone() };
+            let [one, three] = [&rounded, &exact].map(|class| generate(class, Architecture::Cuda(90)).unwrap());
+            let products = |text: &str| text.matches("  multiply(sums, a[0]").count();
+            if data_type == DataType::BF16 {
+                assert_eq!(one.source, three.source);
+                continue;
+            }
+            assert_eq!((products(&one.source), products(&three.source)), (1, 3));
+            assert!(one.shape.shared_bytes < three.shape.shared_bytes, "weights take half the room");
+            let key = |class| Key::new(class, Architecture::Cuda(90), GENERATOR_VERSION, "13.0").unwrap();
+            assert_ne!(key(&rounded), key(&exact));
+            if !may_skip() {
+                assert_compiles(&rounded, Architecture::Cuda([80, 90, 120][pass as usize]), "TF32");
+            }
+        }
+    }
+}
+
+#[test]
+fn tf32_makes_another_class_only_where_it_changes_a_kernel() {
+    let bottleneck = library("bottleneck", 16, &[("width".to_string(), Attribute::Integer(8))].into()).unwrap();
+    let class = |data_type| kernel_class(Pass::Forward, data_type, true, &[&bottleneck]).unwrap();
+    let is_rounded = |class: &KernelClass, architecture| class.clone().with_tf32(true, architecture).tf32;
+    let f32 = class(DataType::F32);
+    assert!(is_rounded(&f32, Architecture::Cuda(80)) && is_rounded(&f32, Architecture::Cuda(120)));
+    assert!(!is_rounded(&f32, Architecture::Cuda(75)) && !is_rounded(&f32, Architecture::Cpu));
+    assert!(!f32.clone().with_tf32(false, Architecture::Cuda(90)).tf32, "nobody allowed it");
+    for other in [DataType::F16, DataType::BF16, DataType::F64] {
+        assert!(!is_rounded(&class(other), Architecture::Cuda(90)), "{other:?}");
+    }
+    let identity = KernelClass { programs: Vec::new(), ..f32 };
+    assert!(!is_rounded(&identity, Architecture::Cuda(90)));
+}
+
 #[test]
 fn both_schedules_compile_to_kernels_of_their_own() {
     if may_skip() {

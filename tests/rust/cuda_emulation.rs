@@ -175,6 +175,22 @@ fn what_could_run_in_fragments_agrees_in_the_generic_schedule() {
 }
 
 #[test]
+fn products_of_tf32_agree_as_far_as_they_may_and_are_rounder_than_those_of_f32() {
+    let emulator = Emulator::device(1);
+    for pass in PASSES {
+        let mut case = Case::new(pass, DataType::F32, &["bottleneck"]);
+        (case.tf32, case.chunk, case.rows, case.seeds, case.poisoned) = (true, 32, 40, 13, true);
+        check(&emulator, &case);
+        let exact = Case { tf32: false, ..case.clone() };
+        check(&emulator, &exact);
+        if pass == Pass::Forward {
+            let [rounded, exact] = [&case, &exact].map(|case| run(&emulator, case, &[]));
+            assert_ne!(case.output_bits(&rounded), case.output_bits(&exact));
+        }
+    }
+}
+
+#[test]
 fn programs_in_fragments_agree_in_every_pass_and_type() {
     let emulator = Emulator::device(1);
     for pass in PASSES {

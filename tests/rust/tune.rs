@@ -7,7 +7,7 @@ use kasmina::device::{Adamw, Address, Device, DeviceKind, Kernel, Launch, Stream
 use kasmina::graph::{Attributes, Blueprint, DataType, library};
 use kasmina::layer::{Action, Command, Layer, LayerConfig, Settings};
 use kasmina::store::{Candidate, DiskCache, TuningDatabase, TuningLimits, TuningPlace};
-use kasmina::tune::{Outcome, Progress, Work, schedule, tune};
+use kasmina::tune::{Outcome, Progress, Work, problem, schedule, tune};
 use kasmina::{Error, Result, Status};
 use std::fs::File;
 use std::sync::{Arc, Mutex};
@@ -201,6 +201,15 @@ fn a_similar_problem_is_where_another_begins() {
 }
 
 #[test]
+fn what_was_found_for_f32_is_not_taken_for_tf32() {
+    let exact = kernel_class(Pass::Forward, DataType::F32, false, &[&bottleneck(8)]).unwrap();
+    let rounded = exact.clone().with_tf32(true, Architecture::Cuda(90));
+    let [exact, rounded] = [exact, rounded].map(|class| problem(&class, cpu::device().as_ref(), WORK).unwrap());
+    assert_ne!(exact.class, rounded.class);
+    assert_eq!((exact.kind.as_str(), rounded.kind.as_str()), ("forward f32", "forward tf32"));
+}
+
+#[test]
 fn work_that_is_none_is_refused() {
     let blueprint = bottleneck(8);
     let class = kernel_class(Pass::Forward, DataType::F32, false, &[&blueprint]).unwrap();
@@ -230,7 +239,7 @@ fn a_layer_runs_what_was_tuned_for_it_and_nothing_that_means_nothing() {
         let blueprint = bottleneck(chunk);
         let class = kernel_class(Pass::Forward, DataType::F32, false, &[&blueprint]).unwrap();
         let tiling = serde_json::to_string(&Tiling { rows, ..Tiling::default() }).unwrap();
-        let problem = kasmina::tune::problem(&class, cpu::device().as_ref(), WORK).unwrap();
+        let problem = problem(&class, cpu::device().as_ref(), WORK).unwrap();
         let confirmed = Candidate::new(tiling, 1e-6, 0.0, 1000);
         database.record(&problem, &kasmina::graph::Features::of([&blueprint.graph]), &[confirmed]).unwrap();
     }

@@ -26,6 +26,9 @@ pub struct Arguments {
     /// Let a backward kernel compute the gradient of alpha
     #[arg(long)]
     alpha_gradient: bool,
+    /// Round f32 to TF32 in products, as a layer does that allows it (the setting `allow_tf32`)
+    #[arg(long)]
+    tf32: bool,
     /// The compute capability: sm_80, sm_90
     #[arg(long, value_name = "ARCHITECTURE", default_value = "sm_90", value_parser = architecture)]
     arch: Architecture,
@@ -55,6 +58,7 @@ enum Form {
 pub fn run(arguments: &Arguments) -> Result<()> {
     let blueprints = arguments.blueprints.read()?;
     let best = kernel_class(arguments.pass, arguments.dtype, arguments.alpha_gradient, &Vec::from_iter(&blueprints))?;
+    let best = best.with_tf32(arguments.tf32, arguments.arch);
     let class = KernelClass { schedule: arguments.schedule, ..best };
     let cuda = || cuda::generate(&class, arguments.arch).map(|generated| generated.source);
     let file = arguments.output.as_deref();

@@ -3,7 +3,7 @@
 use crate::compile::{data_types, passes};
 use crate::table::Table;
 use crate::{output, source};
-use kasmina::compile::{KernelClass, Pass, Tiling, kernel_class};
+use kasmina::compile::{Pass, Tiling, kernel_class};
 use kasmina::device::{self, DeviceKind};
 use kasmina::graph::{Blueprint, DataType};
 use kasmina::store::TuningDatabase;
@@ -27,6 +27,9 @@ pub struct Arguments {
     /// Let a backward kernel compute the gradient of alpha
     #[arg(long)]
     alpha_gradient: bool,
+    /// For layers that allow f32 to be rounded to TF32 in products (the setting `allow_tf32`)
+    #[arg(long)]
+    tf32: bool,
     /// Rows of the layer's tensors, such as batch times sequence
     #[arg(long, value_name = "N", default_value_t = 4096)]
     rows: usize,
@@ -62,7 +65,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let passes = arguments.pass.map_or(vec![Pass::Forward, Pass::Backward, Pass::Train], |pass| vec![pass]);
     let mut found = Vec::new();
     for pass in passes {
-        let class: KernelClass = kernel_class(pass, arguments.dtype, arguments.alpha_gradient, &blueprints)?;
+        let exact = kernel_class(pass, arguments.dtype, arguments.alpha_gradient, &blueprints)?;
+        let class = exact.with_tf32(arguments.tf32, device.architecture());
         let mut teller = Teller::new(pass);
         let outcome = tune::tune(&device, &class, &blueprints, work, budget, Some(&database), &mut |progress| {
             teller.tell(progress)

@@ -229,8 +229,8 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 
 /// What the log calls a kernel.
 fn describe(job: &Job) -> String {
-    let KernelClass { pass, schedule, data_type, chunk, programs, frozen } = &job.class;
+    let KernelClass { pass, schedule, chunk, programs, frozen, .. } = &job.class;
     let programs = programs.len() + frozen.len();
-    let (schedule, data_type) = (schedule.name(), data_type.name());
-    format!("{pass:?} {data_type} chunk {chunk} programs {programs} schedule {schedule} for {}", job.architecture)
+    let (schedule, arithmetic) = (schedule.name(), job.class.arithmetic());
+    format!("{pass:?} {arithmetic} chunk {chunk} programs {programs} schedule {schedule} for {}", job.architecture)
 }

@@ -20,7 +20,7 @@ fn kernels(chunk: usize) -> (Kernels, Vec<Bank>, Arc<Broken>) {
         Bank::new(Arc::new(blueprint), 2, DataType::F32, &device).unwrap()
     };
     let banks = ["residual", "mlp", "attention"].map(bank).into();
-    (Kernels::new(device.clone(), chunk, DataType::F32, STREAM).unwrap(), banks, counting)
+    (Kernels::new(device.clone(), chunk, DataType::F32, false, STREAM).unwrap(), banks, counting)
 }
 
 /// An epoch's end after which these blueprints run, whose kernels are waited for.

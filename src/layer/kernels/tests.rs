@@ -26,7 +26,7 @@ fn kernels_for(chunk: usize) -> (Kernels, Vec<Bank>) {
         Bank::new(Arc::new(blueprint), 2, DataType::F32, &device).unwrap()
     };
     let banks = ["residual", "mlp", "attention"].map(bank).into();
-    (Kernels::new(device.clone(), chunk, DataType::F32, Stream::default()).unwrap(), banks)
+    (Kernels::new(device.clone(), chunk, DataType::F32, false, Stream::default()).unwrap(), banks)
 }
 
 pub(super) fn blueprints(indices: &[u32]) -> BTreeSet<u32> {

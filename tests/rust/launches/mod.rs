@@ -40,6 +40,8 @@ pub const LAYOUTS: [Layout; 7] = [
 #[derive(Clone, Debug)]
 pub struct Case {
     pub schedule: Schedule,
+    /// Whether f32 may be multiplied as TF32.
+    pub tf32: bool,
     pub pass: Pass,
     pub data_type: DataType,
     /// Library blueprints, by branch.
@@ -71,6 +73,7 @@ impl Case {
     pub fn new(pass: Pass, data_type: DataType, blueprints: &[&'static str]) -> Case {
         Case {
             schedule: Schedule::Best,
+            tf32: false,
             pass,
             data_type,
             blueprints: blueprints.to_vec(),
@@ -96,10 +99,10 @@ impl Case {
         if blueprints.is_empty() {
             let (pass, data_type, chunk) = (self.pass, self.data_type, self.chunk);
             let (schedule, programs, frozen) = (self.schedule, Vec::new(), Vec::new());
-            return KernelClass { pass, schedule, data_type, chunk, programs, frozen };
+            return KernelClass { pass, schedule, data_type, tf32: self.tf32, chunk, programs, frozen };
         }
         let best = kernel_class(self.pass, self.data_type, true, &blueprints).unwrap();
-        KernelClass { schedule: self.schedule, ..best }
+        KernelClass { schedule: self.schedule, tf32: self.tf32, ..best }
     }
 
     fn library(&self) -> Vec<Blueprint> {
@@ -372,12 +375,15 @@ pub fn assert_close(case: &Case, expected: &Outcome, actual: &Outcome) {
     let row_tolerance = match case.data_type {
         DataType::BF16 => 4e-2 * many,
         DataType::F16 => 5e-3 * many,
+        // Which has as many bits as f16.
+        DataType::F32 if case.tf32 => 5e-3 * many,
         _ => compute_tolerance,
     };
     // Tensor cores multiply numbers that are rounded to the type of the rows.
     let sum_tolerance = match case.data_type {
         DataType::BF16 => 1.6e-2,
         DataType::F16 => 2e-3,
+        DataType::F32 if case.tf32 => 2e-3,
         _ => 4.0 * compute_tolerance,
     };
     let bytes = case.data_type.bytes();
@@ -424,6 +430,7 @@ pub fn assert_close(case: &Case, expected: &Outcome, actual: &Outcome) {
         |numbers: &[f64]| numbers.iter().filter(|number| number.is_finite()).fold(0.0, |a: f64, b| a.max(b.abs()));
     let of_sums = |numbers: &[f64]| match case.data_type {
         DataType::BF16 | DataType::F16 => sum_tolerance * (1.0 + largest(numbers)),
+        DataType::F32 if case.tf32 => sum_tolerance * (1.0 + largest(numbers)),
         _ => sum_tolerance,
     };
     let tolerance = of_sums(&expected.alpha_gradient).max(5e-4);

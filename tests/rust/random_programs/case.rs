@@ -105,7 +105,7 @@ impl Case {
         };
         let (trained, frozen) = (programs(true), if pass == Pass::Backward { programs(false) } else { vec![] });
         let schedule = random.pick(&[Schedule::Best, Schedule::Best, Schedule::Generic]);
-        let mut class = KernelClass { pass, schedule, data_type, chunk, programs: trained, frozen };
+        let mut class = KernelClass { pass, schedule, data_type, tf32: false, chunk, programs: trained, frozen };
         if random.once_in(3) {
             let tilings = alternatives(&class, architecture, tiling(&class, architecture).unwrap()).concat();
             class.schedule = Schedule::Tuned(random.pick(&tilings));

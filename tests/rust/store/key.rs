@@ -22,9 +22,10 @@ fn equal_content_gives_equal_keys() {
 #[test]
 fn every_field_of_a_class_changes_the_key() {
     type Change = fn(&mut KernelClass);
-    let changes: [(&str, Change); 30] = [
+    let changes: [(&str, Change); 31] = [
         ("pass", |class| class.pass = Pass::Train),
         ("schedule", |class| class.schedule = Schedule::Generic),
+        ("TF32", |class| class.tf32 = true),
         ("data type", |class| class.data_type = DataType::BF16),
         ("chunk", |class| class.chunk += 1),
         ("no programs", |class| class.programs.clear()),

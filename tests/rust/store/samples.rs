@@ -39,7 +39,7 @@ pub fn program(chunk: usize) -> Program {
 /// A forward class; each chunk width is another one.
 pub fn class(chunk: usize) -> KernelClass {
     let (pass, schedule, data_type) = (Pass::Forward, Schedule::Best, DataType::F32);
-    KernelClass { pass, schedule, data_type, chunk, programs: vec![program(chunk)], frozen: vec![] }
+    KernelClass { pass, schedule, data_type, tf32: false, chunk, programs: vec![program(chunk)], frozen: vec![] }
 }
 
 /// The key of `class(chunk)`.

@@ -178,7 +178,7 @@ impl Choice {
     /// All that can.
     fn best(class: &KernelClass) -> Choice {
         let programs = class.programs.iter().chain(&class.frozen);
-        Choice { identity: true, programs: programs.map(|program| fragments::plan(program, class.data_type)).collect() }
+        Choice { identity: true, programs: programs.map(|program| fragments::plan(program, class)).collect() }
     }
 
     fn is_all_in_fragments(&self) -> bool {
@@ -216,7 +216,7 @@ fn attempt(class: &KernelClass, choice: &Choice, tiling: Tiling, economy: Econom
         })
         .collect();
     let numbers = |planned: &Planned| {
-        planned.layout.numbers + planned.fragments.as_ref().map_or(0, |fragments| fragments.extent(class.data_type))
+        planned.layout.numbers + planned.fragments.as_ref().map_or(0, |fragments| fragments.extent(class))
     };
     let numbers = programs.iter().map(numbers).max().unwrap_or(0);
     let bytes = if class.data_type == DataType::F64 { 8 } else { 4 };

@@ -226,7 +226,7 @@ pub(crate) fn class(pass: Pass, data_type: DataType, chunk: usize, count: usize)
             .collect()
     };
     let frozen = if pass == Pass::Backward { programs(true) } else { Vec::new() };
-    KernelClass { pass, schedule: Schedule::Best, data_type, chunk, programs: programs(false), frozen }
+    KernelClass { pass, schedule: Schedule::Best, data_type, tf32: false, chunk, programs: programs(false), frozen }
 }
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];

@@ -14,7 +14,7 @@ fn class(pass: Pass) -> KernelClass {
         Pass::Train => (vec![reconstruction(5)], vec![]),
     };
     let (schedule, chunk) = (Schedule::Best, programs[0].chunk);
-    KernelClass { pass, schedule, data_type: DataType::F32, chunk, programs, frozen }
+    KernelClass { pass, schedule, data_type: DataType::F32, tf32: false, chunk, programs, frozen }
 }
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];

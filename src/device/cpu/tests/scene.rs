@@ -99,7 +99,7 @@ impl Scene {
             parameters: sizes.iter().map(|size| rounded(&numbers.list(seeds * size), compute)).collect(),
             sizes,
             loss_scale: 0.5,
-            class: KernelClass { pass, schedule: Schedule::Best, data_type, chunk, programs, frozen },
+            class: KernelClass { pass, schedule: Schedule::Best, data_type, tf32: false, chunk, programs, frozen },
         }
     }
 

@@ -1,6 +1,4 @@
-
-// ---- Factors of f32: the tensor cores multiply numbers of 11 bits, so each is taken in two parts and three of the four
-// products are added, which leaves the error of about one f32 rounding. ----
+// ---- Factors of f32. ----
 
 // A value of each row as the first factor: as it is.
 template <int E> using FirstFactor = Fragment<E>;
@@ -26,22 +24,6 @@ template <int E> static __device__ void clear_dead(FirstFactor<E>& operand, cons
     for (int i = 0; i < E / 4; ++i) operand.rows[h][i] = alive[h] ? operand.rows[h][i] : 0;
 }
 
-// The bits that the tensor cores take, and what they leave.
-struct Parts {
-  number high, low;
-};
-
-static __device__ Parts parts_of(number value) {
-  const number high = __uint_as_float(__float_as_uint(value) & 0xffffe000);
-  return {high, value - high};
-}
-
-static __device__ void multiply_parts(number (&sums)[4], const Parts (&a)[4], Parts b0, Parts b1) {
-  multiply(sums, a[0].low, a[1].low, a[2].low, a[3].low, b0.high, b1.high);
-  multiply(sums, a[0].high, a[1].high, a[2].high, a[3].high, b0.low, b1.low);
-  multiply(sums, a[0].high, a[1].high, a[2].high, a[3].high, b0.high, b1.high);
-}
-
 // Items of a matrix [K, N]: by 8 rows, 8 columns, and lane.
 template <int K, int N> constexpr int FACTORS = K / 8 * (N / 8) * 32;
 
@@ -51,27 +33,18 @@ template <int K, int N> static __device__ Factor factor(int item) {
   return {channel<K>(t, 2 * pair), channel<N>(g / 2, 2 * n + g % 2), true};
 }
 
-static __device__ void keep_factor(number* to, int item, number first, number second) {
-  const Parts one = parts_of(first), two = parts_of(second);
-  to[4 * item] = one.high;
-  to[4 * item + 1] = two.high;
-  to[4 * item + 2] = one.low;
-  to[4 * item + 3] = two.low;
-}
-
 // Adds the product with a matrix [K, N] whose factors are some of those of a matrix of so many columns.
 template <int K, int N, int COLUMNS>
 static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& rows, const number* factors, Place place) {
-  const uint4* const lane = reinterpret_cast<const uint4*>(factors) + 4 * place.g + place.t;
+  const FactorPair* const lane = reinterpret_cast<const FactorPair*>(factors) + 4 * place.g + place.t;
 #pragma unroll
   for (int k = 0; k < K / 8; ++k) {
     const Parts a[4] = {parts_of(rows.rows[0][2 * k]), parts_of(rows.rows[1][2 * k]), parts_of(rows.rows[0][2 * k + 1]),
                         parts_of(rows.rows[1][2 * k + 1])};
 #pragma unroll
     for (int n = 0; n < N / 8; ++n) {
-      const uint4 column = lane[(k * (COLUMNS / 8) + n) * 32];
-      multiply_parts(sums[n], a, {__uint_as_float(column.x), __uint_as_float(column.z)},
-                     {__uint_as_float(column.y), __uint_as_float(column.w)});
+      const FactorPair column = lane[(k * (COLUMNS / 8) + n) * 32];
+      multiply_parts(sums[n], a, first_of(column), second_of(column));
     }
   }
 }

@@ -138,15 +138,16 @@ impl Weight {
         if data_type.bytes() == 2 { 16 } else { 8 }
     }
 
-    /// Numbers of shared memory that 8 columns of them take: two 16-bit factors to a word, or two of f32 in two parts each.
-    fn extent_together(data_type: DataType) -> usize {
+    /// Numbers of shared memory that 8 columns of them take: two 16-bit factors to a word, or two of f32, in two parts each
+    /// unless they are rounded.
+    fn extent_together(class: &KernelClass) -> usize {
         let lanes = 32;
-        if data_type.bytes() == 2 { lanes * 2 } else { lanes * 4 }
+        if class.data_type.bytes() == 2 || class.tf32 { lanes * 2 } else { lanes * 4 }
     }
 
     /// Numbers of shared memory.
-    fn extent(&self, data_type: DataType) -> usize {
-        self.inner.div_ceil(Weight::rows_together(data_type)) * (self.outer / 8) * Weight::extent_together(data_type)
+    fn extent(&self, class: &KernelClass) -> usize {
+        self.inner.div_ceil(Weight::rows_together(class.data_type)) * (self.outer / 8) * Weight::extent_together(class)
     }
 }
 
@@ -176,7 +177,7 @@ pub(super) fn stages(class: &KernelClass) -> usize {
 /// Threads of a block whose programs run in fragments. Its warps need nothing of each other but the weights, which they make
 /// ready together, and the sums: where weights are few, sums are put together sooner in small blocks. Measured on an H100.
 pub(super) fn threads<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    let weights = 4 * programs.map(|fragments| fragments.extent(class.data_type)).max().unwrap_or(0);
+    let weights = 4 * programs.map(|fragments| fragments.extent(class)).max().unwrap_or(0);
     match weights {
         0..=0x4000 if class.pass != Pass::Forward => 64,
         0..=0x10000 => 128,
@@ -191,7 +192,7 @@ pub(super) fn warps<'a>(programs: impl Iterator<Item = &'a Fragments>) -> usize 
 }
 
 /// What a program is in fragments, if it fits.
-pub(super) fn plan(program: &Program, data_type: DataType) -> Option<Fragments> {
+pub(super) fn plan(program: &Program, class: &KernelClass) -> Option<Fragments> {
     let number = |value: &Value| matches!(value.data_type, DataType::F32 | DataType::Bool);
     let whole = |value: &Value| !value.per_row || value.elements == 1 || value.elements.is_multiple_of(8);
     // Kernels with random numbers in fragments left rows of their last tile unwritten on an H100, because of the condition that
@@ -209,7 +210,7 @@ pub(super) fn plan(program: &Program, data_type: DataType) -> Option<Fragments> 
         registers: 0,
     };
     for step in &program.body {
-        let form = fragments.form(program, step, data_type)?;
+        let form = fragments.form(program, step, class.data_type)?;
         fragments.body.push(form);
     }
     for step in &program.accumulate {
@@ -230,15 +231,15 @@ pub(super) fn plan(program: &Program, data_type: DataType) -> Option<Fragments> 
     let mut start = 0;
     for weight in &mut fragments.weights {
         weight.start = start;
-        start += weight.extent(data_type);
+        start += weight.extent(class);
     }
     (fragments.registers <= MOST_REGISTERS).then_some(fragments)
 }
 
 impl Fragments {
     /// Numbers of shared memory that the weights take.
-    pub fn extent(&self, data_type: DataType) -> usize {
-        self.weights.iter().map(|weight| weight.extent(data_type)).sum()
+    pub fn extent(&self, class: &KernelClass) -> usize {
+        self.weights.iter().map(|weight| weight.extent(class)).sum()
     }
 
     /// Whether nothing reads a value but contractions, which have it as weights.

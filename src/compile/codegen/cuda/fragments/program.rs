@@ -6,7 +6,7 @@ use crate::compile::codegen::cuda::plan::Planned;
 use crate::compile::codegen::cuda::program::{note, row_name, watch};
 use crate::compile::codegen::cuda::step::{Printer, index};
 use crate::compile::{Destination, KernelClass, Operand, Pass, Source, Step, ValueId};
-use crate::graph::{DataType, RowInput};
+use crate::graph::RowInput;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -14,8 +14,7 @@ use std::fmt::Write;
 pub(in crate::compile::codegen::cuda) struct Rows<'a> {
     pub(super) planned: &'a Planned,
     pub(super) fragments: &'a Fragments,
-    pass: Pass,
-    pub(super) data_type: DataType,
+    pub(super) class: &'a KernelClass,
     /// Where the weights begin in shared memory.
     pub(super) weights: usize,
     pub(super) text: String,
@@ -28,13 +27,12 @@ pub(in crate::compile::codegen::cuda) struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    pub fn new(class: &KernelClass, planned: &'a Planned, fragments: &'a Fragments) -> Self {
+    pub fn new(class: &'a KernelClass, planned: &'a Planned, fragments: &'a Fragments) -> Self {
         let weights = planned.layout.numbers;
         Rows {
             planned,
             fragments,
-            pass: class.pass,
-            data_type: class.data_type,
+            class,
             weights,
             text: String::new(),
             operands: BTreeSet::new(),
@@ -51,7 +49,7 @@ impl<'a> Rows<'a> {
                       Watching watching;\n";
         for (number, input) in self.inputs() {
             let name = row_name(input);
-            if self.pass.watched() == Some(input) {
+            if self.class.pass.watched() == Some(input) {
                 let _ = writeln!(self.text, "Walk& walk_{name} = ahead.walk_watched;");
                 continue;
             }
@@ -62,7 +60,7 @@ impl<'a> Rows<'a> {
                  fetch(early, {number}, walk_{name}, launch.{name}, seed, first + early * step, launch.rows, place);\n"
             );
         }
-        if self.pass == Pass::Train {
+        if self.class.pass == Pass::Train {
             self.text += "next += (STAGES - 1) * step;\n";
         }
         self.text += "end_of_first_stages();\n";
@@ -136,8 +134,8 @@ impl<'a> Rows<'a> {
         for (number, input) in self.inputs() {
             let _ = writeln!(self.text, "Tile {} = take(stage, {number});", row_name(input));
         }
-        if let Some(input) = self.pass.watched() {
-            let (name, watch) = (row_name(input), watch(self.pass));
+        if let Some(input) = self.class.pass.watched() {
+            let (name, watch) = (row_name(input), watch(self.class.pass));
             let _ = writeln!(self.text, "watch_tile<{watch}>(watching, seen, {name}, exists, place);\nforget({name});");
         }
         for (value, input) in self.rows_read() {
@@ -159,7 +157,7 @@ impl<'a> Rows<'a> {
                 }
             }
         }
-        if !self.planned.program.guards.is_empty() && self.pass != Pass::Backward {
+        if !self.planned.program.guards.is_empty() && self.class.pass != Pass::Backward {
             self.text += "if (place.t == 0) seen.fallback_rows += (exists.row[0] && !alive[0]) + (exists.row[1] && !alive[1]);\n";
         }
         self.text += "const bool whole = __all_sync(0xffffffffu, alive[0] && alive[1]);\n";
@@ -305,7 +303,7 @@ impl<'a> Rows<'a> {
 
     /// The row inputs that are fetched, each once, and their numbers in a stage: the watched one is the first.
     fn inputs(&self) -> Vec<(usize, RowInput)> {
-        let watched = self.pass.watched().into_iter();
+        let watched = self.class.pass.watched().into_iter();
         let mut inputs: Vec<RowInput> = watched.chain(self.rows_read().into_iter().map(|(_, input)| input)).collect();
         let mut seen = Vec::new();
         inputs.retain(|input| {

@@ -70,11 +70,11 @@ impl Rows<'_> {
         let weight = &self.fragments.weights[weights];
         let function = if exchanged { "contract_exchanged" } else { "contract" };
         let columns_of_slice = SLICE / 8;
-        let rows_of_slice = SLICE / Weight::rows_together(self.data_type) * (weight.outer / 8);
+        let rows_of_slice = SLICE / Weight::rows_together(self.class.data_type) * (weight.outer / 8);
         let of_slice = if slice_is_inner == exchanged { columns_of_slice } else { rows_of_slice };
         let mut at = format!("shared + {}", self.weights + weight.start);
         if self.in_slice {
-            let _ = write!(at, " + slice * {}", of_slice * Weight::extent_together(self.data_type));
+            let _ = write!(at, " + slice * {}", of_slice * Weight::extent_together(self.class));
         }
         (function, weight.outer, at)
     }

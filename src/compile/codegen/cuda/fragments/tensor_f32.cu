@@ -8,3 +8,10 @@ static __device__ void multiply(number (&sums)[4], number a0, number a1, number 
       : "r"(__float_as_uint(a0)), "r"(__float_as_uint(a1)), "r"(__float_as_uint(a2)), "r"(__float_as_uint(a3)),
         "r"(__float_as_uint(b0)), "r"(__float_as_uint(b1)));
 }
+
+// To the nearest number of 11 bits, which is all that the tensor cores see.
+static __device__ number rounded(number value) {
+  unsigned bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return __uint_as_float(bits);
+}
