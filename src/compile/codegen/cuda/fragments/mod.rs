@@ -42,7 +42,7 @@ const COMFORTABLE_REGISTERS: usize = 320;
 /// Beyond this, slices are made where they cost nothing: where no sum wants them again when all of them are known.
 const ROOMY_REGISTERS: usize = 160;
 
-/// Beyond this, what is kept in memory for a while costs more than the tensor cores save.
+/// Beyond this, programs run outside fragments: at twice as many, NVRTC took a minute, and most values lay in memory.
 const MOST_REGISTERS: usize = 640;
 
 /// Factors of a matrix that has a second place in shared memory, with rows and columns exchanged, if it has fewer.
