@@ -3,8 +3,8 @@
 //! A thread block owns one seed and walks tiles of rows. A program runs in [`fragments`] if it fits: each warp has rows of
 //! its own, their values in registers. Else every per-row value of it lies in shared memory,
 //! the rows of a channel adjacent, so that a warp whose lanes are rows reads without conflicts; the groups of the block
-//! share the elements of each step. Sums over rows stay on chip until the block ends. In the generic schedule no program runs
-//! in fragments.
+//! share the elements of each step. Sums over rows stay on chip until the block ends, if there is room for them. In the generic
+//! schedule no program runs in fragments.
 //!
 //! In order: [`validate`] checks what a printed program relies on; [`arrange`] rewrites long reductions so that all groups
 //! work; [`loops`] gives each step its loops and register blocks; [`plan`] places values in shared memory and picks the tile;
