@@ -8,7 +8,9 @@
 //! Numbers are little endian. The checksum finds damage anywhere; the hash makes sure of what will be run.
 
 use super::Key;
+use std::cell::RefCell;
 use std::io;
+use zstd::bulk::Decompressor;
 
 /// The version of this layout; also the name of the directory, so that versions never meet.
 pub(super) const VERSION: u32 = 2;
@@ -58,6 +60,20 @@ pub(super) fn decode_any(bytes: &[u8]) -> Result<(Key, Vec<u8>), &'static str> {
     Ok((Key::of_preimage(entry.preimage), entry.payload()?))
 }
 
+/// With the memory of the last time: to ask the system for it anew takes longer than to decompress a kernel.
+fn decompress(compressed: &[u8], length: usize) -> io::Result<Vec<u8>> {
+    thread_local! {
+        static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+    }
+    DECOMPRESSOR.with_borrow_mut(|decompressor| {
+        let decompressor = match decompressor {
+            Some(decompressor) => decompressor,
+            None => decompressor.insert(Decompressor::new()?),
+        };
+        decompressor.decompress(compressed, length)
+    })
+}
+
 /// An entry of which all is known but whether its payload is what it was.
 struct Entry<'a> {
     preimage: &'a [u8],
@@ -91,8 +107,7 @@ impl Entry<'_> {
         if framed != Some(self.length) || self.length > LARGEST {
             return Err("its lengths are wrong");
         }
-        let payload =
-            zstd::bulk::decompress(self.compressed, self.length as usize).map_err(|_| "it cannot be decompressed")?;
+        let payload = decompress(self.compressed, self.length as usize).map_err(|_| "it cannot be decompressed")?;
         if payload.len() as u64 != self.length {
             return Err("its lengths are wrong");
         }
