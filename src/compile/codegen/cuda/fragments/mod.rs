@@ -269,10 +269,9 @@ impl Fragments {
     }
 
     /// Whether a sum is a gradient as it is, and whole results of tensor cores.
-    fn can_add_at_once(&self, program: &Program, step: &Step) -> bool {
+    fn can_add_at_once(program: &Program, step: &Step, sum: &Sum) -> bool {
         let elements = |operand: usize| program.values[step.operands[operand].value.index()].elements;
-        let Some(sum) = program.accumulate.iter().position(|other| other.result == step.result) else { return false };
-        let is_whole = match self.sums[sum] {
+        let is_whole = match *sum {
             Sum::Products { left, right } => elements(left).is_multiple_of(16) && elements(right).is_multiple_of(32),
             _ => true,
         };
@@ -281,11 +280,11 @@ impl Fragments {
 
     /// Gives up the registers of sums of slices, and of sums of products.
     fn add_at_once(&mut self, program: &Program) {
-        for (position, step) in program.accumulate.iter().enumerate() {
+        for (step, sum) in program.accumulate.iter().zip(&mut self.sums) {
             let is_of_slices = self.stream.as_ref().is_some_and(|stream| stream.is_read(step));
-            self.sums[position] = match self.sums[position] {
+            *sum = match *sum {
                 Sum::Elements if is_of_slices => Sum::ElementsAtOnce,
-                Sum::Products { left, right } if self.can_add_at_once(program, step) => {
+                Sum::Products { left, right } if Self::can_add_at_once(program, step, sum) => {
                     Sum::ProductsAtOnce { left, right }
                 }
                 _ => continue,

@@ -58,8 +58,12 @@ impl Stream {
         }
         let sums = program.accumulate.iter().zip(&fragments.sums);
         let mut of_slices = sums.filter(|(step, _)| step.reads().any(is_wide));
-        let fits =
-            of_slices.all(|(step, sum)| fragments.can_add_at_once(program, step) && !matches!(sum, Sum::Single(_)));
+        let fits = of_slices.all(|(step, sum)| match sum {
+            Sum::Single(_) => false,
+            // Slices of both would meet only their own kind.
+            Sum::Products { .. } if step.reads().all(is_wide) => false,
+            _ => Fragments::can_add_at_once(program, step, sum),
+        });
         (fits && !stream.ends.is_empty()).then_some(stream)
     }
 
