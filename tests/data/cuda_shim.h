@@ -63,6 +63,7 @@ template <class T> static T exchange(T value, unsigned from) {
 alignas(16) unsigned char shared_memory[emulation::SHARED];
 
 static void __syncthreads() { emulation::wait_for(emulation::BLOCK); }
+static void __syncwarp() { emulation::wait_for(emulation::WARP); }
 static int __syncthreads_or(int predicate) {
   static int any;
   if (predicate) any = 1;
@@ -171,6 +172,20 @@ static unsigned transposed(unsigned word) {
     result |= (g % 2 ? from >> 16 : from & 0xffff) << (16 * e);
   }
   return result;
+}
+
+// Every lane gives the place of a row of eight elements of 16 bits.
+struct Rows {
+  unsigned short* of[32];
+};
+static Rows rows_of_matrices(const void* row) {
+  static const void* given[1024];
+  given[current] = row;
+  wait_for(WARP);
+  Rows all;
+  for (unsigned lane = 0; lane < 32; ++lane) all.of[lane] = (unsigned short*)given[current / 32 * 32 + lane];
+  wait_for(WARP);
+  return all;
 }
 
 // Half types: `value` reads 16 bits. Lane 4 g + t has rows g and g + 8 of the first factor and column g of the second.

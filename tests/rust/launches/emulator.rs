@@ -69,6 +69,7 @@ impl Emulator {
                     "-w",
                     "-fPIC",
                     "-shared",
+                    "-D__CUDA_ARCH__=900",
                     "-include",
                 ])
                 .arg(shim)

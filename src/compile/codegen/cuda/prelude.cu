@@ -92,7 +92,10 @@ constexpr int WARPS = THREADS / 32;
 constexpr int GROUPS = THREADS / TILE;  // threads of a group have a row each, and share the elements of a step
 constexpr int FLAG_BYTES = 128, PARTIAL_BYTES = 8 * WARPS * COLUMNS;
 constexpr int FRAGMENT_ROWS = 16;  // that a warp works on at a time where values are in fragments
-constexpr int STAGE_BYTES = WARPS * STAGES * INPUTS * FRAGMENT_ROWS * CHUNK * (int)sizeof(element);
+// Vectors of 16 bytes from a row of such a tile to the next: an odd number, so that the same part of eight rows meets in no
+// bank of shared memory.
+constexpr int PITCH_VECTORS = CHUNK * (int)sizeof(element) / 16 | 1;
+constexpr int STAGE_BYTES = WARPS * STAGES * INPUTS * FRAGMENT_ROWS * PITCH_VECTORS * 16;
 
 extern __shared__ __align__(16) unsigned char shared_memory[];
 

@@ -14,6 +14,17 @@ static __device__ unsigned pair_maximum(unsigned a, unsigned b) {
   return pair;
 }
 
+// The elements of the least magnitude, of any sign; of NaN nothing is promised.
+static __device__ unsigned pair_nearest(unsigned a, unsigned b) {
+  unsigned pair;
+#if __CUDA_ARCH__ >= 860
+  asm("min.xorsign.abs." TYPE "x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
+#else
+  asm("min." TYPE "x2 %0, %1, %2;" : "=r"(pair) : "r"(a & 0x7fff7fff), "r"(b & 0x7fff7fff));
+#endif
+  return pair;
+}
+
 // 1 where the magnitude of an element is less than the other's, else 0.
 static __device__ unsigned pair_is_less(unsigned a, unsigned b) {
   unsigned pair;
