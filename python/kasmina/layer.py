@@ -267,7 +267,7 @@ class Layer(torch.nn.Module):
         self.submit(Command(seed, Action.RESET, reason=reason))
 
     def pause(self, seed, reason=""):
-        """Holds a grafting seed's blend weight where it is."""
+        """Holds a grafting seed's blend weight where it is, until it is resumed or leaves GRAFTING."""
         self.submit(Command(seed, Action.PAUSE, reason=reason))
 
     def resume(self, seed, reason=""):

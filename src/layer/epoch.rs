@@ -115,7 +115,7 @@ impl Layer {
             .map_err(|error| error.context(format!("seed {seed}")))?;
         let mut columns = self.state.columns().clone();
         let epoch = self.epoch + 1;
-        columns.set(seed, SeedState { lifecycle: next.state, epochs_in_state: 0, last_update_epoch: epoch, ..before });
+        columns.set(seed, before.entering(next.state, epoch));
         self.replace_state(columns, stream)?;
         // What was queued is judged anew against the seed as it is now.
         self.pending = None;

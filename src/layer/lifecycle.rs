@@ -35,7 +35,7 @@ pub enum Action {
     Reset = 10,
     /// TRAINING to FINE_TUNING to ROLLED_BACK. As a command it waits for the epoch's end like the others.
     RollBack = 11,
-    /// Holds the alpha of a GRAFTING seed where it is.
+    /// Holds the alpha of a GRAFTING seed where it is, until it is resumed or leaves GRAFTING.
     Pause = 12,
     /// Lets it rise again.
     Resume = 13,

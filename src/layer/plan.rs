@@ -123,12 +123,8 @@ impl Plan {
             gates::check(gate, &situation)
         })
         .map_err(refused)?;
-        let mut after = before;
-        if next.state != before.lifecycle {
-            after.lifecycle = next.state;
-            after.epochs_in_state = 0;
-            after.last_update_epoch = world.epoch;
-        }
+        let moves = next.state != before.lifecycle;
+        let mut after = if moves { before.entering(next.state, world.epoch) } else { before };
         match next.effect {
             Effect::None => {}
             Effect::TakeSlot => {

@@ -53,7 +53,7 @@ impl Seed {
         match state {
             Grafting => self,
             Germinated | Training | Stabilization | Evaluating | FineTuning => {
-                Seed { alpha: 0, paused: false, embargo: 0, ..self }
+                Seed { alpha: 0, embargo: 0, ..self }
             }
             Culled => Seed { state, embargo, ..DORMANT },
             Dormant | Fossilized | Cancelled | RolledBack => Seed { state, ..DORMANT },
@@ -158,7 +158,7 @@ impl Model {
             (Cancelled | RolledBack, Reset) => Dormant,
             _ => return None,
         };
-        seed.age = 0;
+        (seed.age, seed.paused) = (0, false);
         match seed.state {
             Dormant => *seed = DORMANT,
             Culled => seed.embargo = 1,
@@ -214,7 +214,7 @@ impl Model {
             Event::RollBack(seed) => {
                 next.seeds[*seed as usize].state.can_roll_back().then_some(())?;
                 let seed = &mut next.seeds[*seed as usize];
-                (seed.state, seed.age) = (Lifecycle::RolledBack, 0);
+                (seed.state, seed.age, seed.paused) = (Lifecycle::RolledBack, 0, false);
             }
             Event::Stall(stalled) => next.kernels.stalled = *stalled,
             Event::Reload => {

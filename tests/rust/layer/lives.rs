@@ -197,6 +197,29 @@ fn alpha_rises_only_while_grafting_holds_in_a_pause_and_goes_on_where_it_stopped
 }
 
 #[test]
+fn a_pause_ends_when_the_seed_leaves_grafting_by_whichever_way() {
+    type Leave = fn(&mut Bench);
+    let ways: [(Leave, Lifecycle); 3] = [
+        (|bench| drop(bench.apply(&[command(0, Action::Stabilise)])), Lifecycle::Stabilization),
+        (|bench| drop(bench.apply(&[command(0, Action::RollBack)])), Lifecycle::RolledBack),
+        (|bench| drop(bench.layer.roll_back(0, "a test", STREAM).unwrap()), Lifecycle::RolledBack),
+    ];
+    for (leave, state) in ways {
+        let mut bench = Bench::in_state(Lifecycle::Grafting);
+        bench.epoch();
+        bench.apply(&[command(0, Action::Pause)]);
+        let paused = |bench: &Bench| bench.layer.report().seeds[0].paused;
+        assert!(paused(&bench));
+        bench.layer = Layer::from_bytes(&bench.layer.to_bytes(STREAM).unwrap(), device_kind()).unwrap();
+        assert!(paused(&bench), "a checkpoint keeps a pause");
+        leave(&mut bench);
+        assert_eq!((bench.state(0), paused(&bench)), (state, false));
+        let flags: Vec<u8> = read(&bench.layer.array("flags").unwrap().buffer);
+        assert_eq!(flags[0] & 8, 0, "the device's copy too");
+    }
+}
+
+#[test]
 fn the_embargo_holds_a_culled_seed_and_after_the_reset_nothing_of_it_is_left() {
     let mut bench = Bench::new(8, 2, Settings { embargo_epochs: 3, ..easy() }, &[("residual", 1)]);
     bench.bring(0, Lifecycle::Culled);
