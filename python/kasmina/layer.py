@@ -246,7 +246,10 @@ class Layer(torch.nn.Module):
         self.submit(Command(seed, Action.EVALUATE, reason=reason))
 
     def fine_tune(self, seed, *, validation_delta, stability, error_rate=math.nan, reason=""):
-        """Trains an evaluated seed on the main loss, if it has improved validation."""
+        """Trains an evaluated seed on the main loss, if it has improved validation. One that did harm (a delta, an error rate or a
+        number of errors beyond `gates.cull_...` of the settings) is culled instead; the record of the epoch's end then has
+        the reason, `culled_for`.
+        """
         evidence = {"validation_delta": validation_delta, "stability": stability, "error_rate": error_rate}
         self.submit(Command(seed, Action.FINE_TUNE, reason=reason, **evidence))
 

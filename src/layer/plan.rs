@@ -150,6 +150,7 @@ impl Plan {
             blueprint: before.blueprint.max(after.blueprint),
             evidence: command.evidence,
             reason: command.reason.clone(),
+            culled_for: next.culled_for,
         };
         Ok((before, record))
     }
