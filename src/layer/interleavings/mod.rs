@@ -48,7 +48,7 @@ impl Subject {
     /// Lets the event happen to both. Returns whether it was accepted.
     fn meet(&mut self, event: &Event) -> bool {
         let expected = self.model.after(event, &self.rules);
-        let queued = self.layer.queue.len();
+        let (queued, columns) = (self.layer.queue.len(), self.layer.state.columns().clone());
         pace::set(if self.model.kernels.stalled { Pace::Stuck } else { Pace::Instant });
         let outcome = match event {
             Event::Submit(batch) => self.layer.submit(&commands(batch)),
@@ -64,6 +64,7 @@ impl Subject {
         let Some(expected) = expected else {
             assert!(outcome.is_err(), "{event:?} should have been refused in {:?}", self.model);
             assert_eq!(self.layer.queue.len(), queued, "what was refused is queued");
+            assert!(*self.layer.state.columns() == columns, "what was refused changed a seed");
             return false;
         };
         if let Err(error) = outcome {

@@ -6,6 +6,7 @@
 mod bench;
 mod breakers;
 mod checkpoint;
+mod hostile;
 mod lives;
 mod migration;
 mod passes;
