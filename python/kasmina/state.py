@@ -48,7 +48,9 @@ class LayerState(torch.nn.Module):
         return torch.frombuffer(bytearray(self.to_bytes()), dtype=torch.uint8)
 
     def set_extra_state(self, state):
-        """Replaces the state by that of a checkpoint, on the device the layer is on."""
+        """Replaces the state by that of a checkpoint, on the device the layer is on. Banks have the blueprints and slots of the
+        checkpoint then, whatever they had; for more slots, `add_blueprint` takes a blueprint that the layer has once more.
+        """
         owner = _from_bytes(bytes(state.cpu().numpy()), self.device)
         info = layer_info(owner.handle)
         found = (info.hidden, info.seeds, _PARAMETER_TYPES[info.parameter_type])
@@ -118,11 +120,14 @@ class LayerState(torch.nn.Module):
         self._bank_count, self._draws = info.blueprint_count, bool(info.draws)
         for index in range(self._bank_count):
             name, memory = f"bank_{index}", self.bank_array(index, "parameters")
-            if name in self._parameters:
-                self._parameters[name].data = memory
-            else:
+            if name not in self._parameters:
                 self.register_parameter(name, torch.nn.Parameter(memory))
-            register_bank(self._parameters[name], self, index)
+            bank = self._parameters[name]
+            if bank.shape != memory.shape:
+                # It is of slots that are gone, and no backward pass could add to it.
+                bank.grad = None
+            bank.data = memory
+            register_bank(bank, self, index)
         for name in list(self._parameters)[self._bank_count :]:
             del self._parameters[name]
 
