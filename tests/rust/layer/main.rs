@@ -10,6 +10,7 @@ mod hostile;
 mod lives;
 mod migration;
 mod passes;
+mod reports;
 mod snapshot;
 mod strategies;
 mod telemetry;
