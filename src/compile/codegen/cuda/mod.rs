@@ -140,6 +140,7 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         _ => include_str!("functions_f32.cu"),
     };
     text += include_str!("prelude.cu");
+    text += include_str!("order.cu");
     let pass = match class.pass {
         Pass::Forward => "FORWARD",
         Pass::Backward => "BACKWARD",
@@ -179,10 +180,10 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         text += &program::print(class, number, planned, plan);
     }
     text += "\n// Runs a program for the rows of this block; false if there is none of this number.\n";
-    text += "static __device__ bool run_program(int program, const Launch& launch, int seed, int slot, Ahead& ahead, Observed& seen) {\n";
-    text += "  switch (program) {\n";
+    text += "static __device__ bool run_program(const Launch& launch, int seed, const Selection& selection, Ahead& ahead, Observed& seen) {\n";
+    text += "  switch (selection.program) {\n";
     for number in 0..plan.programs.len() {
-        let _ = writeln!(text, "    case {number}: program_{number}(launch, seed, slot, ahead, seen); return true;");
+        let _ = writeln!(text, "    case {number}: program_{number}(launch, seed, selection, ahead, seen); return true;");
     }
     text += "    default: return false;\n  }\n}\n";
     text += include_str!("kernel.cu");

@@ -35,10 +35,10 @@ struct Tiles {
   int count;  // of this warp
   int most;   // of any warp of the block
   int last;   // rows of the last one
-  __device__ Tiles(long long rows, unsigned part) {
+  __device__ Tiles(long long rows, Turn turn) {
     const unsigned all = (unsigned)((rows + FRAGMENT_ROWS - 1) / FRAGMENT_ROWS), warp = threadIdx.x / 32;
-    first = part * WARPS + warp;
-    step = gridDim.y * WARPS;
+    first = turn.part * WARPS + warp;
+    step = turn.parts * WARPS;
     count = first < all ? (all - 1 - first) / step + 1 : 0;
     most = first - warp < all ? (all - 1 - (first - warp)) / step + 1 : 0;
     last = first + (count - 1) * step + 1 == all ? (int)(rows - (long long)(all - 1) * FRAGMENT_ROWS) : FRAGMENT_ROWS;
@@ -75,34 +75,38 @@ static __device__ uint4* waiting(int stage, int input) {
 
 // How the rows of a tensor are reached.
 struct Walk {
-  bool usual;     // channels are adjacent, vectors aligned, and rows evenly spaced
-  element* at;    // where the lane's first vector of the tile is, if so; else it means nothing
-  long long step; // to that of the next tile
+  bool usual;       // channels are adjacent, vectors aligned, and rows evenly spaced
+  element* at;      // where the lane's first vector of the tile is, if so; else it means nothing
+  long long round;  // to that in the next rows of the tile
+  long long step;   // to that of the next tile
 };
+
+// Rows that lie in some other way go by vectors if channels are adjacent, else an element at a time, neighbouring lanes
+// neighbouring rows.
+static __device__ bool has_vectors(const Rows& rows) { return rows.channel_stride == 1 && is_aligned(rows, WIDE); }
 
 static __device__ Walk walk(const Rows& rows, int seed, const Tiles& tiles, long long end, Share share) {
   element* const at = reinterpret_cast<element*>(rows.address) + (tiles.start(0) + share.row) * rows.stride +
                       (long long)seed * CHUNK + share.vector * WIDE;
   const long long step = (long long)tiles.step * FRAGMENT_ROWS * rows.stride;
-  return {rows.channel_stride == 1 && is_aligned(rows, WIDE) && rows.group >= end, at, step};
+  return {has_vectors(rows) && rows.group >= end, at, ROWS_AT_ONCE * rows.stride, step};
 }
 
-// Calls back with each vector that a lane moves of a tile of so many rows: its place in shared memory, how far from the
-// walk's it is in global memory, and whether there is such a row.
-template <class Move> static __device__ void each_vector(Share share, const Rows& rows, int there, Move move) {
+constexpr int ROUNDS = FRAGMENT_ROWS / ROWS_AT_ONCE, OF_ROW = (VECTORS + LANES_OF_ROW - 1) / LANES_OF_ROW;
+
+// Calls back with each vector that a lane moves of a tile: its number, its row, its place in shared memory, and where it is in
+// global memory.
+template <class Move> static __device__ void each_vector(Share share, const Walk& walk, Move move) {
+  element* at = walk.at;
 #pragma unroll
-  for (int round = 0; round < FRAGMENT_ROWS / ROWS_AT_ONCE; ++round)
+  for (int round = 0; round < ROUNDS; ++round, at += walk.round)
 #pragma unroll
-    for (int first = 0; first < VECTORS; first += LANES_OF_ROW) {
-      const int row = share.row + round * ROWS_AT_ONCE, vector = share.vector + first;
+    for (int i = 0; i < OF_ROW; ++i) {
+      const int row = share.row + round * ROWS_AT_ONCE, vector = share.vector + i * LANES_OF_ROW;
       if ((VECTORS % LANES_OF_ROW != 0 && vector >= VECTORS) || (LANES_OF_ROW == 1 && row >= FRAGMENT_ROWS)) continue;
-      move(row * PITCH_VECTORS + vector, round * ROWS_AT_ONCE * rows.stride + first * WIDE, row < there);
+      move(round * OF_ROW + i, row, row * PITCH_VECTORS + vector, at + i * (LANES_OF_ROW * WIDE));
     }
 }
-
-// Tensors whose rows lie in some other way: by vectors if channels are adjacent, else an element at a time, neighbouring lanes
-// neighbouring rows.
-static __device__ bool has_vectors(const Rows& rows) { return rows.channel_stride == 1 && is_aligned(rows, WIDE); }
 
 static __device__ __noinline__ void fetch_slowly(uint4* tile, const Rows& rows, int seed, long long start, int there) {
   const int lane = threadIdx.x % 32;
@@ -146,9 +150,7 @@ static __device__ void fetch(int stage, int input, Walk& walk, const Rows& rows,
   uint4* const to = waiting(stage, input);
   const int there = tiles.rows(tile);
   if (walk.usual) {
-    each_vector(share, rows, there, [&](int place, long long beyond, bool exists) {
-      copy_ahead(to + place, walk.at + beyond, exists);
-    });
+    each_vector(share, walk, [&](int, int row, int place, const element* from) { copy_ahead(to + place, from, row < there); });
   } else {
     fetch_slowly(to, rows, seed, tiles.start(tile), there);
   }
@@ -159,8 +161,10 @@ static __device__ void fetch(int stage, int input, Walk& walk, const Rows& rows,
 static __device__ void put(const uint4* from, Walk& walk, const Rows& rows, int seed, const Tiles& tiles, int tile, Share share) {
   const int there = tiles.rows(tile);
   if (walk.usual) {
-    each_vector(share, rows, there, [&](int place, long long beyond, bool exists) {
-      if (exists) __stcs(reinterpret_cast<uint4*>(walk.at + beyond), from[place]);
+    uint4 vectors[ROUNDS * OF_ROW];
+    each_vector(share, walk, [&](int i, int, int place, element*) { vectors[i] = from[place]; });
+    each_vector(share, walk, [&](int i, int row, int, element* to) {
+      if (row < there) __stcs(reinterpret_cast<uint4*>(to), vectors[i]);
     });
   } else {
     put_slowly(from, rows, seed, tiles.start(tile), there);
@@ -175,15 +179,14 @@ struct Ahead {
   Share share;
   Tiles tiles;
   Walk walk_watched;
-  unsigned part;  // of the rows, which the block has
-  __device__ Ahead(const Launch& launch, int seed, unsigned part)
-      : place(place_of_lane()), tiles(launch.rows, part), part(part) {
+  Turn turn;
+  __device__ Ahead(const Launch& launch, Turn turn) : place(place_of_lane()), tiles(launch.rows, turn), turn(turn) {
     if (PASS == TRAIN) return;
     const Rows& rows = watched(launch);
-    walk_watched = walk(rows, seed, tiles, launch.rows, share);
+    walk_watched = walk(rows, turn.seed, tiles, launch.rows, share);
 #pragma unroll
     for (int early = 0; early < STAGES - 1; ++early)
-      if (early < tiles.count) fetch(early, 0, walk_watched, rows, seed, tiles, early, share);
+      if (early < tiles.count) fetch(early, 0, walk_watched, rows, turn.seed, tiles, early, share);
   }
   static __device__ const Rows& watched(const Launch& launch) { return PASS == FORWARD ? launch.x : launch.output_gradient; }
 };

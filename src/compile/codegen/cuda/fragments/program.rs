@@ -2,6 +2,7 @@
 
 use super::stream::{SLICE, Stream};
 use super::{Form, Fragments, Sum, Weight};
+use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::plan::Planned;
 use crate::compile::codegen::cuda::program::{note, row_name, watch};
 use crate::compile::codegen::cuda::step::{Printer, index};
@@ -90,6 +91,12 @@ impl<'a> Rows<'a> {
         self.take()
     }
 
+    /// Whether weights are nothing but parameters as they lie in the slot.
+    pub fn weights_are_parameters(&self) -> bool {
+        let place = |weight: &Weight| self.planned.layout.places[weight.value.index()];
+        self.fragments.weights.iter().all(|weight| matches!(place(weight), Some(Place::Parameter(_))))
+    }
+
     /// 16 bits: lines of shared memory, a vector to a thread at a time.
     fn lines_of_weight(&self, weight: &Weight) -> String {
         let (inner, outer, start) = (weight.inner, weight.outer, self.weights + weight.start);
@@ -101,10 +108,10 @@ impl<'a> Rows<'a> {
         let elements: Vec<String> = (0..8).map(|further| self.element(weight, further * along)).collect();
         format!(
             "// v{value} [{inner}, {outer}] as a factor, in lines of {length}\n\
-             #pragma unroll 1\nfor (int item = threadIdx.x; item < {items}; item += THREADS) {{\n\
+             share_out<{items}>([&](int item) {{\n\
              const int line = item / {vectors}, vector = item % {vectors};\n\
              const int at = line * {across} + vector * {stride};\n\
-             keep_factors(shared + {start}, line * {pitch} + vector, {{{elements}}});\n}}\n",
+             keep_factors(shared + {start}, line * {pitch} + vector, {{{elements}}});\n}});\n",
             value = weight.value.0,
             items = lines * length / 8,
             vectors = length / 8,

@@ -99,9 +99,9 @@ impl Rows<'_> {
         let _ = write!(
             self.text,
             "#pragma unroll 1\n\
-             for (int turn = 0; turn < (gridDim.y == 1 ? WARPS : 1); ++turn) {{\n\
-             if (gridDim.y == 1) __syncthreads();\n\
-             if (gradient && (gridDim.y > 1 || threadIdx.x / 32 == turn)) {{\n\
+             for (int turn = 0; turn < (ahead.turn.parts == 1 ? WARPS : 1); ++turn) {{\n\
+             if (ahead.turn.parts == 1) __syncthreads();\n\
+             if (gradient && (ahead.turn.parts > 1 || threadIdx.x / 32 == turn)) {{\n\
              number* const to = gradient + {offset}{slice};\n{add}\n}}\n}}\n"
         );
     }

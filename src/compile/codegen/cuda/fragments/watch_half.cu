@@ -4,7 +4,7 @@
 // Sums of the tiles so far. A product with ones sums rows. That of the channels with themselves, summed over rows, has the sums
 // of squares on its diagonal and those of the products of neighbours below it.
 struct Watching {
-  number rows[4];         // columns 0 to 3: the elements; 4 to 7: how many are dead
+  number rows[4];
   number channels[2][4];  // of each second eight channels with themselves and the next one
   unsigned smallest, largest;
   int tiles;
@@ -19,14 +19,13 @@ static __device__ number on_diagonal(number even, number odd, Place place) {
   return place.t != place.g / 2 ? (number)0 : place.g % 2 ? odd : even;
 }
 
-// Adds sums of rows to the columns from `column` to `column` + 3.
-static __device__ void multiply_ones(number (&sums)[4], const unsigned (&words)[2][WORDS], int column, Place place) {
-  const unsigned ones = place.g / 4 * 4 == column ? ONES : 0;
+// Adds the sums of rows.
+static __device__ void multiply_ones(number (&sums)[4], const unsigned (&words)[2][WORDS]) {
 #pragma unroll
   for (int j = 0; j < WORDS; j += 2) {
     const bool both = j + 1 < WORDS;
     const int second = both ? j + 1 : j;
-    multiply(sums, words[0][j], words[1][j], both ? words[0][second] : 0, both ? words[1][second] : 0, ones, ones);
+    multiply(sums, words[0][j], words[1][j], both ? words[0][second] : 0, both ? words[1][second] : 0, ONES, ONES);
   }
 }
 
@@ -53,7 +52,6 @@ static __device__ void settle(Watching& watching, Observed& seen, Place place) {
   if (place.g == 2 * place.t + 2) seen.neighbours += sums[1];
   if (place.g == 0 && place.t == 3) seen.neighbours += sums[3];
   if (place.t == 0) seen.sum += (double)watching.rows[0] + watching.rows[2];
-  if (place.t == 2) seen.dead += (unsigned)watching.rows[0] + (unsigned)watching.rows[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     seen.smallest = fminf(seen.smallest, to_number((element)(watching.smallest >> 16 * half)));
@@ -89,6 +87,21 @@ static __device__ bool is_less(unsigned pair, unsigned than) {
   return (pair & 0x7fff) < (than & 0x7fff) || (pair & 0x7fff0000) < (than & 0x7fff0000);
 }
 
+// How many elements of a lane's share of the tile's 16 rows are dead.
+static __device__ __noinline__ unsigned dead_of_tile(const uint4* rows) {
+  unsigned dead = 0;
+#pragma unroll 1
+  for (int i = threadIdx.x % 32; i < FRAGMENT_ROWS * VECTORS; i += 32) {
+    const uint4 vector = rows[i / VECTORS * PITCH_VECTORS + i % VECTORS];
+    // Magnitudes are ordered as their bits are: bits 15 and 31 tell which reach the least that is not dead.
+    const auto of_pair = [](unsigned pair) {
+      return 2 - __popc(((pair & 0x7fff7fff) + (0x80008000 - ALIVE)) & 0x80008000);
+    };
+    dead += of_pair(vector.x) + of_pair(vector.y) + of_pair(vector.z) + of_pair(vector.w);
+  }
+  return dead;
+}
+
 static __device__ void watch_everything(Watching& watching, Observed& seen, const uint4* rows, const Tile& tile, int there,
                                         Place place) {
   unsigned smallest = tile.words[0][0], largest = smallest, nearest = smallest;
@@ -105,16 +118,9 @@ static __device__ void watch_everything(Watching& watching, Observed& seen, cons
   if (there < FRAGMENT_ROWS || !__all_sync(0xffffffffu, usual)) return watch_closely<EVERYTHING>(seen, rows, there);
   watching.smallest = pair_minimum(watching.smallest, smallest);
   watching.largest = pair_maximum(watching.largest, largest);
-  multiply_ones(watching.rows, tile.words, 0, place);
+  multiply_ones(watching.rows, tile.words);
   multiply_channels(watching.channels, rows);
-  if (!__all_sync(0xffffffffu, !is_less(nearest, ALIVE))) {
-    unsigned dead[2][WORDS];
-#pragma unroll
-    for (int h = 0; h < 2; ++h)
-#pragma unroll
-      for (int j = 0; j < WORDS; ++j) dead[h][j] = pair_is_less(tile.words[h][j], ALIVE);
-    multiply_ones(watching.rows, dead, 4, place);
-  }
+  if (!__all_sync(0xffffffffu, !is_less(nearest, ALIVE))) seen.dead += dead_of_tile(rows);
   if (++watching.tiles == TILES_TOGETHER) settle(watching, seen, place);
 }
 
