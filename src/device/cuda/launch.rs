@@ -9,10 +9,6 @@ use crate::graph::DataType;
 use crate::{Result, fail};
 use std::sync::Arc;
 
-/// How many times as many blocks a busy seed gets as another: measured on an H200, a bottleneck of a quarter of the chunk's width.
-const BUSY_FORWARD: f64 = 1.75;
-const BUSY_BACKWARD: f64 = 3.0;
-
 /// A loaded kernel.
 pub(super) struct Loaded {
     function: Function,
@@ -83,7 +79,16 @@ impl Loaded {
         let parameters = Parameters::new(launch, busy_parts, other_parts);
         // SAFETY: the layouts agree (the kernel asserts the size); `check` found every array that the kernel reads, and the
         // caller answers for their lengths.
-        unsafe { self.function.launch(blocks, self.shape.threads, self.shape.shared_bytes, stream, self.overlaps, &parameters) }
+        unsafe {
+            self.function.launch(
+                blocks,
+                self.shape.threads,
+                self.shape.shared_bytes,
+                stream,
+                self.overlaps,
+                &parameters,
+            )
+        }
     }
 
     /// A block for each part of a seed's rows and piece of the tail: as many as fill the card a few times, shared out so that
@@ -92,7 +97,7 @@ impl Loaded {
         let tail = if self.pass == Pass::Train { 0 } else { launch.hidden - launch.seeds * self.chunk };
         let (busy, others) = (launch.busy, launch.seeds - launch.busy + tail.div_ceil(TAIL));
         let tiles = launch.rows.div_ceil(self.shape.rows).max(1);
-        let weight = if self.pass == Pass::Forward { BUSY_FORWARD } else { BUSY_BACKWARD };
+        let weight = self.shape.busy as f64 / 100.0;
         let slots = (self.resident_blocks * self.shape.waves) as f64;
         let of_other = slots / (busy as f64 * weight + others as f64).max(1.0);
         let parts = |wanted: f64| {

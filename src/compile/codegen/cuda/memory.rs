@@ -100,7 +100,12 @@ impl Times {
 /// Places every value of an arranged program. In fragments, values of each row lie in registers, and parameters that are
 /// only weights have a place of their own.
 /// What a warp has of the sums is put together in the room that its rows came through, and added to the gradient from there.
-pub(super) fn lay_out(program: &Program, tile: usize, economy: Economy, fragments: Option<(&Fragments, usize)>) -> Layout {
+pub(super) fn lay_out(
+    program: &Program,
+    tile: usize,
+    economy: Economy,
+    fragments: Option<(&Fragments, usize)>,
+) -> Layout {
     let times = Times::new(program);
     let lives = lives(program, &times);
     let mut places: Vec<Option<Place>> = vec![None; program.values.len()];

@@ -183,7 +183,8 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
     text += "static __device__ bool run_program(const Launch& launch, int seed, const Selection& selection, Ahead& ahead, Observed& seen) {\n";
     text += "  switch (selection.program) {\n";
     for number in 0..plan.programs.len() {
-        let _ = writeln!(text, "    case {number}: program_{number}(launch, seed, selection, ahead, seen); return true;");
+        let _ =
+            writeln!(text, "    case {number}: program_{number}(launch, seed, selection, ahead, seen); return true;");
     }
     text += "    default: return false;\n  }\n}\n";
     text += include_str!("kernel.cu");

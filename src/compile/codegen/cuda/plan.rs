@@ -4,7 +4,7 @@ use super::arrange::arrange;
 use super::fragments::{self, Fragments};
 use super::memory::{Economy, Layout, lay_out};
 use super::reserved_bytes;
-use crate::compile::{KernelClass, Program, Schedule, Tiling};
+use crate::compile::{KernelClass, Pass, Program, Schedule, Tiling};
 use crate::graph::DataType;
 use crate::{Result, fail};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub struct LaunchShape {
     pub shared_bytes: usize,
     /// How often a launch fills the card, if it has the rows.
     pub waves: usize,
+    /// How many blocks a seed that runs a program gets where another gets 100.
+    pub busy: usize,
 }
 
 /// A kernel before it is printed.
@@ -58,9 +60,12 @@ fn limits(capability: u32) -> (usize, usize) {
     }
 }
 
-/// How often a launch fills the card unless tuning says otherwise. Each block has to make its parameters ready and to add up its
-/// sums, and seeds that run a program have more blocks than others, so that all are done together.
-const WAVES: u16 = 1;
+/// How often a launch fills the card unless tuning says otherwise: once, for each block has to make its parameters ready and to
+/// add up its sums, and seeds that run a program have more blocks than others, so that all are done together. Where programs
+/// differ they are not, and what begins later fills the gaps.
+fn waves(class: &KernelClass) -> u16 {
+    if class.programs.len() > 1 { 2 } else { 1 }
+}
 
 /// Plans a class: as its schedule says, else in fragments what can run in them and its schedule lets, with the largest tile and
 /// the least economy that fits.
@@ -185,6 +190,19 @@ impl Choice {
         self.identity && self.programs.iter().all(Option::is_some)
     }
 
+    /// How many blocks a seed that runs a program gets where another gets 100. Measured on an H200: bottlenecks of a quarter of
+    /// the chunk's width, maps without a product, and programs outside fragments.
+    fn busy(&self, class: &KernelClass) -> usize {
+        let has_products = self.programs.iter().flatten().any(Fragments::has_products);
+        match (class.pass, self.is_all_in_fragments(), has_products) {
+            (_, false, _) => 400,
+            (Pass::Forward, _, true) => 175,
+            (Pass::Forward, _, false) => 115,
+            (_, _, true) => 300,
+            (_, _, false) => 140,
+        }
+    }
+
     /// How the work is cut by rule.
     fn tiling(&self, class: &KernelClass, rows: u16) -> Tiling {
         let all = self.is_all_in_fragments();
@@ -193,7 +211,7 @@ impl Choice {
         let blocks = if all { (fragments::warps(class, in_fragments()) * 32 / threads).max(1) } else { 1 };
         let stages = if self.identity { fragments::stages(class) } else { 0 };
         let [threads, blocks, stages] = [threads, blocks, stages].map(|number| number as u16);
-        Tiling { fragments: self.identity, rows, threads, blocks, stages, waves: WAVES }
+        Tiling { fragments: self.identity, rows, threads, blocks, stages, waves: waves(class) }
     }
 }
 
@@ -223,7 +241,8 @@ fn attempt(class: &KernelClass, choice: &Choice, tiling: Tiling, economy: Econom
     let bytes = if class.data_type == DataType::F64 { 8 } else { 4 };
     let rows = if choice.is_all_in_fragments() { threads / 32 * fragments::ROWS } else { tile };
     let shared_bytes = reserved_bytes(class, threads, stages) + numbers * bytes;
-    Plan { shape: LaunchShape { rows, threads, shared_bytes, waves }, tiling, programs }
+    let busy = choice.busy(class);
+    Plan { shape: LaunchShape { rows, threads, shared_bytes, waves, busy }, tiling, programs }
 }
 
 /// Enough threads that each has about four elements of the widest per-row value.

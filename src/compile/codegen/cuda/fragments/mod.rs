@@ -265,6 +265,11 @@ impl Fragments {
         self.weights.iter().map(|weight| weight.extent(class)).sum()
     }
 
+    /// Whether it multiplies on the tensor cores.
+    pub fn has_products(&self) -> bool {
+        self.body.iter().any(|form| matches!(form, Form::Contraction { .. }))
+    }
+
     /// Whether nothing reads a value but contractions, which have it as weights.
     pub fn is_only_weights(&self, program: &Program, value: ValueId) -> bool {
         let reads = |step: &Step| step.reads().any(|read| read == value);
