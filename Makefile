@@ -55,8 +55,8 @@ test-python: build ## Run the Python tests alone
 bench-cpu: build ## Compare the CPU backend with torch; writes build/bench/cpu.{json,png}
 	$(PYTHON) benches/cpu/compare.py $(ARGUMENTS)
 
-bench-cache: ## Time a look-up in the memory cache, alone and with eight threads, and a new process's reading from disk
-	cargo bench --bench memory_cache --bench warm_start
+bench-cache: ## Time a look-up in the memory cache, alone and with eight threads, a new process's reading from disk, and NVRTC
+	cargo bench --bench memory_cache --bench warm_start --bench cold_compile
 
 bench-gpu: build ## Compare the CUDA backend with its peers; writes build/bench/gpu.{json,png}
 	$(PYTHON) benches/gpu/compare.py $(ARGUMENTS)
