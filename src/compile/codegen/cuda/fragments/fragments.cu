@@ -317,7 +317,7 @@ template <bool ADD, int E> static __device__ void keep_elements(number* to, cons
 }
 
 // Adds up what each warp has put into its part of the memory that rows came through.
-static __device__ void add_parts(number* to, const number* parts, int count, int part) {
+static __device__ __noinline__ void add_parts(number* to, const number* parts, int count, int part) {
   for (int i = threadIdx.x; i < count; i += THREADS) {
     number sum = 0;
 #pragma unroll
