@@ -28,6 +28,7 @@ from contest.workloads import Problem, Workload  # noqa: E402
 from stopwatch import failure  # noqa: E402
 
 import kasmina  # noqa: E402
+from kasmina.state import BANK_ARRAYS, STATE_ARRAYS  # noqa: E402
 
 CHUNK = 64
 VARIANTS = ("without", "dormant", "active", "written in torch, gathering", "written in torch, masking")
@@ -162,9 +163,9 @@ class Variant:
         arrays = []
         for one in self.layers:
             if isinstance(one, kasmina.Layer):
-                arrays += [one.array(name) for name in kasmina.layer._STATE_ARRAYS]
+                arrays += [one.array(name) for name in STATE_ARRAYS]
                 banks = range(len(one.banks()))
-                arrays += [one.bank_array(index, name) for index in banks for name in kasmina.layer._BANK_ARRAYS]
+                arrays += [one.bank_array(index, name) for index in banks for name in BANK_ARRAYS]
         return sum(array.nbytes for array in arrays)
 
     def step(self):

@@ -123,7 +123,7 @@ enum kasmina_action
     KASMINA_ACTION_STABILISE = 5,
     // STABILIZATION to EVALUATING.
     KASMINA_ACTION_EVALUATE = 6,
-    // EVALUATING to FINE_TUNING.
+    // EVALUATING to FINE_TUNING, or to CULLED if the seed did harm.
     KASMINA_ACTION_FINE_TUNE = 7,
     // FINE_TUNING to FOSSILIZED.
     KASMINA_ACTION_FOSSILISE = 8,
@@ -133,7 +133,7 @@ enum kasmina_action
     KASMINA_ACTION_RESET = 10,
     // TRAINING to FINE_TUNING to ROLLED_BACK. As a command it waits for the epoch's end like the others.
     KASMINA_ACTION_ROLL_BACK = 11,
-    // Holds the alpha of a GRAFTING seed where it is.
+    // Holds the alpha of a GRAFTING seed where it is, until it is resumed or leaves GRAFTING.
     KASMINA_ACTION_PAUSE = 12,
     // Lets it rise again.
     KASMINA_ACTION_RESUME = 13,

@@ -1,4 +1,7 @@
-"""The layer as a torch module: a thin shell around the library's layer, which does all the work."""
+"""The layer as a torch module: a thin shell around the library's layer, which does all the work.
+
+Forward passes and the lifecycle are here; where the state lives is the business of `state`.
+"""
 
 import ctypes
 import dataclasses
@@ -10,23 +13,13 @@ import torch
 
 from . import _native
 from .blueprint import Blueprint
-from .optimizer import register_bank
 from .snapshot import Snapshot
+from .state import DATA_TYPES, LayerState, device_numbers, layer_info, make_layer
 
 _ops = torch.ops.kasmina
-_DATA_TYPES = {torch.float32: 0, torch.float16: 1, torch.bfloat16: 2, torch.float64: 3}
-_PARAMETER_TYPES = {0: torch.float32, 3: torch.float64}
-_DEVICE_TYPES = {"cpu": 1, "cuda": 2}
 _ALPHA_GRADIENT = 2
 # The host's view of the state: lifecycle, blueprint, epochs, strategy.
 _STATE_COLUMNS = 4
-
-# The arrays of the library, by their numbers in the C ABI.
-_STATE_ARRAYS = (
-    "lifecycle blueprint slot alpha epochs_in_state strategy last_update_epoch embargo error_count flags "
-    "telemetry loss germinations strategy_memory"
-).split()
-_BANK_ARRAYS = "parameters first_moment second_moment steps mode non_finite".split()
 
 
 class Lifecycle(enum.IntEnum):
@@ -105,7 +98,7 @@ class Command:
         )
 
 
-class Layer(torch.nn.Module):
+class Layer(LayerState):
     """A Kasmina layer: put it behind any layer whose output is `[..., hidden]`, or `[N, hidden, *spatial]` with
     `channels="first"`, as convolutions give it. Every memory format is fine, `channels_last` too; the output has the
     input's.
@@ -160,11 +153,11 @@ class Layer(torch.nn.Module):
             struct_size=ctypes.sizeof(_native.LayerConfig),
             hidden=hidden,
             seeds=seeds,
-            parameter_type=_DATA_TYPES[dtype],
+            parameter_type=DATA_TYPES[dtype],
             settings=_native.as_json({"allow_tf32": _allows_tf32(), **(settings or {})}),
         )
-        config.device_type, config.device_index = _device_numbers(device)
-        self._adopt(_make("kasmina_layer_create", ctypes.byref(config)))
+        config.device_type, config.device_index = device_numbers(device)
+        self._adopt(make_layer("kasmina_layer_create", ctypes.byref(config)))
         for blueprint, capacity in blueprints:
             self.add_blueprint(blueprint, capacity)
 
@@ -205,14 +198,10 @@ class Layer(torch.nn.Module):
             return x
         return _ops.forward(x, self.alpha, banks, telemetry, self._id, deterministic, random)
 
-    def banks(self):
-        """The parameters: one tensor `[capacity, parameters of a seed]` for each blueprint."""
-        return [getattr(self, f"bank_{index}") for index in range(self._bank_count)]
-
     def prepare(self, dtype=torch.float32, alpha_gradient=False):
         """Compiles and loads now what rows of this type need, instead of when they first come."""
         flags = _ALPHA_GRADIENT if alpha_gradient else 0
-        _native.call("kasmina_layer_prepare", self._handle, _DATA_TYPES[dtype], flags)
+        _native.call("kasmina_layer_prepare", self._handle, DATA_TYPES[dtype], flags)
 
     def wait_for_kernels(self):
         """Waits for what is compiled in the background, so that the epoch's end does not depend on how fast that is."""
@@ -246,7 +235,10 @@ class Layer(torch.nn.Module):
         self.submit(Command(seed, Action.EVALUATE, reason=reason))
 
     def fine_tune(self, seed, *, validation_delta, stability, error_rate=math.nan, reason=""):
-        """Trains an evaluated seed on the main loss, if it has improved validation."""
+        """Trains an evaluated seed on the main loss, if it has improved validation. One that did harm (a delta, an error rate or a
+        number of errors beyond `gates.cull_...` of the settings) is culled instead; the record of the epoch's end then has
+        the reason, `culled_for`.
+        """
         evidence = {"validation_delta": validation_delta, "stability": stability, "error_rate": error_rate}
         self.submit(Command(seed, Action.FINE_TUNE, reason=reason, **evidence))
 
@@ -267,7 +259,7 @@ class Layer(torch.nn.Module):
         self.submit(Command(seed, Action.RESET, reason=reason))
 
     def pause(self, seed, reason=""):
-        """Holds a grafting seed's blend weight where it is."""
+        """Holds a grafting seed's blend weight where it is, until it is resumed or leaves GRAFTING."""
         self.submit(Command(seed, Action.PAUSE, reason=reason))
 
     def resume(self, seed, reason=""):
@@ -358,161 +350,33 @@ class Layer(torch.nn.Module):
     @property
     def epoch(self):
         """How many epochs have ended."""
-        return _info(self._handle).epoch
+        return layer_info(self._handle).epoch
 
     def states(self):
         """The lifecycle state of each seed, as the host knows it."""
         numbers = memoryview(_native.take_bytes("kasmina_layer_state", self._handle)).cast("i")
         return [Lifecycle(number) for number in numbers[::_STATE_COLUMNS]]
 
-    def array(self, name):
-        """A state array by name, such as `lifecycle` or `telemetry`: over the library's memory, only to read."""
-        return _ops.state(self._id, _STATE_ARRAYS.index(name))
-
-    def bank_array(self, index, name):
-        """An array of a blueprint's bank, such as `mode` or `first_moment`, likewise."""
-        return _ops.bank(self._id, index, _BANK_ARRAYS.index(name))
-
-    # Where the state lives: moved, saved, loaded, copied.
-
-    def to_bytes(self):
-        """A checkpoint of everything: state, parameters, moments, blueprints, settings."""
-        self._take_banks_back()
-        return _native.take_bytes("kasmina_layer_to_bytes", self._handle, self._stream())
-
-    def get_extra_state(self):
-        """The checkpoint as a uint8 tensor: the one entry of this module in a state dict."""
-        return torch.frombuffer(bytearray(self.to_bytes()), dtype=torch.uint8)
-
-    def set_extra_state(self, state):
-        """Replaces the state by that of a checkpoint, on the device the layer is on."""
-        owner = _from_bytes(bytes(state.cpu().numpy()), self.device)
-        info = _info(owner.handle)
-        found = (info.hidden, info.seeds, _PARAMETER_TYPES[info.parameter_type])
-        if found != (self.hidden, self.seeds, self.dtype):
-            raise RuntimeError(
-                "kasmina: the checkpoint is of a layer with {} channels, {} seeds and {} parameters; ".format(*found)
-                + f"this one has {self.hidden}, {self.seeds} and {self.dtype}"
-            )
-        self._adopt(owner)
-
-    def _save_to_state_dict(self, destination, prefix, keep_vars):
-        destination[f"{prefix}_extra_state"] = self.get_extra_state()
-
-    def _load_from_state_dict(self, state_dict, prefix, metadata, strict, missing, unexpected, errors):
-        key = f"{prefix}_extra_state"
-        if key in state_dict:
-            self.set_extra_state(state_dict[key])
-        elif strict:
-            missing.append(key)
-        if strict:
-            unexpected += [name for name in state_dict if name.startswith(prefix) and name != key]
-
-    def __getstate__(self):
-        state = self.__dict__.copy()
-        for name in ("_owner", "_id", "alpha", "telemetry", "_strategy_callback"):
-            del state[name]
-        state["_parameters"] = {name: bank.requires_grad for name, bank in self._parameters.items()}
-        state["_checkpoint"] = self.to_bytes()
-        return state
-
-    def __setstate__(self, state):
-        checkpoint, requires_grad = state.pop("_checkpoint"), state.pop("_parameters")
-        super().__setstate__({**state, "_parameters": {}})
-        self._adopt(_from_bytes(checkpoint, self.device))
-        for name, flag in requires_grad.items():
-            self._parameters[name].requires_grad_(flag)
-
-    def _apply(self, function, recurse=True):
-        probe = function(torch.empty(0, device=self.device, dtype=self.dtype))
-        if probe.device.type not in _DEVICE_TYPES or probe.dtype not in _DATA_TYPES:
-            raise TypeError(f"kasmina: a layer cannot live on {probe.device} with parameters of {probe.dtype}")
-        dtype = torch.float64 if probe.dtype == torch.float64 else torch.float32
-        if (probe.device, dtype) != (self.device, self.dtype):
-            gradients = [bank.grad for bank in self.banks()]
-            self._take_banks_back()
-            numbers = (*_device_numbers(probe.device), _DATA_TYPES[dtype], self._stream())
-            self._adopt(_make("kasmina_layer_copy", self._handle, *numbers))
-            for bank, gradient in zip(self.banks(), gradients):
-                bank.grad = None if gradient is None else gradient.to(probe.device, dtype)
-        return self
-
     def extra_repr(self):
         channels = "" if self.channels == "last" else f", channels={self.channels!r}"
         channels += ", inplace=True" if self.inplace else ""
         return f"hidden={self.hidden}, seeds={self.seeds}{channels}, blueprints={self._bank_count}, device={self.device}"
 
+    def __getstate__(self):
+        state = super().__getstate__()
+        del state["_strategy_callback"]
+        return state
+
     def _adopt(self, owner):
-        """Makes a layer of the library this module's own."""
-        info = _info(owner.handle)
-        self._owner = owner
-        self._id = owner.handle.id
-        self.hidden, self.seeds, self.chunk = info.hidden, info.seeds, info.chunk
-        self.dtype = _PARAMETER_TYPES[info.parameter_type]
-        self.alpha = self.array("alpha")
-        self.telemetry = self.array("telemetry")
-        self.device = self.alpha.device
-        self._share_banks()
+        super()._adopt(owner)
         self._read_lifecycle()
         self._install_strategy()
 
-    def _share_banks(self):
-        """Points the parameters at the library's banks; they stay the same objects, because optimisers know them."""
-        info = _info(self._handle)
-        self._bank_count, self._draws = info.blueprint_count, bool(info.draws)
-        for index in range(self._bank_count):
-            name, memory = f"bank_{index}", self.bank_array(index, "parameters")
-            if name in self._parameters:
-                self._parameters[name].data = memory
-            else:
-                self.register_parameter(name, torch.nn.Parameter(memory))
-            register_bank(self._parameters[name], self, index)
-        for name in list(self._parameters)[self._bank_count :]:
-            del self._parameters[name]
-
-    @torch.no_grad()
-    def _take_banks_back(self):
-        """Brings parameters that somebody gave other memory (`parameter.data = ...`) back to the library's banks."""
-        for index, bank in enumerate(self.banks()):
-            memory = self.bank_array(index, "parameters")
-            if bank.data_ptr() != memory.data_ptr():
-                memory.copy_(bank)
-                bank.data = memory
-
     def _read_lifecycle(self):
         """Notes whether any seed trains in isolation, so that `forward` need not ask."""
-        self._isolated_training = bool(_info(self._handle).trains)
-
-    @property
-    def _handle(self):
-        return self._owner.handle
-
-    def _stream(self):
-        return torch.cuda.current_stream(self.device).cuda_stream if self.device.type == "cuda" else None
+        self._isolated_training = bool(layer_info(self._handle).trains)
 
 
 def _allows_tf32():
     """Whether torch may round f32 in matrix products, as set by any of its ways."""
     return torch.backends.cuda.matmul.fp32_precision == "tf32"
-
-
-def _make(function, *arguments):
-    return _native.make(function, *arguments, destroy="kasmina_layer_destroy")
-
-
-def _from_bytes(checkpoint, device):
-    return _make("kasmina_layer_from_bytes", checkpoint, len(checkpoint), *_device_numbers(device))
-
-
-def _info(handle):
-    info = _native.LayerInfo(struct_size=ctypes.sizeof(_native.LayerInfo))
-    _native.call("kasmina_layer_get_info", handle, ctypes.byref(info))
-    return info
-
-
-def _device_numbers(device):
-    if device.type not in _DEVICE_TYPES:
-        raise TypeError(f"kasmina: a layer lives on the CPU or on a CUDA device, not on {device}")
-    if device.type == "cpu":
-        return _DEVICE_TYPES["cpu"], 0
-    return _DEVICE_TYPES["cuda"], torch.cuda.current_device() if device.index is None else device.index

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Evidence {
-    /// Improvement of the validation loss since the seed was grafted; positive is better. For `fine_tune`.
+    /// Improvement of the validation loss since the seed was grafted; positive is better. For `fine_tune`, which culls the seed if it
+    /// is too low.
     #[serde(with = "number_or_null")]
     pub validation_delta: f64,
     /// How steady training has been, 0 to 1. For `fine_tune` and `fossilise`.
@@ -16,7 +17,7 @@ pub struct Evidence {
     /// Total relative improvement that the seed brought; 0.01 is one percent. For `fossilise`.
     #[serde(with = "number_or_null")]
     pub improvement: f64,
-    /// Share of failed steps while evaluating, 0 to 1. For `fine_tune`; not needed, but if given it must be low.
+    /// Share of failed steps while evaluating, 0 to 1. For `fine_tune`; not needed, but one that is too high culls the seed.
     #[serde(with = "number_or_null")]
     pub error_rate: f64,
 }

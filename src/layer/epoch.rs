@@ -7,7 +7,7 @@ use super::state::{Columns, SeedState, flags};
 use super::telemetry::Observation;
 use super::user_strategy::Answers;
 use super::{
-    Action, Command, EpochSummary, Evidence, Layer, Lifecycle, Refusal, Settings, TransitionRecord, transition,
+    Action, Command, EpochSummary, Evidence, Layer, Lifecycle, Refusal, Settings, TransitionRecord, Verdict, transition,
 };
 use crate::device::Stream;
 use crate::{ErrorClass, Result, fail};
@@ -111,11 +111,11 @@ impl Layer {
         let repairs = self.state.verify(stream)?;
         self.repaired.extend(repairs);
         let before = self.state.columns().get(seed);
-        let next = transition(before.lifecycle, Action::RollBack, |_| Ok(()))
+        let next = transition(before.lifecycle, Action::RollBack, |_| Ok(Verdict::Pass))
             .map_err(|error| error.context(format!("seed {seed}")))?;
         let mut columns = self.state.columns().clone();
         let epoch = self.epoch + 1;
-        columns.set(seed, SeedState { lifecycle: next.state, epochs_in_state: 0, last_update_epoch: epoch, ..before });
+        columns.set(seed, before.entering(next.state, epoch));
         self.replace_state(columns, stream)?;
         // What was queued is judged anew against the seed as it is now.
         self.pending = None;
@@ -128,6 +128,7 @@ impl Layer {
             blueprint: before.blueprint,
             evidence: Evidence::default(),
             reason: reason.to_owned(),
+            culled_for: None,
         };
         self.rolled_back.push(record.clone());
         Ok(record)

@@ -5,7 +5,7 @@
 use super::settings::{GateSettings, Settings};
 use super::state::{SeedState, flags};
 use super::telemetry::Observation;
-use super::{Evidence, Gate, Lifecycle};
+use super::{Evidence, Gate, Lifecycle, Verdict};
 use crate::{Result, fail};
 
 /// Everything a gate may look at.
@@ -35,17 +35,32 @@ pub(super) trait Resources {
     fn training(&self) -> u32;
 }
 
-/// Whether a gate is open.
+/// Whether a gate is open, or culls the seed that asks because it did harm.
 ///
 /// # Errors
 ///
 /// `TransitionRefused`, or what the resource says, in a sentence naming the value and the threshold.
-pub(super) fn check(gate: Gate, situation: &Situation<'_>) -> Result<()> {
-    let Situation { settings, seed, evidence, observation, resources } = situation;
+pub(super) fn check(gate: Gate, situation: &Situation<'_>) -> Result<Verdict> {
+    let Situation { settings, seed, evidence, .. } = situation;
     if is_promotion(gate) {
         long_enough(seed, settings)?;
+    }
+    // Before its fallbacks are asked for: they keep a seed from being promoted, not from being culled.
+    if gate == Gate::FineTuning
+        && let Some(reason) = harm(seed, evidence, &settings.gates)
+    {
+        return Ok(Verdict::Cull(reason));
+    }
+    if is_promotion(gate) {
         no_fallback(seed, settings)?;
     }
+    deserved(gate, situation)?;
+    Ok(Verdict::Pass)
+}
+
+/// What a gate asks for besides time and clean rows.
+fn deserved(gate: Gate, situation: &Situation<'_>) -> Result<()> {
+    let Situation { settings, seed, evidence, observation, resources } = situation;
     match gate {
         Gate::Germination => {
             resources.slot_free()?;
@@ -71,7 +86,7 @@ pub(super) fn check(gate: Gate, situation: &Situation<'_>) -> Result<()> {
             Ok(())
         }
         Gate::Evaluation => stable(observation.change, settings.gates.statistics_change),
-        Gate::FineTuning => helps(seed, evidence, &settings.gates),
+        Gate::FineTuning => helps(evidence, &settings.gates),
         Gate::Fossilization => {
             at_least("improvement", evidence.improvement, settings.gates.improvement, "gates.improvement")?;
             let least = settings.gates.fossilization_stability;
@@ -143,23 +158,24 @@ fn stable(change: f64, limit: f64) -> Result<()> {
     Ok(())
 }
 
-fn helps(seed: &SeedState, evidence: &Evidence, gates: &GateSettings) -> Result<()> {
+/// What an evaluated seed is culled for, if anything. What was not given is NaN, and no harm.
+fn harm(seed: &SeedState, evidence: &Evidence, gates: &GateSettings) -> Option<String> {
     let (errors, most) = (seed.error_count, gates.cull_errors);
-    if errors > most {
-        fail!(TransitionRefused, "{errors} errors are above {most} (gates.cull_errors); cull the seed");
-    }
     let (rate, highest) = (evidence.error_rate, gates.cull_error_rate);
-    if rate > highest {
-        fail!(TransitionRefused, "the error rate {rate} is above {highest} (gates.cull_error_rate); cull the seed");
+    let (delta, lowest) = (evidence.validation_delta, gates.cull_validation_delta);
+    if errors > most {
+        Some(format!("{errors} errors are above {most} (gates.cull_errors)"))
+    } else if rate > highest {
+        Some(format!("the error rate {rate} is above {highest} (gates.cull_error_rate)"))
+    } else if delta < lowest {
+        Some(format!("the validation delta {delta} is below {lowest} (gates.cull_validation_delta)"))
+    } else {
+        None
     }
+}
+
+fn helps(evidence: &Evidence, gates: &GateSettings) -> Result<()> {
     let delta = given("validation_delta", evidence.validation_delta)?;
-    let lowest = gates.cull_validation_delta;
-    if delta < lowest {
-        fail!(
-            TransitionRefused,
-            "the validation delta {delta} is below {lowest} (gates.cull_validation_delta); cull the seed"
-        );
-    }
     let above = gates.validation_delta;
     if delta <= above {
         fail!(TransitionRefused, "the validation delta {delta} is not above {above} (gates.validation_delta)");
@@ -232,8 +248,8 @@ mod tests {
         }
     }
 
-    /// The refusal of a gate after a change, or nothing if it is open.
-    fn refusal(gate: Gate, change: impl FnOnce(&mut Case)) -> Option<crate::Error> {
+    /// What a gate says after a change.
+    fn verdict(gate: Gate, change: impl FnOnce(&mut Case)) -> Result<Verdict> {
         let mut case = open();
         case.seed.lifecycle = Lifecycle::ALL[match gate {
             Gate::Germination => 0,
@@ -247,7 +263,18 @@ mod tests {
         }];
         change(&mut case);
         let Case { settings, seed, evidence, observation, places } = &case;
-        check(gate, &Situation { settings, seed, evidence, observation, resources: places }).err()
+        check(gate, &Situation { settings, seed, evidence, observation, resources: places })
+    }
+
+    /// The refusal of a gate after a change, or nothing if it is open.
+    fn refusal(gate: Gate, change: impl FnOnce(&mut Case)) -> Option<crate::Error> {
+        match verdict(gate, change) {
+            Ok(verdict) => {
+                assert_eq!(verdict, Verdict::Pass, "{gate:?}");
+                None
+            }
+            Err(refusal) => Some(refusal),
+        }
     }
 
     const GATES: [Gate; 8] = [
@@ -271,7 +298,7 @@ mod tests {
     #[test]
     fn every_gate_closes_beyond_its_threshold_and_names_value_and_threshold() {
         type Change = fn(&mut Case);
-        let cases: [(Gate, Change, &str); 24] = [
+        let cases: [(Gate, Change, &str); 22] = [
             (Gate::Germination, |case| case.places.slot = false, "no slot"),
             (Gate::Germination, |case| case.places.breaker = false, "open breaker"),
             (Gate::Training, |case| case.places.breaker = false, "open breaker"),
@@ -286,7 +313,7 @@ mod tests {
             (Gate::Evaluation, |case| case.observation.change = 0.21, "moved by 0.21, above 0.2"),
             (Gate::Evaluation, |case| case.observation.change = f64::NAN, "not seen in each of the last two epochs"),
             (Gate::FineTuning, |case| case.evidence.validation_delta = 0.0, "delta 0 is not above 0 "),
-            (Gate::FineTuning, |case| case.evidence.validation_delta = -0.06, "delta -0.06 is below -0.05"),
+            (Gate::FineTuning, |case| case.evidence.validation_delta = -0.05, "delta -0.05 is not above 0 "),
             (
                 Gate::FineTuning,
                 |case| case.evidence.validation_delta = f64::INFINITY,
@@ -298,8 +325,6 @@ mod tests {
                 "stability 0.79 is below 0.8 (gates.evaluation_stability)",
             ),
             (Gate::FineTuning, |case| case.evidence.stability = f64::NAN, "lacks a finite stability"),
-            (Gate::FineTuning, |case| case.evidence.error_rate = 0.11, "error rate 0.11 is above 0.1"),
-            (Gate::FineTuning, |case| case.seed.error_count = 6, "6 errors are above 5"),
             (
                 Gate::Fossilization,
                 |case| case.evidence.improvement = 0.009,
@@ -316,6 +341,34 @@ mod tests {
         for (gate, change, words) in cases {
             let refusal = refusal(gate, change).unwrap_or_else(|| panic!("{gate:?} let '{words}' pass"));
             assert!(refusal.message().contains(words), "{gate:?}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn an_evaluated_seed_that_did_harm_is_culled_for_what_the_reason_names_even_if_it_fell_back() {
+        type Change = fn(&mut Case);
+        let cases: [(Change, &str); 4] = [
+            (
+                |case| case.evidence.validation_delta = -0.06,
+                "the validation delta -0.06 is below -0.05 (gates.cull_validation_delta)",
+            ),
+            (
+                |case| case.evidence.validation_delta = f64::NEG_INFINITY,
+                "the validation delta -inf is below -0.05 (gates.cull_validation_delta)",
+            ),
+            (|case| case.evidence.error_rate = 0.11, "the error rate 0.11 is above 0.1 (gates.cull_error_rate)"),
+            (|case| case.seed.error_count = 6, "6 errors are above 5 (gates.cull_errors)"),
+        ];
+        for (change, reason) in cases {
+            let culled = Verdict::Cull(reason.to_owned());
+            assert_eq!(verdict(Gate::FineTuning, change).unwrap(), culled);
+            let fell_back = |case: &mut Case| (change(case), case.seed.flags = flags::FALLBACK_USED).0;
+            assert_eq!(verdict(Gate::FineTuning, fell_back).unwrap(), culled);
+            let early = |case: &mut Case| (change(case), case.seed.epochs_in_state = 0).0;
+            assert!(verdict(Gate::FineTuning, early).is_err(), "it has not been evaluated long enough to be judged");
+            for gate in GATES.into_iter().filter(|gate| *gate != Gate::FineTuning) {
+                assert_eq!(verdict(gate, change).unwrap(), Verdict::Pass, "{gate:?} looks at what is not its own");
+            }
         }
     }
 

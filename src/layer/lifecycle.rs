@@ -25,7 +25,7 @@ pub enum Action {
     Stabilise = 5,
     /// STABILIZATION to EVALUATING.
     Evaluate = 6,
-    /// EVALUATING to FINE_TUNING.
+    /// EVALUATING to FINE_TUNING, or to CULLED if the seed did harm.
     FineTune = 7,
     /// FINE_TUNING to FOSSILIZED.
     Fossilise = 8,
@@ -35,7 +35,7 @@ pub enum Action {
     Reset = 10,
     /// TRAINING to FINE_TUNING to ROLLED_BACK. As a command it waits for the epoch's end like the others.
     RollBack = 11,
-    /// Holds the alpha of a GRAFTING seed where it is.
+    /// Holds the alpha of a GRAFTING seed where it is, until it is resumed or leaves GRAFTING.
     Pause = 12,
     /// Lets it rise again.
     Resume = 13,
@@ -104,12 +104,21 @@ pub enum Gate {
     Stabilization,
     /// 4 to 5: chunk statistics stable.
     Evaluation,
-    /// 5 to 6: the validation loss fell and the network is stable.
+    /// 5 to 6: the validation loss fell and the network is stable. Culls what did harm.
     FineTuning,
     /// 6 to 7: total improvement and stability suffice.
     Fossilization,
     /// 8 to 0: embargo over.
     Embargo,
+}
+
+/// What a gate that is not closed says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The seed may pass.
+    Pass,
+    /// It did harm and is culled instead, for this reason.
+    Cull(String),
 }
 
 /// What a transition does besides changing the state.
@@ -130,12 +139,14 @@ pub enum Effect {
 }
 
 /// Where a transition leads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Next {
     /// The state after it; the same as before for [`Action::Pause`] and [`Action::Resume`].
     pub state: Lifecycle,
     /// What else happens.
     pub effect: Effect,
+    /// Why the seed is culled instead of what was asked, if it is.
+    pub culled_for: Option<String>,
 }
 
 /// The row of the table for a state and an action, if there is one: where it leads and the gate it must pass.
@@ -165,13 +176,19 @@ fn row(state: Lifecycle, action: Action) -> Option<(Lifecycle, Effect, Option<Ga
 /// # Errors
 ///
 /// `TransitionRefused` with the actions the state does allow if the table has no such row; the gate's own error if it
-/// is closed. Nothing is changed either way: this is a function of its arguments.
-pub fn transition(state: Lifecycle, action: Action, gate: impl FnOnce(Gate) -> Result<()>) -> Result<Next> {
+/// is closed, and the reason of one that culls where the table has no cull. Nothing is changed either way: this is a function
+/// of its arguments.
+pub fn transition(state: Lifecycle, action: Action, gate: impl FnOnce(Gate) -> Result<Verdict>) -> Result<Next> {
     let Some((next, effect, required)) = row(state, action) else {
         return Err(not_in_table(state, action));
     };
-    required.map_or(Ok(()), gate)?;
-    Ok(Next { state: next, effect })
+    match required.map_or(Ok(Verdict::Pass), gate)? {
+        Verdict::Pass => Ok(Next { state: next, effect, culled_for: None }),
+        Verdict::Cull(reason) => match row(state, Action::Cull) {
+            Some((next, effect, _)) => Ok(Next { state: next, effect, culled_for: Some(reason) }),
+            None => Err(error!(TransitionRefused, "{reason}")),
+        },
+    }
 }
 
 fn not_in_table(state: Lifecycle, action: Action) -> Error {
@@ -233,41 +250,50 @@ mod tests {
 
     #[test]
     fn every_state_with_every_action_and_every_gate_outcome_does_what_the_table_says() {
-        let mut transitions = 0;
+        let closed = || Err(error!(TransitionRefused, "closed"));
+        let outcomes = [|| Ok(Verdict::Pass), closed, || Ok(Verdict::Cull("harm".to_owned()))];
+        let (mut passed, mut culled) = (0, 0);
         for state in Lifecycle::ALL {
             for action in Action::ALL {
-                for open in [true, false] {
+                for outcome in outcomes {
                     let mut asked = None;
-                    let outcome = transition(state, action, |gate| {
+                    let next = transition(state, action, |gate| {
                         asked = Some(gate_name(gate));
-                        if open { Ok(()) } else { Err(error!(TransitionRefused, "closed")) }
+                        outcome()
                     });
-                    match (expected(state, action), outcome) {
-                        (None, Err(refusal)) => {
-                            assert_eq!(refusal.status(), Status::TransitionRefused);
-                            assert_eq!(asked, None, "{action} from {state} asked a gate but is not in the table");
+                    let Some((to, gate)) = expected(state, action) else {
+                        assert_eq!(next.unwrap_err().status(), Status::TransitionRefused, "{action} from {state}");
+                        assert_eq!(asked, None, "{action} from {state} asked a gate but is not in the table");
+                        continue;
+                    };
+                    assert_eq!(asked, gate, "{action} from {state}");
+                    let may_be_culled = expected(state, Action::Cull).is_some();
+                    match if gate.is_some() { outcome() } else { Ok(Verdict::Pass) } {
+                        Ok(Verdict::Pass) => {
+                            let next = next.unwrap();
+                            assert_eq!((next.state, next.culled_for), (to, None), "{action} from {state}");
+                            passed += 1;
                         }
-                        (Some((to, gate)), Ok(next)) => {
-                            assert_eq!((next.state, &asked), (to, &gate), "{action} from {state}");
-                            assert!(open || gate.is_none(), "{action} from {state} passed a closed gate");
-                            transitions += 1;
+                        Ok(Verdict::Cull(reason)) if may_be_culled => {
+                            let next = next.unwrap();
+                            assert_eq!((next.state, next.effect), (Lifecycle::Culled, Effect::BeginEmbargo));
+                            assert_eq!(next.culled_for, Some(reason));
+                            culled += 1;
                         }
-                        (Some((_, gate)), Err(refusal)) => {
-                            assert!(!open && gate.is_some(), "{action} from {state}: {refusal}");
-                            assert_eq!((asked, refusal.message()), (gate, "closed"));
-                        }
-                        (None, Ok(next)) => panic!("{action} from {state} led to {next:?}"),
+                        Ok(Verdict::Cull(reason)) => assert_eq!(next.unwrap_err().message(), reason),
+                        Err(refusal) => assert_eq!(next.unwrap_err().message(), refusal.message()),
                     }
                 }
             }
         }
-        assert_eq!(transitions, 22 + 14, "22 rows with open gates, 14 without a gate with closed ones");
+        assert_eq!(passed, 22 + 2 * 14, "22 rows with open gates, 14 without a gate whatever they would say");
+        assert_eq!(culled, 3, "start_grafting, fine_tune and fossilise leave states that can be culled");
     }
 
     #[test]
     fn each_state_leaves_to_where_the_table_says_and_nowhere_else() {
         for state in Lifecycle::ALL {
-            let next = |action| transition(state, action, |_| Ok(())).ok().map(|next| next.state as i8);
+            let next = |action| transition(state, action, |_| Ok(Verdict::Pass)).ok().map(|next| next.state as i8);
             let mut reached: Vec<_> =
                 Action::ALL.into_iter().filter_map(next).filter(|to| *to != state as i8).collect();
             reached.sort_unstable();
@@ -290,7 +316,7 @@ mod tests {
     fn a_slot_is_taken_once_and_given_back_once_on_every_way_through_the_table() {
         for state in Lifecycle::ALL {
             for action in Action::ALL {
-                let Ok(next) = transition(state, action, |_| Ok(())) else { continue };
+                let Ok(next) = transition(state, action, |_| Ok(Verdict::Pass)) else { continue };
                 assert_eq!(next.effect == Effect::TakeSlot, state == Lifecycle::Dormant);
                 assert_eq!(next.effect == Effect::ReleaseSlot, next.state == Lifecycle::Dormant);
                 assert_eq!(next.effect == Effect::BeginEmbargo, next.state == Lifecycle::Culled);
@@ -314,9 +340,9 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_the_state_does_allow() {
-        let refusal = transition(Lifecycle::Germinated, Action::Fossilise, |_| Ok(())).unwrap_err();
+        let refusal = transition(Lifecycle::Germinated, Action::Fossilise, |_| Ok(Verdict::Pass)).unwrap_err();
         assert_eq!(refusal.message(), "fossilise is not a transition of GERMINATED; it allows cancel, start_training");
-        let refusal = transition(Lifecycle::Fossilized, Action::Cull, |_| Ok(())).unwrap_err();
+        let refusal = transition(Lifecycle::Fossilized, Action::Cull, |_| Ok(Verdict::Pass)).unwrap_err();
         assert!(refusal.message().ends_with("it is final"));
     }
 }

@@ -40,7 +40,7 @@ pub use breakers::BreakersReport;
 pub use command::{Command, Evidence};
 pub use grafting::{GraftingInput, Strategy};
 pub use ladder::{LadderStatistics, ladder_statistics};
-pub use lifecycle::{Action, Effect, Gate, Lifecycle, Next, transition};
+pub use lifecycle::{Action, Effect, Gate, Lifecycle, Next, Verdict, transition};
 pub use loss_guard::LossGuard;
 pub use report::{
     EpochSummary, HealthReport, Held, KernelReport, KernelState, Metrics, Refusal, SeedReport, Totals, TransitionRecord,

@@ -123,12 +123,8 @@ impl Plan {
             gates::check(gate, &situation)
         })
         .map_err(refused)?;
-        let mut after = before;
-        if next.state != before.lifecycle {
-            after.lifecycle = next.state;
-            after.epochs_in_state = 0;
-            after.last_update_epoch = world.epoch;
-        }
+        let moves = next.state != before.lifecycle;
+        let mut after = if moves { before.entering(next.state, world.epoch) } else { before };
         match next.effect {
             Effect::None => {}
             Effect::TakeSlot => {
@@ -154,6 +150,7 @@ impl Plan {
             blueprint: before.blueprint.max(after.blueprint),
             evidence: command.evidence,
             reason: command.reason.clone(),
+            culled_for: next.culled_for,
         };
         Ok((before, record))
     }

@@ -28,6 +28,9 @@ pub struct TransitionRecord {
     pub evidence: Evidence,
     /// Why, in the controller's words.
     pub reason: String,
+    /// Why the seed was culled instead of what was asked, in the gate's words; nothing if it was not.
+    #[serde(default)]
+    pub culled_for: Option<String>,
 }
 
 /// A batch that was accepted when it was submitted but could not be applied when the epoch ended.

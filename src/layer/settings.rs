@@ -126,11 +126,11 @@ pub struct GateSettings {
     pub validation_delta: f64,
     /// EVALUATING to FINE_TUNING: least stability.
     pub evaluation_stability: f64,
-    /// EVALUATING: below this validation delta the seed is to be culled.
+    /// EVALUATING to CULLED: a seed that asks for fine-tuning with a validation delta below this is culled.
     pub cull_validation_delta: f64,
-    /// EVALUATING: above this error rate the seed is to be culled.
+    /// The same with an error rate above this.
     pub cull_error_rate: f64,
-    /// EVALUATING: with more errors than this the seed is to be culled.
+    /// The same with more errors than this since it germinated.
     pub cull_errors: u16,
     /// FINE_TUNING to FOSSILIZED: least total improvement.
     pub improvement: f64,

@@ -31,8 +31,8 @@ impl Operator for Gelu {
             summary: "The Gaussian error linear unit: a times the probability that a standard normal number is below a.",
             inputs: &[("a", "numbers of any shape")],
             result: "numbers of the shape of a",
-            gradient: "`g ((1 + s) / 2 + a s' / 2)`, where `y = a (1 + s) / 2`",
-            cost: "5 |a|, 9 |a| by `tanh`",
+            gradient: "`g (p + a p')`, where `y = a p`",
+            cost: "5 |a|, 7 |a| by `tanh`",
         }
     }
 
@@ -56,65 +56,62 @@ impl Operator for Gelu {
         true
     }
 
-    /// With s = erf(a / sqrt(2)) or tanh(u(a)), gelu is `a / 2 * (1 + s)` and its derivative `(1 + s) / 2 + a / 2 * s'`.
+    /// gelu is `a p(a)`, so its derivative is `p + a p'`.
     fn gradient(&self, builder: &mut Builder, call: &Call<'_>, output_gradient: ValueId) -> Vec<Option<ValueId>> {
         let a = call.inputs[0];
-        let (half, one) = (builder.constant(0.5), builder.constant(1.0));
-        let step = step(builder, a, approximate(call.attributes));
-        let step_slope = match approximate(call.attributes) {
-            // (1 - tanh(u)^2) * u'
+        let below = below(builder, a, approximate(call.attributes));
+        let density = match approximate(call.attributes) {
+            // p (1 - p) * 2 u'
             true => {
-                let (scale, cube) = (builder.constant(SCALE), builder.constant(3.0 * CUBE));
+                let (scale, cube, one) =
+                    (builder.constant(2.0 * SCALE), builder.constant(3.0 * CUBE), builder.constant(1.0));
                 let square = builder.mul(a, a);
                 let square = builder.mul(square, cube);
                 let inner = builder.add(square, one);
                 let inner = builder.mul(inner, scale);
-                let step_square = builder.mul(step, step);
-                let outer = builder.sub(one, step_square);
+                let above = builder.sub(one, below);
+                let outer = builder.mul(below, above);
                 builder.mul(outer, inner)
             }
-            // sqrt(2 / pi) * e^(-a^2 / 2)
+            // e^(-a^2 / 2) / sqrt(2 pi)
             false => {
-                let (scale, minus_half) = (builder.constant(SCALE), builder.constant(-0.5));
+                let (scale, minus_half) = (builder.constant(0.5 * SCALE), builder.constant(-0.5));
                 let square = builder.mul(a, a);
                 let exponent = builder.mul(square, minus_half);
                 let bell = builder.exp(exponent);
                 builder.mul(bell, scale)
             }
         };
-        let below = builder.add(step, one);
-        let below = builder.mul(below, half);
-        let moving = builder.mul(a, half);
-        let moving = builder.mul(moving, step_slope);
+        let moving = builder.mul(a, density);
         let slope = builder.add(below, moving);
         vec![Some(builder.mul(output_gradient, slope))]
     }
 
     fn lower(&self, lowering: &mut Lowering, call: &Lowered<'_>) -> View {
         lowering.expand(call.inputs, |builder, inputs| {
-            let (half, one) = (builder.constant(0.5), builder.constant(1.0));
-            let step = step(builder, inputs[0], approximate(call.attributes));
-            let below = builder.add(step, one);
-            let halved = builder.mul(inputs[0], half);
-            builder.mul(halved, below)
+            let below = below(builder, inputs[0], approximate(call.attributes));
+            builder.mul(inputs[0], below)
         })
     }
 }
 
-/// What goes from -1 to 1: erf(a / sqrt(2)), or tanh(sqrt(2 / pi) * (a + CUBE * a^3)).
-fn step(builder: &mut Builder, a: ValueId, approximate: bool) -> ValueId {
+/// The probability p that a standard normal number is below a: (1 + erf(a / sqrt(2))) / 2. The approximation is
+/// (1 + tanh(u)) / 2 with u = sqrt(2 / pi) * (a + CUBE * a^3), which is the sigmoid of 2 u and loses nothing far below 0.
+fn below(builder: &mut Builder, a: ValueId, approximate: bool) -> ValueId {
     if approximate {
-        let (scale, factor) = (builder.constant(SCALE), builder.constant(CUBE));
+        let (scale, factor) = (builder.constant(2.0 * SCALE), builder.constant(CUBE));
         let square = builder.mul(a, a);
         let cube = builder.mul(square, a);
         let cube = builder.mul(cube, factor);
         let sum = builder.add(a, cube);
-        let inner = builder.mul(sum, scale);
-        builder.tanh(inner)
+        let doubled = builder.mul(sum, scale);
+        builder.sigmoid(doubled)
     } else {
-        let scale = builder.constant(FRAC_1_SQRT_2);
+        let (scale, half, one) = (builder.constant(FRAC_1_SQRT_2), builder.constant(0.5), builder.constant(1.0));
         let scaled = builder.mul(a, scale);
-        builder.erf(scaled)
+        let step = builder.erf(scaled);
+        let sum = builder.add(step, one);
+        builder.mul(sum, half)
     }
 }
 

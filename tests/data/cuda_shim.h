@@ -63,6 +63,7 @@ template <class T> static T exchange(T value, unsigned from) {
 alignas(16) unsigned char shared_memory[emulation::SHARED];
 
 static void __syncthreads() { emulation::wait_for(emulation::BLOCK); }
+static void __syncwarp() { emulation::wait_for(emulation::WARP); }
 static int __syncthreads_or(int predicate) {
   static int any;
   if (predicate) any = 1;
@@ -79,6 +80,21 @@ template <class T> static T __shfl_xor_sync(unsigned, T value, int mask) {
 template <class T> static T __shfl_sync(unsigned, T value, int lane) {
   return emulation::exchange(value, emulation::current / 32 * 32 + lane % 32);
 }
+template <class T, class Combine> static T over_warp_at_once(T value, Combine combine) {
+  for (int distance = 16; distance > 0; distance /= 2) value = combine(value, __shfl_xor_sync(0xffffffffu, value, distance));
+  return value;
+}
+static unsigned __reduce_add_sync(unsigned, unsigned value) {
+  return over_warp_at_once(value, [](unsigned a, unsigned b) { return a + b; });
+}
+static int __reduce_min_sync(unsigned, int value) {
+  return over_warp_at_once(value, [](int a, int b) { return a < b ? a : b; });
+}
+static int __reduce_max_sync(unsigned, int value) {
+  return over_warp_at_once(value, [](int a, int b) { return a > b ? a : b; });
+}
+static int __popc(unsigned bits) { return __builtin_popcount(bits); }
+template <class T> static T __ldg(const T* at) { return *at; }
 template <class T> static T __ldcs(const T* at) { return *at; }
 template <class T> static void __stcs(T* at, T value) { *at = value; }
 static unsigned __ballot_sync(unsigned, int predicate) {
@@ -171,6 +187,20 @@ static unsigned transposed(unsigned word) {
     result |= (g % 2 ? from >> 16 : from & 0xffff) << (16 * e);
   }
   return result;
+}
+
+// Every lane gives the place of a row of eight elements of 16 bits.
+struct Rows {
+  unsigned short* of[32];
+};
+static Rows rows_of_matrices(const void* row) {
+  static const void* given[1024];
+  given[current] = row;
+  wait_for(WARP);
+  Rows all;
+  for (unsigned lane = 0; lane < 32; ++lane) all.of[lane] = (unsigned short*)given[current / 32 * 32 + lane];
+  wait_for(WARP);
+  return all;
 }
 
 // Half types: `value` reads 16 bits. Lane 4 g + t has rows g and g + 8 of the first factor and column g of the second.

@@ -21,6 +21,6 @@ static unsigned pair_maximum(unsigned a, unsigned b) {
   return of_pairs(a, b, [](number x, number y) { return x > y ? x : y; });
 }
 
-static unsigned pair_is_less(unsigned a, unsigned b) {
-  return of_pairs(a, b, [](number x, number y) { return x < 0 ? -x < y : x < y; });
+static unsigned pair_nearest(unsigned a, unsigned b) {
+  return of_pairs(a, b, [](number x, number y) { return (x < 0 ? -x : x) < (y < 0 ? -y : y) ? x : y; });
 }

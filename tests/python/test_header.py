@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from kasmina import _native
-from kasmina.layer import _BANK_ARRAYS, _STATE_ARRAYS, Action, Lifecycle, Strategy
+from kasmina import Action, Lifecycle, Strategy, _native
+from kasmina.state import BANK_ARRAYS, STATE_ARRAYS
 
 HEADER = (pathlib.Path(__file__).resolve().parents[2] / "include" / "kasmina" / "kasmina.h").read_text()
 PLAIN = {
@@ -62,8 +62,8 @@ def test_a_structure_has_the_fields_of_the_header(structure):
         ("KASMINA_LIFECYCLE_", [(state.name, state.value) for state in Lifecycle]),
         ("KASMINA_ACTION_", [(action.name, action.value) for action in Action]),
         ("KASMINA_STRATEGY_", [(strategy.name, strategy.value) for strategy in Strategy]),
-        ("KASMINA_LAYER_ARRAY_", [(name.upper(), number) for number, name in enumerate(_STATE_ARRAYS)]),
-        ("KASMINA_BANK_ARRAY_", [(name.upper(), number) for number, name in enumerate(_BANK_ARRAYS)]),
+        ("KASMINA_LAYER_ARRAY_", [(name.upper(), number) for number, name in enumerate(STATE_ARRAYS)]),
+        ("KASMINA_BANK_ARRAY_", [(name.upper(), number) for number, name in enumerate(BANK_ARRAYS)]),
     ],
 )
 def test_an_enumeration_has_the_numbers_of_the_header(prefix, names):

@@ -220,6 +220,18 @@ def test_a_batch_of_commands_is_taken_whole_or_refused_whole(device):
     ]
 
 
+def test_an_evaluated_seed_that_did_harm_is_culled_and_the_summary_says_what_for(device):
+    gates = {"statistics_change": 1e30}
+    layer = layer_of([("bottleneck", 2)], device=device, settings={"gates": gates})
+    for seed in range(2):
+        bring(layer, seed, Lifecycle.EVALUATING)
+    layer.fine_tune(0, validation_delta=-0.06, stability=1.0, reason="ten epochs are over")
+    layer.fine_tune(1, validation_delta=0.01, stability=1.0)
+    found = [(record["action"], record["to"], record["culled_for"]) for record in layer.end_epoch()["applied"]]
+    why = "the validation delta -0.06 is below -0.05 (gates.cull_validation_delta)"
+    assert found == [("fine_tune", "CULLED", why), ("fine_tune", "FINE_TUNING", None)]
+
+
 def test_a_seed_beyond_the_bytes_that_seeds_may_hold_is_refused_with_what_is_left(device):
     attention = kasmina.Blueprint.library("attention", 4)
     # A parameter, its gradient and two moments for each of four channels, and six bytes for the slot.

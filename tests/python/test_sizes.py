@@ -1,5 +1,7 @@
 """Layers of any size: chunks from 1 to 1024 channels, from 1 to 100 000 seeds, and a million rows."""
 
+import copy
+
 import pytest
 import torch
 from grafted import give_parameters, grafted, run_layer, run_modules
@@ -59,6 +61,41 @@ def test_any_number_of_seeds_grows_in_one_batch(seeds, device):
     torch.testing.assert_close(y[:, : 3 * seeds].reshape(2, seeds, 3), wanted)
     assert torch.equal(y[:, 3 * seeds :], x[:, 3 * seeds :])
     torch.testing.assert_close(layer.bank_0.grad[slots, :3], (2 * alpha * s).expand(seeds, 3))
+
+
+def test_1024_seeds_train_in_isolation_at_once_and_the_host_sees_none_of_it(device):
+    seeds = 1024
+    settings = {"training": {"loss_threshold": 1e-9, "learning_rate": 0.01}}
+    layer = layer_of([("bottleneck", seeds + 1)], hidden=4 * seeds + 6, seeds=seeds + 1, device=device, settings=settings)
+    dormant = copy.deepcopy(layer)
+    layer.submit(*(kasmina.Command(seed, kasmina.Action.GERMINATE) for seed in range(seeds + 1)))
+    layer.end_epoch()
+    layer.prepare()
+    layer.submit(*(kasmina.Command(seed, kasmina.Action.START_TRAINING) for seed in range(seeds)))
+    with pytest.raises(kasmina.TransitionRefused, match="1024 seeds are training and there are 1024 places"):
+        layer.start_training(seeds)
+    layer.end_epoch()
+    randomise(layer)
+    before = layer.bank_0.detach().clone()
+
+    resumed = None
+    for step in range(6):
+        x, gradient = torch.randn(2, 8, layer.hidden, device=device)
+        if step == 3:
+            resumed = layer_of([], hidden=layer.hidden, seeds=layer.seeds, device=device)
+            resumed.load_state_dict(layer.state_dict())
+        results = []
+        for each in filter(None, (layer, dormant, resumed)):
+            entered = x.clone().requires_grad_()
+            left = each(entered)
+            left.backward(gradient)
+            results.append(torch.stack([left.detach(), entered.grad]).view(torch.int32))
+        assert all(torch.equal(result, results[0]) for result in results), f"step {step}"
+    slots = layer.array("slot").long()
+    moved = (layer.bank_0.detach() != before).any(1)[slots]
+    assert moved[:seeds].all() and not moved[seeds], "each seed in TRAINING has learnt, and no other"
+    layer.end_epoch(), resumed.end_epoch()
+    assert layer.to_bytes() == resumed.to_bytes(), "training goes on from a checkpoint bit for bit"
 
 
 def test_a_million_rows_are_computed_as_a_thousand_times_a_thousand(device):

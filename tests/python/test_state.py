@@ -97,6 +97,36 @@ def test_loading_keeps_the_parameters_that_an_optimiser_knows(device):
     assert not torch.equal(bank, before)
 
 
+@pytest.mark.parametrize("own", [1, 2, 4])
+def test_a_layer_of_another_capacity_takes_the_checkpoints_and_more_slots_can_be_added(own, device):
+    saved = layer_of([("bottleneck", 2)], device=device)
+    for seed in range(2):
+        bring(saved, seed, Lifecycle.GRAFTING)
+    randomise(saved)
+    layer = layer_of([("bottleneck", own)], device=device)
+    bring(layer, 3, Lifecycle.GRAFTING)
+    bank, x = layer.bank_0, torch.randn(5, 16, device=device)
+    optimizer = kasmina.AdamW([bank], lr=0.01)
+    layer(x).sum().backward()
+    optimizer.step()
+
+    layer.load_state_dict(saved.state_dict())
+    assert layer.bank_0 is bank and bank.shape == saved.bank_0.shape
+    before = bank.detach().clone()
+    layer(x).sum().backward()
+    optimizer.step()
+    assert (bank.detach() != before).any(1).all(), "the optimiser knows the slots of the checkpoint"
+    layer.load_state_dict(saved.state_dict())
+    assert same(saved, layer, x)
+
+    with pytest.raises(kasmina.Error, match="all 2 slots of bank 0"):
+        layer.germinate(2)
+    more = layer.add_blueprint("bottleneck", 2)
+    layer.germinate(2, more)
+    layer.end_epoch()
+    assert layer.states() == [Lifecycle.GRAFTING, Lifecycle.GRAFTING, Lifecycle.GERMINATED, Lifecycle.DORMANT]
+
+
 @pytest.mark.parametrize("use", ["copy", "end_epoch", "add_blueprint", "move"])
 def test_parameters_that_were_given_other_memory_are_not_lost(use, device):
     layer = mixed_layer(device)

@@ -71,7 +71,10 @@ pub(super) fn launch(module: &Module, update: &Adamw, stream: Stream) -> Result<
         epsilon: update.epsilon,
         weight_decay: update.weight_decay,
     };
+    let Ok(blocks) = u32::try_from(update.capacity) else {
+        fail!(InvalidArgument, "{} slots are more than a CUDA grid has blocks", update.capacity);
+    };
     let function = module.function(if update.double { c"adamw_f64" } else { c"adamw_f32" })?;
     // SAFETY: the layouts agree (the kernel asserts the size), no array is null, and the caller answers for their lengths.
-    unsafe { function.launch((update.capacity, 1), THREADS, 0, stream, &parameters) }
+    unsafe { function.launch(blocks, THREADS, 0, stream, false, &parameters) }
 }

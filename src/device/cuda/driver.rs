@@ -23,6 +23,14 @@ pub(super) fn initialise() -> Result<()> {
     })
 }
 
+/// The latest version of CUDA that the driver supports, 1000 for each major one and 10 for each minor.
+pub(super) fn version() -> Result<i32> {
+    let mut version = 0;
+    // SAFETY: the driver writes one number.
+    check(unsafe { sys::cuDriverGetVersion(&mut version) }.result(), "asking for the CUDA driver's version")?;
+    Ok(version)
+}
+
 /// The result of a driver call; `what` says what was being done.
 pub(super) fn check<T>(outcome: Result<T, DriverError>, what: &str) -> Result<T> {
     outcome.map_err(|reason| translate(reason, what))

@@ -2,7 +2,7 @@
 
 use super::driver::{self, check};
 use crate::Result;
-use cudarc::driver::{result, sys};
+use cudarc::driver::result;
 
 /// The driver of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,9 +16,7 @@ pub struct Installed {
 /// What is installed; `DeviceUnavailable` says what was searched when there is no driver, or none that can be used.
 pub fn installed() -> Result<Installed> {
     driver::initialise()?;
-    let mut version = 0;
-    // SAFETY: the driver is there, and writes the version to a live integer.
-    check(unsafe { sys::cuDriverGetVersion(&mut version) }.result(), "asking for the version of the CUDA driver")?;
+    let version = driver::version()?;
     let devices = check(result::device::get_count(), "counting the CUDA devices")?;
     let version = version.unsigned_abs();
     Ok(Installed { cuda: (version / 1000, version % 1000 / 10), devices: devices.unsigned_abs() })

@@ -9,8 +9,10 @@ use crate::graph::DataType;
 use crate::{Result, fail};
 use std::sync::Arc;
 
-/// The most blocks of a grid in y.
-const MOST_ROW_BLOCKS: usize = 65_535;
+/// How many times as long a busy seed's rows take as another's, about: measured on an H200, a bottleneck of a quarter of the
+/// chunk's width.
+const BUSY_FORWARD: f64 = 1.5;
+const BUSY_BACKWARD: f64 = 2.5;
 
 /// A loaded kernel.
 pub(super) struct Loaded {
@@ -23,8 +25,17 @@ pub(super) struct Loaded {
     slot_sizes: Vec<usize>,
     /// Blocks the whole card runs at once.
     resident_blocks: usize,
+    /// Whether it may be started while the kernel before it still runs.
+    overlaps: bool,
     /// Keeps the function alive.
     _module: Arc<Module>,
+}
+
+/// The blocks of a launch.
+struct Grid {
+    blocks: u32,
+    busy_parts: u32,
+    other_parts: u32,
 }
 
 impl Loaded {
@@ -33,6 +44,7 @@ impl Loaded {
         shape: LaunchShape,
         module: Arc<Module>,
         multiprocessors: usize,
+        overlaps: bool,
     ) -> Result<Loaded> {
         let function = module.function(c"kasmina")?;
         function.allow_shared_memory(shape.shared_bytes)?;
@@ -58,34 +70,45 @@ impl Loaded {
             chunk: class.chunk,
             slot_sizes: slot_sizes.collect(),
             resident_blocks: per_multiprocessor * multiprocessors,
+            overlaps,
             _module: module,
         })
     }
 
     pub(super) fn launch(&self, launch: &Launch<'_>, stream: Stream) -> Result<()> {
         self.check(launch)?;
-        let grid = self.grid(launch);
-        if launch.rows == 0 || grid.0 == 0 {
+        let Grid { blocks, busy_parts, other_parts } = self.grid(launch)?;
+        if launch.rows == 0 || blocks == 0 {
             return Ok(());
         }
-        let parameters = Parameters::new(launch);
+        let parameters = Parameters::new(launch, busy_parts, other_parts);
         // SAFETY: the layouts agree (the kernel asserts the size); `check` found every array that the kernel reads, and the
         // caller answers for their lengths.
-        unsafe { self.function.launch(grid, self.shape.threads, self.shape.shared_bytes, stream, &parameters) }
+        unsafe { self.function.launch(blocks, self.shape.threads, self.shape.shared_bytes, stream, self.overlaps, &parameters) }
     }
 
-    /// A block for each seed and piece of the tail, times enough row blocks to fill the card a few times over.
-    fn grid(&self, launch: &Launch<'_>) -> (usize, usize) {
+    /// A block for each part of a seed's rows and piece of the tail: as many as fill the card a few times, shared out so that
+    /// busy seeds and others are done at about the same time.
+    fn grid(&self, launch: &Launch<'_>) -> Result<Grid> {
         let tail = if self.pass == Pass::Train { 0 } else { launch.hidden - launch.seeds * self.chunk };
-        let columns = launch.seeds + tail.div_ceil(TAIL);
-        if columns == 0 {
-            return (0, 0);
+        let (busy, others) = (launch.busy, launch.seeds - launch.busy + tail.div_ceil(TAIL));
+        let tiles = launch.rows.div_ceil(self.shape.rows).max(1);
+        let weight = if self.pass == Pass::Forward { BUSY_FORWARD } else { BUSY_BACKWARD };
+        let slots = (self.resident_blocks * self.shape.waves) as f64;
+        let of_other = slots / (busy as f64 * weight + others as f64).max(1.0);
+        let parts = |wanted: f64| {
+            let wanted = if launch.deterministic { 1 } else { (wanted as usize).clamp(1, tiles) };
+            // As many tiles to each block as to the others.
+            tiles.div_ceil(tiles.div_ceil(wanted))
+        };
+        let (busy_parts, other_parts) = (parts(of_other * weight), parts(of_other));
+        let blocks = busy.saturating_mul(busy_parts).saturating_add(others.saturating_mul(other_parts));
+        match (u32::try_from(blocks), u32::try_from(busy_parts), u32::try_from(other_parts)) {
+            (Ok(blocks), Ok(busy_parts), Ok(other_parts)) if blocks <= i32::MAX as u32 => {
+                Ok(Grid { blocks, busy_parts, other_parts })
+            }
+            _ => fail!(InvalidArgument, "{blocks} blocks are more than a CUDA grid has"),
         }
-        let tiles = launch.rows.div_ceil(self.shape.rows).clamp(1, MOST_ROW_BLOCKS);
-        let wanted = (self.resident_blocks * self.shape.waves / columns).clamp(1, tiles);
-        // As many tiles to each block as to the others.
-        let row_blocks = tiles.div_ceil(tiles.div_ceil(wanted));
-        (columns, if launch.deterministic { 1 } else { row_blocks })
     }
 
     /// Refuses what would make the kernel reach foreign memory, as far as addresses can tell.

@@ -42,12 +42,17 @@ pub fn device(ordinal: u32) -> Result<Arc<dyn Device>> {
     Ok(device)
 }
 
+/// The least driver version that also records kernels so which overlap (CUDA 12.3).
+const LEAST_OVERLAPPING: i32 = 12_030;
+
 /// A card.
 struct Cuda {
     ordinal: u32,
     name: String,
     capability: u32,
     multiprocessors: usize,
+    /// Whether a kernel may be started while the one before it on the stream still runs.
+    overlaps: bool,
     /// The primary context, retained for the life of the process.
     context: sys::CUcontext,
     /// A stream of our own that waits for no other, for what has no stream: zeroing new memory.
@@ -93,6 +98,7 @@ impl Cuda {
             name,
             capability: (major * 10 + minor) as u32,
             multiprocessors: multiprocessors as usize,
+            overlaps: major >= 9 && driver::version()? >= LEAST_OVERLAPPING,
             context,
             own_stream,
             process: std::process::id(),
@@ -249,7 +255,7 @@ impl Device for Cuda {
         let image = crate::compile::codegen::cuda::Image::from_bytes(machine_code)?;
         let module = self.module(&image.machine_code)?;
         let _relaxed = Relaxed::enter();
-        let loaded = launch::Loaded::new(class, image.shape, module, self.multiprocessors)?;
+        let loaded = launch::Loaded::new(class, image.shape, module, self.multiprocessors, self.overlaps)?;
         Ok(Kernel(Arc::new(loaded)))
     }
 

@@ -63,25 +63,43 @@ impl Function {
         Ok(check(blocks, "asking how many blocks fit a multiprocessor")?.max(0) as usize)
     }
 
-    /// Queues the function with one struct as its parameter.
+    /// Queues the function with one struct as its parameter. If it `overlaps`, it may be started while the kernel before it on
+    /// the stream still runs.
     ///
     /// # Safety
     /// `T` has the layout of the function's only parameter, or begins with it, and the addresses in it are good until the
-    /// function is done.
+    /// function is done. A function that overlaps waits for the kernels before it by itself (`griddepcontrol.wait`).
     pub(super) unsafe fn launch<T>(
         self,
-        grid: (usize, usize),
+        blocks: u32,
         threads: usize,
         shared_bytes: usize,
         stream: Stream,
+        overlaps: bool,
         parameters: &T,
     ) -> Result<()> {
         let mut pointers = [std::ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
-        let grid = (grid.0 as u32, grid.1 as u32, 1);
-        // SAFETY: the driver copies the parameters before it returns; the caller vouches for the rest.
-        let queued = unsafe {
-            result::launch_kernel(self.0, grid, (threads as u32, 1, 1), shared_bytes as u32, raw(stream), &mut pointers)
+        let mut attribute = sys::CUlaunchAttribute {
+            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            pad: [0; 4],
+            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
         };
-        check(queued, "launching a CUDA kernel")
+        let configuration = sys::CUlaunchConfig {
+            gridDimX: blocks,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: threads as u32,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: shared_bytes as u32,
+            hStream: raw(stream),
+            attrs: &raw mut attribute,
+            numAttrs: overlaps.into(),
+        };
+        // SAFETY: the driver copies the parameters and the configuration before it returns; the caller vouches for the rest.
+        let queued = unsafe {
+            sys::cuLaunchKernelEx(&raw const configuration, self.0, pointers.as_mut_ptr(), std::ptr::null_mut())
+        };
+        check(queued.result(), "launching a CUDA kernel")
     }
 }

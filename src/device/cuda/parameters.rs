@@ -25,7 +25,7 @@ struct RawBank {
     size: i64,
 }
 
-/// The parameter of a generated kernel: 296 bytes, then 32 for each bank. A kernel reads only as many banks as it has
+/// The parameter of a generated kernel: 304 bytes, then 32 for each bank. A kernel reads only as many banks as it has
 /// programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,15 +51,18 @@ pub struct Parameters {
     random_offset: u64,
     order: u64,
     busy: i64,
+    busy_parts: u32,
+    other_parts: u32,
     banks: [RawBank; MAXIMUM_PROGRAMS],
 }
 
-const _: () = assert!(std::mem::size_of::<Parameters>() == 296 + 32 * MAXIMUM_PROGRAMS);
-const _: () = assert!(std::mem::offset_of!(Parameters, banks) == 296);
+const _: () = assert!(std::mem::size_of::<Parameters>() == 304 + 32 * MAXIMUM_PROGRAMS);
+const _: () = assert!(std::mem::offset_of!(Parameters, banks) == 304);
 
 impl Parameters {
-    /// The parameters of a launch; banks beyond [`MAXIMUM_PROGRAMS`] are left out.
-    pub fn new(launch: &Launch<'_>) -> Parameters {
+    /// The parameters of a launch that takes the rows of busy seeds, and those of the others, in so many parts; banks beyond
+    /// [`MAXIMUM_PROGRAMS`] are left out.
+    pub fn new(launch: &Launch<'_>, busy_parts: u32, other_parts: u32) -> Parameters {
         let rows = |rows: Rows| RawRows {
             address: rows.address.0,
             channel_stride: rows.channel_stride as i64,
@@ -97,6 +100,8 @@ impl Parameters {
             random_offset: launch.random_offset,
             order: launch.order.0,
             busy: launch.busy as i64,
+            busy_parts,
+            other_parts,
             banks,
         }
     }

@@ -10,7 +10,7 @@ use super::*;
 use crate::compile::pace::{self, Pace};
 use crate::device::telemetry as column;
 use crate::graph::{Attributes, library};
-use model::{Event, Model, RAMP, Rules, Seed, Seen, runs};
+use model::{Event, Model, RAMP, Request, Rules, Seed, Seen, runs};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 
 const STREAM: Stream = Stream(0);
@@ -30,6 +30,8 @@ impl Subject {
             max_active_seeds: rules.most_active as u32,
             embargo_epochs: 1,
             ramp_steps: RAMP.into(),
+            // The model counts no errors.
+            gates: GateSettings { cull_errors: u16::MAX, ..GateSettings::default() },
             training: TrainingSettings { places: rules.places as u32, ..TrainingSettings::default() },
             // The model knows no time.
             breakers: BreakerSettings { failures: 0, ..BreakerSettings::default() },
@@ -46,7 +48,7 @@ impl Subject {
     /// Lets the event happen to both. Returns whether it was accepted.
     fn meet(&mut self, event: &Event) -> bool {
         let expected = self.model.after(event, &self.rules);
-        let queued = self.layer.queue.len();
+        let (queued, columns) = (self.layer.queue.len(), self.layer.state.columns().clone());
         pace::set(if self.model.kernels.stalled { Pace::Stuck } else { Pace::Instant });
         let outcome = match event {
             Event::Submit(batch) => self.layer.submit(&commands(batch)),
@@ -62,6 +64,7 @@ impl Subject {
         let Some(expected) = expected else {
             assert!(outcome.is_err(), "{event:?} should have been refused in {:?}", self.model);
             assert_eq!(self.layer.queue.len(), queued, "what was refused is queued");
+            assert!(*self.layer.state.columns() == columns, "what was refused changed a seed");
             return false;
         };
         if let Err(error) = outcome {
@@ -86,6 +89,10 @@ impl Subject {
         let accepted: Vec<_> = self.layer.queue.iter().flat_map(|batch| batch.commands.clone()).collect();
         let summary = self.layer.end_epoch(STREAM)?;
         let (reported, emergencies) = summary.applied.split_at(self.rolled_back);
+        for record in &summary.applied {
+            let instead = record.to == Lifecycle::Culled && record.action != Action::Cull;
+            assert_eq!(record.culled_for.is_some(), instead, "{record:?}");
+        }
         assert!(reported.iter().all(|record| record.action == Action::RollBack && record.reason == "a test"));
         let applied = emergencies.iter().map(|record| (record.seed, record.action));
         let refused = summary.refused.iter().flat_map(|batch| &batch.commands).map(|c| (c.seed, c.action));
@@ -158,9 +165,13 @@ fn load_identity(layer: &mut Layer) {
     layer.kernels.swap_at_once(&running, &layer.banks, STREAM).unwrap();
 }
 
-fn commands(batch: &[(u32, Action)]) -> Vec<Command> {
-    let evidence = Evidence { validation_delta: 0.1, stability: 1.0, improvement: 0.1, error_rate: 0.0 };
-    batch.iter().map(|(seed, action)| Command { evidence, ..Command::new(*seed, *action) }).collect()
+fn commands(batch: &[Request]) -> Vec<Command> {
+    let command = |request: &Request| {
+        let validation_delta = if request.harmed { -0.1 } else { 0.1 };
+        let evidence = Evidence { validation_delta, stability: 1.0, improvement: 0.1, error_rate: 0.0 };
+        Command { evidence, ..Command::new(request.seed, request.action) }
+    };
+    batch.iter().map(command).collect()
 }
 
 /// The states that were met, and what is still to be tried in each.
@@ -305,7 +316,7 @@ fn a_seed_begins_to_train_while_another_germinates_whose_kernel_is_not_compiled(
     let mut layer = Subject::new(rules).layer;
     layer.add_blueprint(library("attention", 2, &Attributes::new()).unwrap(), 1).unwrap();
     pace::set(Pace::Stuck);
-    layer.submit(&commands(&[(0, Action::Germinate)])).unwrap();
+    layer.submit(&[Command::new(0, Action::Germinate)]).unwrap();
     layer.end_epoch(STREAM).unwrap();
     // Compiled and loaded, but no epoch has ended since.
     layer.wait_for_kernels().unwrap();

@@ -20,9 +20,29 @@ pub enum Seen {
     FellBack,
 }
 
+/// One command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Request {
+    pub seed: u32,
+    pub action: Action,
+    /// Whether the evidence says that the seed did harm, instead of all that gates ask for.
+    pub harmed: bool,
+}
+
+impl Request {
+    fn good(seed: u32, action: Action) -> Request {
+        Request { seed, action, harmed: false }
+    }
+
+    /// To fine-tune a seed that did harm.
+    fn bad(seed: u32) -> Request {
+        Request { seed, action: Action::FineTune, harmed: true }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
-    Submit(Vec<(u32, Action)>),
+    Submit(Vec<Request>),
     EndEpoch(Seen),
     RollBack(u32),
     /// The compiler gets stuck with what is not loaded yet, or finishes all of it.
@@ -52,9 +72,7 @@ impl Seed {
         let Seed { state, embargo, .. } = self;
         match state {
             Grafting => self,
-            Germinated | Training | Stabilization | Evaluating | FineTuning => {
-                Seed { alpha: 0, paused: false, embargo: 0, ..self }
-            }
+            Germinated | Training | Stabilization | Evaluating | FineTuning => Seed { alpha: 0, embargo: 0, ..self },
             Culled => Seed { state, embargo, ..DORMANT },
             Dormant | Fossilized | Cancelled | RolledBack => Seed { state, ..DORMANT },
         }
@@ -77,7 +95,7 @@ pub struct Rules {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Model {
     pub seeds: Vec<Seed>,
-    pub queue: Vec<Vec<(u32, Action)>>,
+    pub queue: Vec<Vec<Request>>,
     pub last: Option<Seen>,
     pub before: Option<Seen>,
     pub kernels: Kernels,
@@ -128,7 +146,7 @@ impl Model {
     }
 
     /// One command, or nothing if it is refused.
-    fn step(&mut self, seed: u32, action: Action, rules: &Rules) -> Option<()> {
+    fn step(&mut self, request: Request, rules: &Rules) -> Option<()> {
         use Action::*;
         use Lifecycle::*;
         let count = |wanted: &dyn Fn(Lifecycle) -> bool| self.seeds.iter().filter(|seed| wanted(seed.state)).count();
@@ -136,6 +154,7 @@ impl Model {
         let held = count(&|state| state != Dormant);
         let (ready, both) = (self.kernels.loaded || (self.kernels.wanted && !self.kernels.stalled), self.saw_both());
         let seen = self.last;
+        let Request { seed, action, harmed } = request;
         let seed = &mut self.seeds[seed as usize];
         let proven = seed.age >= 1 && !seed.fell_back;
         let before = seed.state;
@@ -145,6 +164,7 @@ impl Model {
             (Training, StartGrafting) if proven && seen == Some(Seen::Good) => Grafting,
             (Grafting, Stabilise) if proven && seed.alpha == RAMP => Stabilization,
             (Stabilization, Evaluate) if proven && both => Evaluating,
+            (Evaluating, FineTune) if seed.age >= 1 && harmed => Culled,
             (Evaluating, FineTune) if proven => FineTuning,
             (FineTuning, Fossilise) if proven => Fossilized,
             (Grafting, Pause | Resume) => {
@@ -158,7 +178,7 @@ impl Model {
             (Cancelled | RolledBack, Reset) => Dormant,
             _ => return None,
         };
-        seed.age = 0;
+        (seed.age, seed.paused) = (0, false);
         match seed.state {
             Dormant => *seed = DORMANT,
             Culled => seed.embargo = 1,
@@ -167,9 +187,9 @@ impl Model {
         Some(())
     }
 
-    fn apply(&mut self, batch: &[(u32, Action)], rules: &Rules) -> bool {
+    fn apply(&mut self, batch: &[Request], rules: &Rules) -> bool {
         let mut next = self.clone();
-        let accepted = batch.iter().all(|(seed, action)| next.step(*seed, *action, rules).is_some());
+        let accepted = batch.iter().all(|request| next.step(*request, rules).is_some());
         if accepted {
             *self = next;
         }
@@ -214,7 +234,7 @@ impl Model {
             Event::RollBack(seed) => {
                 next.seeds[*seed as usize].state.can_roll_back().then_some(())?;
                 let seed = &mut next.seeds[*seed as usize];
-                (seed.state, seed.age) = (Lifecycle::RolledBack, 0);
+                (seed.state, seed.age, seed.paused) = (Lifecycle::RolledBack, 0, false);
             }
             Event::Stall(stalled) => next.kernels.stalled = *stalled,
             Event::Reload => {
@@ -240,8 +260,10 @@ impl Model {
             events.push(Event::Stall(!self.kernels.stalled));
         }
         if self.queue.len() < rules.most_queued {
-            let seeds = 0..rules.seeds;
-            events.extend(seeds.flat_map(|seed| Action::ALL.map(|action| Event::Submit(vec![(seed, action)]))));
+            for seed in 0..rules.seeds {
+                events.extend(Action::ALL.map(|action| Event::Submit(vec![Request::good(seed, action)])));
+                events.push(Event::Submit(vec![Request::bad(seed)]));
+            }
             if rules.seeds > 1 {
                 use Action::*;
                 for (first, second) in [
@@ -253,8 +275,9 @@ impl Model {
                     (StartTraining, StartTraining),
                     (StartGrafting, StartTraining),
                 ] {
-                    events.push(Event::Submit(vec![(0, first), (1, second)]));
+                    events.push(Event::Submit(vec![Request::good(0, first), Request::good(1, second)]));
                 }
+                events.push(Event::Submit(vec![Request::bad(0), Request::good(1, FineTune)]));
             }
         }
         events

@@ -87,6 +87,13 @@ impl SeedState {
         }
     }
 
+    /// The seed as it enters another state at the end of an epoch, or within it in an emergency. A pause is of the state before:
+    /// it ends with it.
+    pub fn entering(self, lifecycle: Lifecycle, epoch: u32) -> SeedState {
+        let flags = self.flags & !flags::PAUSED;
+        SeedState { lifecycle, epochs_in_state: 0, last_update_epoch: epoch, flags, ..self }
+    }
+
     /// Whether a flag is set.
     pub fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0

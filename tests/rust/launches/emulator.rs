@@ -33,7 +33,8 @@ macro_rules! fragments {
 }
 
 /// Files of instructions, and what has functions of the same names that do what they do.
-const INSTRUCTIONS: [(&str, &str); 3] = [
+const INSTRUCTIONS: [(&str, &str); 4] = [
+    (include_str!("../../../src/compile/codegen/cuda/order.cu"), "static void await_earlier_kernels() {}\n"),
     (fragments!("instructions.cu"), include_str!("../../data/emulated_instructions.h")),
     (fragments!("tensor_half.cu"), include_str!("../../data/emulated_tensor_half.h")),
     (fragments!("tensor_f32.cu"), include_str!("../../data/emulated_tensor_f32.h")),
@@ -69,6 +70,7 @@ impl Emulator {
                     "-w",
                     "-fPIC",
                     "-shared",
+                    "-D__CUDA_ARCH__=900",
                     "-include",
                 ])
                 .arg(shim)
@@ -150,12 +152,15 @@ impl Device for Emulator {
             return Ok(());
         }
         let tail = if kernel.pass == Pass::Train { 0 } else { launch.hidden - launch.seeds * kernel.chunk };
-        let columns = (launch.seeds + tail.div_ceil(TAIL)) as c_uint;
-        let row_blocks = if launch.deterministic { 1 } else { self.row_blocks } as c_uint;
-        let parameters = Parameters::new(launch);
+        // Others have one part more, so that both numbers matter.
+        let parts = |parts: usize| if launch.deterministic { 1 } else { parts };
+        let (busy_parts, other_parts) = (parts(self.row_blocks), parts(self.row_blocks + 1));
+        let others = launch.seeds - launch.busy + tail.div_ceil(TAIL);
+        let blocks = (launch.busy * busy_parts + others * other_parts) as c_uint;
+        let parameters = Parameters::new(launch, busy_parts as u32, other_parts as u32);
         let _running = RUNNING.lock().unwrap();
         // SAFETY: the addresses in the parameters are the CPU device's, and the test answers for the arrays behind them.
-        unsafe { (kernel.run)((&raw const parameters).cast(), columns, row_blocks, kernel.shape.shared_bytes) };
+        unsafe { (kernel.run)((&raw const parameters).cast(), blocks, 1, kernel.shape.shared_bytes) };
         Ok(())
     }
 

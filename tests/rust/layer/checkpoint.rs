@@ -217,6 +217,49 @@ fn a_file_is_written_and_read_and_a_missing_one_is_named() {
     }
 }
 
+/// A file that may not grow beyond so many bytes: whoever writes more is killed at that byte.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_save_that_is_killed_at_any_byte_leaves_the_checkpoint_before() {
+    use std::os::unix::process::ExitStatusExt;
+    const PATH: &str = "KASMINA_TEST_SAVE_ONCE";
+    const FILE_TOO_LARGE: i32 = 25;
+    if let Some(path) = std::env::var_os(PATH) {
+        let mut layer = Layer::load(path.as_ref(), device_kind()).unwrap();
+        layer.end_epoch(STREAM).unwrap();
+        layer.save(path.as_ref(), STREAM).unwrap();
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("layer.safetensors");
+    let bench = Bench::new(8, 2, easy(), &[("residual", 2)]);
+    bench.layer.save(&path, STREAM).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let save = |most: usize| {
+        Command::new("prlimit")
+            .arg(format!("--fsize={most}"))
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "checkpoint::a_save_that_is_killed_at_any_byte_leaves_the_checkpoint_before"])
+            .env(PATH, &path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .unwrap()
+    };
+    let others = || std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+    let half_written = || others().find(|other| *other != path);
+    for most in (0..before.len()).step_by(before.len() / 40).chain([before.len() - 1]) {
+        assert_eq!(save(most).signal(), Some(FILE_TOO_LARGE), "at byte {most}");
+        let left = half_written().unwrap();
+        assert_eq!(left.metadata().unwrap().len(), most as u64, "it was killed elsewhere");
+        std::fs::remove_file(left).unwrap();
+        assert!(std::fs::read(&path).unwrap() == before, "at byte {most}");
+        assert_eq!(Layer::load(&path, device_kind()).unwrap().epoch(), 0);
+    }
+    assert!(save(2 * before.len()).success());
+    assert_eq!((Layer::load(&path, device_kind()).unwrap().epoch(), half_written()), (1, None));
+}
+
 #[test]
 fn whoever_is_killed_while_saving_leaves_a_checkpoint_that_loads() {
     const PATH: &str = "KASMINA_TEST_SAVE_FOR_EVER";

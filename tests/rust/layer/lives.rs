@@ -1,6 +1,6 @@
 //! The life of seeds: commands, gates, epochs, slots.
 
-use crate::bench::{Bench, STREAM, blueprint, command, device_kind, easy, read, write};
+use crate::bench::{Bench, STREAM, blueprint, command, device_kind, easy, good, read, write};
 use kasmina::Status;
 use kasmina::device::DeviceKind;
 use kasmina::graph::{DataType, Limits};
@@ -197,6 +197,29 @@ fn alpha_rises_only_while_grafting_holds_in_a_pause_and_goes_on_where_it_stopped
 }
 
 #[test]
+fn a_pause_ends_when_the_seed_leaves_grafting_by_whichever_way() {
+    type Leave = fn(&mut Bench);
+    let ways: [(Leave, Lifecycle); 3] = [
+        (|bench| drop(bench.apply(&[command(0, Action::Stabilise)])), Lifecycle::Stabilization),
+        (|bench| drop(bench.apply(&[command(0, Action::RollBack)])), Lifecycle::RolledBack),
+        (|bench| drop(bench.layer.roll_back(0, "a test", STREAM).unwrap()), Lifecycle::RolledBack),
+    ];
+    for (leave, state) in ways {
+        let mut bench = Bench::in_state(Lifecycle::Grafting);
+        bench.epoch();
+        bench.apply(&[command(0, Action::Pause)]);
+        let paused = |bench: &Bench| bench.layer.report().seeds[0].paused;
+        assert!(paused(&bench));
+        bench.layer = Layer::from_bytes(&bench.layer.to_bytes(STREAM).unwrap(), device_kind()).unwrap();
+        assert!(paused(&bench), "a checkpoint keeps a pause");
+        leave(&mut bench);
+        assert_eq!((bench.state(0), paused(&bench)), (state, false));
+        let flags: Vec<u8> = read(&bench.layer.array("flags").unwrap().buffer);
+        assert_eq!(flags[0] & 8, 0, "the device's copy too");
+    }
+}
+
+#[test]
 fn the_embargo_holds_a_culled_seed_and_after_the_reset_nothing_of_it_is_left() {
     let mut bench = Bench::new(8, 2, Settings { embargo_epochs: 3, ..easy() }, &[("residual", 1)]);
     bench.bring(0, Lifecycle::Culled);
@@ -356,6 +379,46 @@ fn evidence_that_was_not_given_opens_no_gate() {
     bench.epoch();
     let refusal = bench.refusal(&[Command { evidence: Evidence::default(), ..command(0, Action::FineTune) }]);
     assert!(refusal.message().contains("lacks a finite validation_delta"), "{refusal}");
+}
+
+#[test]
+fn a_seed_that_did_harm_is_culled_when_it_is_to_be_fine_tuned_and_the_summary_says_what_for() {
+    let mut bench = Bench::in_state(Lifecycle::Evaluating);
+    bench.epoch();
+    let fine_tune = |validation_delta| Command {
+        evidence: Evidence { validation_delta, ..good() },
+        reason: "the evaluation is over".to_owned(),
+        ..command(0, Action::FineTune)
+    };
+    let refusal = bench.refusal(&[fine_tune(-0.04)]).to_string();
+    assert!(refusal.contains("the validation delta -0.04 is not above 0"), "no harm yet: {refusal}");
+    let refusal = bench.refusal(&[fine_tune(-0.06), command(0, Action::Fossilise)]).to_string();
+    assert!(refusal.contains("seed 0 cannot fossilise from CULLED"), "all or nothing: {refusal}");
+    assert_eq!(bench.epoch().applied, []);
+
+    let summary = bench.apply(&[fine_tune(-0.06), germinate(1, 0)]);
+    let [record, other] = &summary.applied[..] else { panic!("{summary:?}") };
+    assert_eq!((record.action, record.from, record.to), (Action::FineTune, Lifecycle::Evaluating, Lifecycle::Culled));
+    let why = "the validation delta -0.06 is below -0.05 (gates.cull_validation_delta)";
+    assert_eq!((record.culled_for.as_deref(), record.reason.as_str()), (Some(why), "the evaluation is over"));
+    assert_eq!((other.to, &other.culled_for), (Lifecycle::Germinated, &None));
+    let seed = &bench.layer.report().seeds[0];
+    assert_eq!((seed.state, seed.embargo), (Lifecycle::Culled, easy().embargo_epochs));
+    assert_eq!(bench.forward(), bench.x.read(), "a culled seed is identity");
+}
+
+#[test]
+fn an_accepted_fine_tuning_becomes_a_cull_if_too_many_errors_came_before_the_epochs_end() {
+    let mut settings = easy();
+    settings.gates.cull_errors = 0;
+    let mut bench = Bench::new(8, 2, settings, &[("residual", 2)]);
+    bench.bring(0, Lifecycle::Evaluating);
+    bench.epoch();
+    bench.submit(&[command(0, Action::FineTune)]);
+    bench.set_residual(f32::NAN);
+    let summary = bench.epoch();
+    assert_eq!(summary.applied[0].culled_for.as_deref(), Some("1 errors are above 0 (gates.cull_errors)"));
+    assert_eq!((bench.state(0), summary.refused), (Lifecycle::Culled, Vec::new()));
 }
 
 #[test]

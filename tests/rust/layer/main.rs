@@ -6,9 +6,11 @@
 mod bench;
 mod breakers;
 mod checkpoint;
+mod hostile;
 mod lives;
 mod migration;
 mod passes;
+mod reports;
 mod snapshot;
 mod strategies;
 mod telemetry;

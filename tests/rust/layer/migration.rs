@@ -11,7 +11,8 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 
 /// By name, oldest first, and whether seeds are in many states in the middle of an epoch. The forms lacked, up to the name of the
-/// next one: the number of training steps; what strategies remember, their settings and metrics; the settings of breakers.
+/// next one: the number of training steps; what strategies remember, their settings and metrics; the settings of breakers; what
+/// transitions were culled for.
 const FIXTURES: [(&str, &[u8], bool); 4] = [
     ("first", include_bytes!("../../data/checkpoints/first.safetensors"), true),
     ("before strategies", include_bytes!("../../data/checkpoints/before-strategies.safetensors"), false),

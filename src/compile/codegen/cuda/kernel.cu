@@ -1,33 +1,39 @@
 
-// ---- The kernel: a block has one seed, and takes every gridDim.y-th tile of rows. ----
+// ---- The kernel: a block has one seed, and one of the parts in which the rows of that seed are taken. ----
 
-// The seed of a block and which of its parts.
-struct Turn {
-  unsigned seed, part;
-};
-
-// Blocks start in the order of their numbers. All parts of the seeds that take long come first, so that none of them is left
-// when the others are done.
+// Blocks start in the order of their numbers. All parts of the seeds that take long come first, and are more, so that all blocks
+// are done at about the same time; then those of the other seeds, and of the channels after the last chunk.
 static __device__ Turn turn_of_block(const Launch& launch) {
-  if (!launch.order) return {blockIdx.x, blockIdx.y};
-  const unsigned seeds = (unsigned)launch.seeds, busy = (unsigned)launch.busy;
-  const unsigned number = blockIdx.y * seeds + blockIdx.x, of_busy = busy * gridDim.y;
-  if (number < of_busy) return {launch.order[number % busy], number / busy};
-  const unsigned further = number - of_busy, others = seeds - busy;
-  return {launch.order[busy + further % others], further / others};
+  const unsigned seeds = (unsigned)launch.seeds, busy = (unsigned)launch.busy, others = seeds - busy;
+  const unsigned of_busy = busy * launch.busy_parts, of_others = others * launch.other_parts;
+  const unsigned number = blockIdx.x;
+  unsigned position, part, parts;
+  if (number < of_busy) {
+    position = number % busy, part = number / busy, parts = launch.busy_parts;
+  } else if (number - of_busy < of_others) {
+    position = busy + (number - of_busy) % others, part = (number - of_busy) / others, parts = launch.other_parts;
+  } else {
+    const unsigned pieces = (unsigned)((launch.hidden - launch.seeds * CHUNK + TAIL - 1) / TAIL), further = number - of_busy - of_others;
+    return {seeds + further % pieces, further / pieces, launch.other_parts};
+  }
+  return {launch.order ? launch.order[position] : position, part, parts};
 }
 
-// Which program the seed runs, or -1 for identity. Whatever the state arrays hold, nothing outside them is read. What can be
-// read at once is, for each of these reads takes as long as a row's.
-static __device__ int select_program(const Launch& launch, int seed, int& slot) {
-  const int state = launch.lifecycle[seed], blueprint = launch.blueprint[seed];
-  slot = launch.slot[seed];
-  if (state < 0 || state >= 32 || !(RUNS >> state & 1)) return -1;
-  if (blueprint < 0 || blueprint >= launch.blueprints) return -1;
-  const int branch = launch.branch[blueprint];
-  if (branch < 0 || branch >= PROGRAMS) return -1;
-  if (slot < 0 || slot >= launch.banks[branch].capacity) return -1;
-  return FROZEN >> state & 1 ? PROGRAMS + branch : branch;
+// Whatever the state arrays hold, nothing outside them is read. What can be read at once is, for each of these reads takes as
+// long as a row's.
+static __device__ Selection select_program(const Launch& launch, int seed) {
+  constexpr int EARLY = 32;
+  const int lane = threadIdx.x % EARLY;
+  const int of_lane = lane < launch.blueprints ? launch.branch[lane] : -1;
+  const int state = launch.lifecycle[seed], blueprint = launch.blueprint[seed], slot = launch.slot[seed];
+  const float alpha = launch.alpha[seed];
+  const Selection identity = {-1, 0, 0};
+  if (state < 0 || state >= 32 || !(RUNS >> state & 1)) return identity;
+  if (blueprint < 0 || blueprint >= launch.blueprints) return identity;
+  const int branch = blueprint < EARLY ? __shfl_sync(0xffffffffu, of_lane, blueprint) : launch.branch[blueprint];
+  if (branch < 0 || branch >= PROGRAMS) return identity;
+  if (slot < 0 || slot >= launch.banks[branch].capacity) return identity;
+  return {FROZEN >> state & 1 ? PROGRAMS + branch : branch, slot, alpha > 0 ? (alpha < 1 ? alpha : 1) : 0};
 }
 
 // The rows of a seed that runs no program, as they are.
@@ -37,15 +43,14 @@ static __device__ void copy_chunk(const Launch& launch, int seed, Ahead& ahead, 
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) kasmina(const __grid_constant__ Launch launch) {
-  if (blockIdx.x >= launch.seeds) return copy_tail(launch);
+  await_earlier_kernels();
   const Turn turn = turn_of_block(launch);
-  if (turn.seed >= launch.seeds) return;
+  if (turn.seed >= launch.seeds) return copy_tail(launch, turn);
   const int seed = turn.seed;
   Observed seen = nothing_observed();
-  Ahead ahead(launch, seed, turn.part);
-  int slot = 0;
-  const int program = select_program(launch, seed, slot);
-  if (PASS == TRAIN && program < 0) return;
-  if (!run_program(program, launch, seed, slot, ahead, seen)) copy_chunk(launch, seed, ahead, seen);
+  Ahead ahead(launch, turn);
+  const Selection selection = select_program(launch, seed);
+  if (PASS == TRAIN && selection.program < 0) return;
+  if (!run_program(launch, seed, selection, ahead, seen)) copy_chunk(launch, seed, ahead, seen);
   report(launch, seed, seen);
 }

@@ -140,6 +140,7 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         _ => include_str!("functions_f32.cu"),
     };
     text += include_str!("prelude.cu");
+    text += include_str!("order.cu");
     let pass = match class.pass {
         Pass::Forward => "FORWARD",
         Pass::Backward => "BACKWARD",
@@ -150,10 +151,11 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
     text += include_str!("rows.cu");
     if plan.tiling.fragments {
         let half = |words| {
-            let files = [include_str!("fragments/watch_half.cu"), "", include_str!("fragments/factors_half.cu")];
+            let rows = include_str!("fragments/rows_half.cu");
+            let files = [rows, include_str!("fragments/watch_half.cu"), "", include_str!("fragments/factors_half.cu")];
             (words, include_str!("fragments/tensor_half.cu"), files)
         };
-        let (words, tensor, [watch, parts, factors]) = match class.data_type {
+        let (words, tensor, [rows, watch, parts, factors]) = match class.data_type {
             DataType::F16 => half(include_str!("fragments/words_f16.cu")),
             DataType::BF16 => half(include_str!("fragments/words_bf16.cu")),
             _ => {
@@ -161,12 +163,14 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
                     true => include_str!("fragments/parts_tf32.cu"),
                     false => include_str!("fragments/parts_f32.cu"),
                 };
-                let files = [include_str!("fragments/watch_f32.cu"), parts, include_str!("fragments/factors_f32.cu")];
+                let rows = include_str!("fragments/rows_f32.cu");
+                let files =
+                    [rows, include_str!("fragments/watch_f32.cu"), parts, include_str!("fragments/factors_f32.cu")];
                 ("", include_str!("fragments/tensor_f32.cu"), files)
             }
         };
         text.extend([include_str!("fragments/instructions.cu"), words, tensor, include_str!("fragments/fragments.cu")]);
-        text.extend([include_str!("fragments/watch.cu"), watch, include_str!("fragments/identity.cu"), parts]);
+        text.extend([rows, include_str!("fragments/watch.cu"), watch, include_str!("fragments/identity.cu"), parts]);
         text.extend([factors, include_str!("fragments/products.cu")]);
     } else {
         text += include_str!("identity.cu");
@@ -176,10 +180,10 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         text += &program::print(class, number, planned, plan);
     }
     text += "\n// Runs a program for the rows of this block; false if there is none of this number.\n";
-    text += "static __device__ bool run_program(int program, const Launch& launch, int seed, int slot, Ahead& ahead, Observed& seen) {\n";
-    text += "  switch (program) {\n";
+    text += "static __device__ bool run_program(const Launch& launch, int seed, const Selection& selection, Ahead& ahead, Observed& seen) {\n";
+    text += "  switch (selection.program) {\n";
     for number in 0..plan.programs.len() {
-        let _ = writeln!(text, "    case {number}: program_{number}(launch, seed, slot, ahead, seen); return true;");
+        let _ = writeln!(text, "    case {number}: program_{number}(launch, seed, selection, ahead, seen); return true;");
     }
     text += "    default: return false;\n  }\n}\n";
     text += include_str!("kernel.cu");

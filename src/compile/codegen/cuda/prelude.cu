@@ -79,9 +79,23 @@ struct Launch {
   natural random_offset;
   const unsigned* order;         // [seeds], those first that take long; null: as they are numbered
   integer busy;                  // how many of them take long
+  unsigned busy_parts;           // in how many parts their rows are taken, each by a block
+  unsigned other_parts;          // and those of the others
   Bank banks[PROGRAMS > 0 ? PROGRAMS : 1];  // by branch
 };
-static_assert(sizeof(Launch) == 296 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/device/cuda/parameters.rs differs");
+static_assert(sizeof(Launch) == 304 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/device/cuda/parameters.rs differs");
+
+// Which part of the rows of a seed a block takes, and of how many. Seeds beyond the last are channels after the last chunk.
+struct Turn {
+  unsigned seed, part, parts;
+};
+
+// What a seed runs.
+struct Selection {
+  int program;  // -1 for identity
+  int slot;
+  float alpha;
+};
 
 enum Pass { FORWARD, BACKWARD, TRAIN };
 enum Column { COUNT, SUM, SQUARES, MIN, MAX, DEAD, NEIGHBOURS, NON_FINITE, GRADIENT_SQUARES, FALLBACK_ROWS, COLUMNS };
@@ -92,7 +106,10 @@ constexpr int WARPS = THREADS / 32;
 constexpr int GROUPS = THREADS / TILE;  // threads of a group have a row each, and share the elements of a step
 constexpr int FLAG_BYTES = 128, PARTIAL_BYTES = 8 * WARPS * COLUMNS;
 constexpr int FRAGMENT_ROWS = 16;  // that a warp works on at a time where values are in fragments
-constexpr int STAGE_BYTES = WARPS * STAGES * INPUTS * FRAGMENT_ROWS * CHUNK * (int)sizeof(element);
+// Vectors of 16 bytes from a row of such a tile to the next: an odd number, so that the same part of eight rows meets in no
+// bank of shared memory.
+constexpr int PITCH_VECTORS = CHUNK * (int)sizeof(element) / 16 | 1;
+constexpr int STAGE_BYTES = WARPS * STAGES * INPUTS * FRAGMENT_ROWS * PITCH_VECTORS * 16;
 
 extern __shared__ __align__(16) unsigned char shared_memory[];
 
@@ -102,11 +119,28 @@ static __device__ double* partial() { return reinterpret_cast<double*>(shared_me
 static __device__ unsigned char* stages() { return shared_memory + FLAG_BYTES + PARTIAL_BYTES; }
 static __device__ number* numbers() { return reinterpret_cast<number*>(stages() + STAGE_BYTES); }
 
-// What a block does before and after its rows is called and not inlined: for the compiler, time is instructions.
+// Parameters of a slot. No kernel writes what it reads as such, so it may be read early.
+struct Parameters {
+  const number* at;
+  __device__ number operator[](int i) const { return __ldg(at + i); }
+};
 
-static __device__ __noinline__ void read_in(number* __restrict__ to, const number* __restrict__ from, int count) {
-  for (int i = threadIdx.x; i < count; i += THREADS) to[i] = from[i];
+// Of COUNT items each to one thread. Few turns are taken apart, so that the reads of all are on their way at once.
+template <int COUNT, class Item> static __device__ void share_out(Item item) {
+  constexpr int TURNS = (COUNT + THREADS - 1) / THREADS, ABREAST = TURNS <= 4 ? TURNS : 1;
+#pragma unroll ABREAST
+  for (int turn = 0; turn < TURNS; ++turn) {
+    const int i = turn * THREADS + (int)threadIdx.x;
+    if (COUNT % THREADS == 0 || i < COUNT) item(i);
+  }
 }
+
+template <int COUNT> static __device__ void read_in(number* to, Parameters from, int start) {
+  share_out<COUNT>([&](int i) { to[i] = from[start + i]; });
+}
+
+// What a block does before and after its rows, and need not be quick at, is called and not inlined: for the compiler, time is
+// instructions.
 
 static __device__ __noinline__ void clear(number* values, int count) {
   for (int i = threadIdx.x; i < count; i += THREADS) values[i] = 0;

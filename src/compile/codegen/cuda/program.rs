@@ -25,9 +25,15 @@ pub(super) fn print(class: &KernelClass, number: usize, planned: &Planned, plan:
         Some(fragments) => {
             let mut rows = fragments::Rows::new(class, planned, fragments);
             writer.text += &rows.first_fetch();
-            writer.before_rows();
-            writer.wait();
-            writer.text += &rows.weights();
+            // Weights that are parameters wait for nothing.
+            if rows.weights_are_parameters() {
+                writer.text += &rows.weights();
+                writer.before_rows();
+            } else {
+                writer.before_rows();
+                writer.wait();
+                writer.text += &rows.weights();
+            }
             writer.wait();
             writer.text += &rows.rows();
             writer.text += &rows.sums_of_warps();
@@ -52,13 +58,13 @@ impl Writer<'_> {
         let _ = write!(
             self.text,
             "// Branch {branch}{what}.\n\
-             static __device__ void program_{number}(const Launch& launch, int seed, int slot, Ahead& ahead, Observed& seen) {{\n\
+             static __device__ void program_{number}(const Launch& launch, int seed, const Selection& selection, Ahead& ahead, Observed& seen) {{\n\
              number* const shared = numbers();\n\
              const Bank& bank = launch.banks[{branch}];\n\
-             const long long start = slot * bank.size;\n\
-             const number* const parameters = bank.parameters + start;\n\
+             const long long start = selection.slot * bank.size;\n\
+             const Parameters parameters = {{bank.parameters + start}};\n\
              number* const gradient = bank.gradient ? bank.gradient + start : nullptr;\n\
-             const number alpha = launch.alpha[seed] > 0 ? (launch.alpha[seed] < 1 ? launch.alpha[seed] : 1) : 0;\n\
+             const number alpha = selection.alpha;\n\
              const number loss_scale = (number)launch.loss_scale;\n\
              const int row = threadIdx.x % TILE, group = threadIdx.x / TILE;\n"
         );
@@ -79,7 +85,7 @@ impl Writer<'_> {
             {
                 let count = value.elements;
                 self.touch(vec![self.access(ValueId(index as u32), true, false)]);
-                let _ = writeln!(self.text, "read_in(shared + {start}, parameters + {offset}, {count});");
+                let _ = writeln!(self.text, "read_in<{count}>(shared + {start}, parameters, {offset});");
             }
         }
         for step in &program.prologue {
@@ -98,7 +104,7 @@ impl Writer<'_> {
 
     fn rows(&mut self, class: &KernelClass) {
         let program = &self.planned.program;
-        self.text += "for (long long first = (long long)ahead.part * TILE; first < launch.rows; first += (long long)gridDim.y * TILE) {\n\
+        self.text += "for (long long first = (long long)ahead.turn.part * TILE; first < launch.rows; first += (long long)ahead.turn.parts * TILE) {\n\
                       const int valid = launch.rows - first < TILE ? (int)(launch.rows - first) : TILE;\n";
         self.wait();
         let mut watched = class.pass.watched();
@@ -190,7 +196,7 @@ impl Writer<'_> {
                 ),
                 Destination::Loss => format!(
                     "if (threadIdx.x == 0 && launch.loss) atomicAdd(launch.loss + 2ll * seed, (double){});\n\
-                     if (threadIdx.x == 0 && launch.loss && ahead.part == 0) atomicAdd(launch.loss + 2ll * seed + 1, 1.0);",
+                     if (threadIdx.x == 0 && launch.loss && ahead.turn.part == 0) atomicAdd(launch.loss + 2ll * seed + 1, 1.0);",
                     element("0")
                 ),
             };

@@ -148,14 +148,14 @@ static __device__ __noinline__ void store_tile(const number* from, const Rows& r
 }
 
 // Channels after the last chunk; nobody watches them. Blocks past the seeds have TAIL of them each.
-static __device__ void copy_tail(const Launch& launch) {
+static __device__ void copy_tail(const Launch& launch, Turn turn) {
   if (PASS == TRAIN) return;
   const Rows& from = PASS == FORWARD ? launch.x : launch.output_gradient;
-  const long long start = launch.seeds * CHUNK + ((long long)blockIdx.x - launch.seeds) * TAIL;
+  const long long start = launch.seeds * CHUNK + (turn.seed - launch.seeds) * TAIL;
   const long long width = launch.hidden - start < TAIL ? launch.hidden - start : TAIL;
-  const long long step = (long long)gridDim.y * THREADS;
+  const long long step = (long long)turn.parts * THREADS;
   const bool by_row = from.channel_stride != 1;
-  for (long long i = (long long)blockIdx.y * THREADS + threadIdx.x; i < launch.rows * width; i += step) {
+  for (long long i = (long long)turn.part * THREADS + threadIdx.x; i < launch.rows * width; i += step) {
     const long long row = by_row ? i % launch.rows : i / width;
     const long long channel = start + (by_row ? i / launch.rows : i % width);
     chunk_of(launch.output, 0, row)[channel * launch.output.channel_stride] =

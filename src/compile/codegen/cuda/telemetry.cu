@@ -105,11 +105,45 @@ static __device__ constexpr bool reports(int column) {
   return column == FALLBACK_ROWS || (PASS == BACKWARD && column == GRADIENT_SQUARES);
 }
 
-template <typename T> static __device__ T sum_of_warp(T value) {
+template <typename T, class Combine> static __device__ T over_warp(T value, Combine combine) {
 #pragma unroll
-  for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
+  for (int distance = 16; distance > 0; distance /= 2) value = combine(value, __shfl_xor_sync(0xffffffffu, value, distance));
   return value;
 }
+
+template <typename T> static __device__ T sum_of_warp(T value) {
+  return over_warp(value, [](T a, T b) { return a + b; });
+}
+
+template <typename T> static __device__ T least_of_warp(T value) {
+  return over_warp(value, [](T a, T b) { return b < a ? b : a; });
+}
+
+template <typename T> static __device__ T greatest_of_warp(T value) {
+  return over_warp(value, [](T a, T b) { return b > a ? b : a; });
+}
+
+#if __CUDA_ARCH__ >= 800
+// There are instructions for 32 bits: integers are added in pieces whose sums fit.
+static __device__ integer sum_of_warp(integer value) {
+  const natural bits = (natural)value;
+  const natural low = __reduce_add_sync(0xffffffffu, (unsigned)bits & 0xffffff);
+  const natural middle = __reduce_add_sync(0xffffffffu, (unsigned)(bits >> 24) & 0xffffff);
+  const natural high = __reduce_add_sync(0xffffffffu, (unsigned)(bits >> 48));
+  return (integer)(low + (middle << 24) + (high << 48));
+}
+
+// An integer for the bits of a number, and the other way round, so that integers are ordered as the numbers are.
+static __device__ int ordered(int bits) { return bits ^ (bits >> 31 & 0x7fffffff); }
+
+static __device__ float least_of_warp(float value) {
+  return __int_as_float(ordered(__reduce_min_sync(0xffffffffu, ordered((int)__float_as_uint(value)))));
+}
+
+static __device__ float greatest_of_warp(float value) {
+  return __int_as_float(ordered(__reduce_max_sync(0xffffffffu, ordered((int)__float_as_uint(value)))));
+}
+#endif
 
 // Adds what the block has seen to the seed's telemetry. All threads of the block call it.
 static __device__ void report(const Launch& launch, int seed, const Observed& seen) {
@@ -128,16 +162,8 @@ static __device__ void report(const Launch& launch, int seed, const Observed& se
     keep(NEIGHBOURS, sum_of_warp(seen.neighbours));
     keep(DEAD, sum_of_warp((long long)seen.dead));
     keep(NON_FINITE, sum_of_warp((long long)seen.bad));
-    number smallest = seen.smallest, largest = seen.largest;
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) {
-      const number smaller = __shfl_xor_sync(0xffffffffu, smallest, distance);
-      const number larger = __shfl_xor_sync(0xffffffffu, largest, distance);
-      smallest = smaller < smallest ? smaller : smallest;
-      largest = larger > largest ? larger : largest;
-    }
-    keep(MIN, smallest);
-    keep(MAX, largest);
+    keep(MIN, least_of_warp(seen.smallest));
+    keep(MAX, greatest_of_warp(seen.largest));
   }
   __syncthreads();
   const int column = threadIdx.x;

@@ -24,19 +24,24 @@ template <int E> static __device__ void clear_dead(FirstFactor<E>& operand, cons
     for (int i = 0; i < E / 4; ++i) operand.rows[h][i] = alive[h] ? operand.rows[h][i] : 0;
 }
 
+// An item of a matrix [K, N] as a factor: the elements of a column that two neighbouring rows have.
+struct Factor {
+  int row, column;
+};
+
 // Items of a matrix [K, N]: by 8 rows, 8 columns, and lane.
 template <int K, int N> constexpr int FACTORS = K / 8 * (N / 8) * 32;
 
 template <int K, int N> static __device__ Factor factor(int item) {
   const int lane = item % 32, n = item / 32 % (N / 8), pair = item / 32 / (N / 8);
   const int g = lane / 4, t = lane % 4;
-  return {channel<K>(t, 2 * pair), channel<N>(g / 2, 2 * n + g % 2), true};
+  return {channel<K>(t, 2 * pair), channel<N>(g / 2, 2 * n + g % 2)};
 }
 
 // Adds the product with a matrix [K, N] whose factors are some of those of a matrix of so many columns.
 template <int K, int N, int COLUMNS>
-static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& rows, const number* factors, Place place) {
-  const FactorPair* const lane = reinterpret_cast<const FactorPair*>(factors) + 4 * place.g + place.t;
+static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& rows, const number* factors) {
+  const FactorPair* const lane = reinterpret_cast<const FactorPair*>(factors) + threadIdx.x % 32;
 #pragma unroll
   for (int k = 0; k < K / 8; ++k) {
     const Parts a[4] = {parts_of(rows.rows[0][2 * k]), parts_of(rows.rows[1][2 * k]), parts_of(rows.rows[0][2 * k + 1]),
@@ -97,4 +102,14 @@ static __device__ void multiply_rows(Products<M, N>& products, const Turned<M>& 
       for (int n = 0; n < N / 8; ++n)
         multiply_parts(products.sums[m][n], a, parts_of(right.pairs[h][n].first), parts_of(right.pairs[h][n].second));
     }
+}
+
+// Four neighbours of a row of a product, of which a lane has two of eight columns and two of the next.
+struct Four {
+  number values[4];
+  int column;  // of the first
+};
+
+template <int N> static __device__ Four four_of(const number* first, const number* second, int eight, Place place) {
+  return {{first[0], first[1], second[0], second[1]}, channel<N>(place.t, 2 * eight)};
 }

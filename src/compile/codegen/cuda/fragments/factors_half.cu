@@ -41,58 +41,38 @@ template <int E> static __device__ void clear_dead(FirstFactor<E>& operand, cons
     for (int j = 0; j < E / 8; ++j) operand.words[h][j] = alive[h] ? operand.words[h][j] : 0;
 }
 
-// Items of a matrix [K, N]: by 16 rows, 8 columns, lane, and half.
-template <int K, int N> constexpr int FACTORS = (K + 15) / 16 * (N / 8) * 64;
-
-template <int K, int N> static __device__ Factor factor(int item) {
-  const int lane = item / 2 % 32, n = item / 64 % (N / 8), pair = item / 64 / (N / 8) * 2 + item % 2;
-  const int g = lane / 4, t = lane % 4;
-  return {channel<K>(t, 2 * pair), channel<N>(g / 2, 2 * n + g % 2), K % 16 == 0 || pair < K / 8};
+// Eight neighbours of a line of a matrix, as a vector.
+static __device__ void keep_factors(number* to, int vector, const number (&line)[8]) {
+  reinterpret_cast<uint4*>(to)[vector] = {packed(line[0], line[1]), packed(line[2], line[3]), packed(line[4], line[5]),
+                                          packed(line[6], line[7])};
 }
 
-static __device__ void keep_factor(number* to, int item, number first, number second) {
-  to[item] = __uint_as_float(packed(first, second));
-}
-
-// Adds the product with a matrix [K, N] whose factors are some of those of a matrix of so many columns.
-template <int K, int N, int COLUMNS>
-static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& rows, const number* factors, Place place) {
-  const uint2* const lane = reinterpret_cast<const uint2*>(factors) + 4 * place.g + place.t;
+// Adds the product with a matrix [K, N] whose columns are lines of shared memory, PITCH vectors apart; if it is to be TURNed,
+// its rows are.
+template <bool TURN, int K, int N, int PITCH>
+static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& rows, const number* factors) {
+  // Matrices 0 and 1 are the first and the last eight rows of eight columns, 2 and 3 those of the next eight.
+  const int lane = threadIdx.x % 32, r = lane % 8, last = lane / 8 % 2, next = lane / 16;
+  const uint4* const lines = reinterpret_cast<const uint4*>(factors);
 #pragma unroll
-  for (int k = 0; k < (K + 15) / 16; ++k) {
-    const bool both = 2 * k + 1 < K / 8;
-    const int second = both ? 2 * k + 1 : 2 * k;
+  for (int k = 0; k < K / 8; k += 2) {
+    const bool both = k + 1 < K / 8;
+    const int second = both ? k + 1 : k;
+    const int half = both ? last : 0;
+    const uint4* const at = lines + (TURN ? (8 * (k + half) + r) * PITCH + next : (8 * next + r) * PITCH + k + half);
 #pragma unroll
-    for (int n = 0; n < N / 8; ++n) {
-      const uint2 column = lane[(k * (COLUMNS / 8) + n) * 32];
-      multiply(sums[n], rows.words[0][2 * k], rows.words[1][2 * k], both ? rows.words[0][second] : 0,
-               both ? rows.words[1][second] : 0, column.x, column.y);
+    for (int n = 0; n < N / 8; n += 2) {
+      const bool pair = n + 1 < N / 8;
+      const uint4* const from = at + n * (TURN ? 1 : 8 * PITCH);
+      unsigned b[4];
+      read_matrices<TURN>(pair ? 4 : both ? 2 : 1, b, from);
+#pragma unroll
+      for (int column = 0; column < (pair ? 2 : 1); ++column)
+        multiply(sums[n + column], rows.words[0][k], rows.words[1][k], both ? rows.words[0][second] : 0,
+                 both ? rows.words[1][second] : 0, b[2 * column], both ? b[2 * column + (both ? 1 : 0)] : 0);
     }
   }
 }
-
-// Likewise, where the factors are those of the matrix with rows and columns exchanged, which has so many columns.
-template <int K, int N, int COLUMNS>
-static __device__ void contract_exchanged(number (&sums)[N / 8][4], const FirstFactor<K>& rows, const number* factors,
-                                          Place place) {
-  static_assert(K % 16 == 0 && N % 16 == 0, "the factors are whole");
-  const uint2* const lane = reinterpret_cast<const uint2*>(factors) + 4 * place.g + place.t;
-#pragma unroll
-  for (int k = 0; k < K / 16; ++k)
-#pragma unroll
-    for (int n = 0; n < N / 16; ++n) {
-      const uint2 first = lane[(n * (COLUMNS / 8) + 2 * k) * 32], second = lane[(n * (COLUMNS / 8) + 2 * k + 1) * 32];
-      const unsigned a0 = rows.words[0][2 * k], a1 = rows.words[1][2 * k];
-      const unsigned a2 = rows.words[0][2 * k + 1], a3 = rows.words[1][2 * k + 1];
-      multiply(sums[2 * n], a0, a1, a2, a3, transposed(first.x), transposed(second.x));
-      multiply(sums[2 * n + 1], a0, a1, a2, a3, transposed(first.y), transposed(second.y));
-    }
-}
-
-// The same with rows and elements exchanged.
-template <int E> struct Turned {
-  unsigned words[2][E / 8];
-};
 
 template <int E> static __device__ Turned<E> turned(const FirstFactor<E>& operand) {
   Turned<E> result;
@@ -101,6 +81,13 @@ template <int E> static __device__ Turned<E> turned(const FirstFactor<E>& operan
 #pragma unroll
     for (int j = 0; j < E / 8; ++j) result.words[h][j] = transposed(operand.words[h][j]);
   return result;
+}
+
+// Those of a tile of which not all rows are alive.
+static __device__ Turned<CHUNK> turned_living(const Tile& tile, const bool (&alive)[2]) {
+  FirstFactor<CHUNK> living = operand_of(tile);
+  clear_dead(living, alive);
+  return turned(living);
 }
 
 // S of its elements, from the `first` eight on.
@@ -124,4 +111,18 @@ static __device__ void multiply_rows(Products<M, N>& products, const Turned<M>& 
       multiply(products.sums[m][n], left.words[0][2 * m], both ? left.words[0][second] : 0, left.words[1][2 * m],
                both ? left.words[1][second] : 0, right.words[0][n], right.words[1][n]);
   }
+}
+
+// Four neighbours of a row of a product, of which a lane has two of eight columns and two of the next: lanes exchange them.
+struct Four {
+  number values[4];
+  int column;  // of the first
+};
+
+template <int N> static __device__ Four four_of(const number* first, const number* second, int eight, Place place) {
+  const bool odd = place.t % 2;
+  const number a = __shfl_xor_sync(0xffffffffu, odd ? first[0] : second[0], 1);
+  const number b = __shfl_xor_sync(0xffffffffu, odd ? first[1] : second[1], 1);
+  if (odd) return {{a, b, second[0], second[1]}, 8 * eight + 8 + 2 * (place.t - 1)};
+  return {{first[0], first[1], a, b}, 8 * eight + 2 * place.t};
 }

@@ -2,12 +2,12 @@
 // ---- Fragments: a warp works on 16 rows by itself, its values in registers. ----
 //
 // Lane 4 g + t has rows g and g + 8 of the tile (h = 0 and 1), and of every value of E elements those that channel<E>(t, i)
-// names, i from 0 to E / 4. They lie in runs, so that a lane's share of a row is a few wide vectors. The tensor cores have
-// the same rows in the same lanes; which column is which element is ours to choose, so their results lie as their
-// operands do.
+// names, i from 0 to E / 4. They lie in runs: of 16 bits two, which is how matrices go between shared memory, registers and
+// tensor cores as they are; of f32 as many as make a lane's share of a row a few wide vectors. The tensor cores have the same
+// rows in the same lanes; which column is which element is ours to choose, so their results lie as their operands do.
 
 // Elements of a value that one lane has side by side.
-template <int E> constexpr int RUN = E % 32 == 0 ? 8 : E % 16 == 0 ? 4 : 2;
+template <int E> constexpr int RUN = sizeof(element) == 2 ? 2 : E % 32 == 0 ? 8 : E % 16 == 0 ? 4 : 2;
 
 template <int E> static __device__ int channel(int t, int i) { return i / RUN<E> * 4 * RUN<E> + t * RUN<E> + i % RUN<E>; }
 
@@ -26,125 +26,167 @@ static __device__ Place place_of_lane() {
   return {lane / 4, lane % 4};
 }
 
-static __device__ long long first_of_warp(unsigned part) {
-  return ((long long)part * WARPS + threadIdx.x / 32) * FRAGMENT_ROWS;
-}
+// ---- Tiles: the rows of a tensor as they lie in it. They come through shared memory, a few tiles ahead of their use, and go
+// the same way. Neighbouring lanes move neighbouring vectors of a row. ----
 
-static __device__ long long rows_of_grid() { return (long long)gridDim.y * (WARPS * FRAGMENT_ROWS); }
-
-// Which of a lane's rows there are.
-struct Existing {
-  bool row[2];
-  __device__ Existing(long long first, long long rows, Place place) {
-    row[0] = first + place.g < rows;
-    row[1] = first + place.g + 8 < rows;
+// The tiles of a warp: it takes every so many-th of all.
+struct Tiles {
+  unsigned first, step;
+  int count;  // of this warp
+  int most;   // of any warp of the block
+  int last;   // rows of the last one
+  __device__ Tiles(long long rows, Turn turn) {
+    const unsigned all = (unsigned)((rows + FRAGMENT_ROWS - 1) / FRAGMENT_ROWS), warp = threadIdx.x / 32;
+    first = turn.part * WARPS + warp;
+    step = turn.parts * WARPS;
+    count = first < all ? (all - 1 - first) / step + 1 : 0;
+    most = first - warp < all ? (all - 1 - (first - warp)) / step + 1 : 0;
+    last = first + (count - 1) * step + 1 == all ? (int)(rows - (long long)(all - 1) * FRAGMENT_ROWS) : FRAGMENT_ROWS;
   }
+  // How many rows a tile has, and which is its first.
+  __device__ int rows(int tile) const { return tile + 1 < count ? FRAGMENT_ROWS : tile + 1 == count ? last : 0; }
+  __device__ long long start(int tile) const { return ((long long)first + (long long)tile * step) * FRAGMENT_ROWS; }
 };
 
-// ---- Tiles: the rows of a tensor as they lie in it. They come through shared memory, a few tiles ahead of their use.
-// Every lane fetches and reads its own share, so no lane waits for another. ----
+constexpr int WIDE = 16 / (int)sizeof(element);  // elements of a vector
+constexpr int VECTORS = CHUNK / WIDE;            // of a row
+constexpr int WORDS = CHUNK / 4 * (int)sizeof(element) / 4;  // that a lane has of a row
 
-constexpr int WIDE = RUN<CHUNK> * (int)sizeof(element) > 16 ? 16 / (int)sizeof(element) : RUN<CHUNK>;
-constexpr int VECTORS = CHUNK / 4 / WIDE;  // of a lane in a row
-constexpr int WORDS = CHUNK / 4 * (int)sizeof(element) / 4;
+static __device__ constexpr int power_of_two(int least) { return least > 16 ? 32 : least > 8 ? 16 : least > 4 ? 8 : least > 2 ? 4 : least; }
+constexpr int LANES_OF_ROW = power_of_two(VECTORS);
+constexpr int ROWS_AT_ONCE = LANES_OF_ROW == 1 ? FRAGMENT_ROWS : 32 / LANES_OF_ROW;
+
+// Which vector a lane moves first, in the first rows.
+struct Share {
+  int row, vector;
+  __device__ Share() : row(threadIdx.x % 32 / LANES_OF_ROW), vector(threadIdx.x % 32 % LANES_OF_ROW) {}
+};
 
 union Tile {
-  Vector<WIDE> vectors[2][VECTORS];
   element channels[2][CHUNK / 4];
   unsigned words[2][WORDS];
 };
 
-// Where a lane's share of an input's tile waits, vectors of neighbouring lanes side by side.
-static __device__ Vector<WIDE>* waiting(int stage, int input, int h, int j) {
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  Vector<WIDE>* const all = reinterpret_cast<Vector<WIDE>*>(stages());
-  return all + (((((warp * STAGES + stage) * INPUTS + input) * 2 + h) * VECTORS + j) * 32 + lane);
+// Where an input's tile waits: its rows are PITCH_VECTORS apart.
+static __device__ uint4* waiting(int stage, int input) {
+  return reinterpret_cast<uint4*>(stages()) +
+         ((threadIdx.x / 32 * STAGES + stage) * INPUTS + input) * (FRAGMENT_ROWS * PITCH_VECTORS);
 }
 
-// How the rows of a tensor are reached, from a row of this lane on.
+// How the rows of a tensor are reached.
 struct Walk {
-  bool wide;    // channels are adjacent and vectors aligned
-  bool even;    // all rows are evenly spaced
-  element* at;  // the lane's share of the row, if they are; else it means nothing
+  bool usual;       // channels are adjacent, vectors aligned, and rows evenly spaced
+  element* at;      // where the lane's first vector of the tile is, if so; else it means nothing
+  long long round;  // to that in the next rows of the tile
+  long long step;   // to that of the next tile
 };
 
-// Divisions are long, and seldom wanted.
-static __device__ __noinline__ element* chunk_of_group(const Rows& rows, int seed, long long row) {
-  return chunk_of(rows, seed, row);
+// Rows that lie in some other way go by vectors if channels are adjacent, else an element at a time, neighbouring lanes
+// neighbouring rows.
+static __device__ bool has_vectors(const Rows& rows) { return rows.channel_stride == 1 && is_aligned(rows, WIDE); }
+
+static __device__ Walk walk(const Rows& rows, int seed, const Tiles& tiles, long long end, Share share) {
+  element* const at = reinterpret_cast<element*>(rows.address) + (tiles.start(0) + share.row) * rows.stride +
+                      (long long)seed * CHUNK + share.vector * WIDE;
+  const long long step = (long long)tiles.step * FRAGMENT_ROWS * rows.stride;
+  return {has_vectors(rows) && rows.group >= end, at, ROWS_AT_ONCE * rows.stride, step};
 }
 
-static __device__ Walk walk(const Rows& rows, int seed, long long first, long long end, Place place) {
-  element* const at = reinterpret_cast<element*>(rows.address) + (first + place.g) * rows.stride +
-                      ((long long)seed * CHUNK + channel<CHUNK>(place.t, 0)) * rows.channel_stride;
-  return {rows.channel_stride == 1 && is_aligned(rows, WIDE), rows.group >= end, at};
-}
+constexpr int ROUNDS = FRAGMENT_ROWS / ROWS_AT_ONCE, OF_ROW = (VECTORS + LANES_OF_ROW - 1) / LANES_OF_ROW;
 
-// The lane's share of its row h of the tile from `first`, to which the walk has come.
-static __device__ element* share(const Walk& walk, const Rows& rows, int seed, long long first, int h, Place place) {
-  if (walk.even) return walk.at + h * 8 * rows.stride;
-  return chunk_of_group(rows, seed, first + place.g + 8 * h) + channel<CHUNK>(place.t, 0) * rows.channel_stride;
-}
-
-// Not only if rows are even: a condition here was lost by the compiler (NVRTC 13.0, sm_90) where many values live, and every tile
-// was written over the first.
-static __device__ void advance(Walk& walk, const Rows& rows) { walk.at += rows_of_grid() * rows.stride; }
-
-// From the first channel of a lane's share to its i-th.
-static __device__ int beyond_first(int i) { return channel<CHUNK>(0, i); }
-
-// A lane's share of a row whose channels are not adjacent, or lie on odd addresses.
-static __device__ __noinline__ void fetch_apart(int stage, int input, int h, const element* from, long long stride) {
-  for (int i = 0; i < CHUNK / 4; ++i)
-    waiting(stage, input, h, i / WIDE)->channels[i % WIDE] = from[beyond_first(i) * stride];
-}
-
-struct Share {
-  element channels[CHUNK / 4];
-};
-
-static __device__ __noinline__ void put_apart(element* to, long long stride, Share share) {
-  for (int i = 0; i < CHUNK / 4; ++i) to[beyond_first(i) * stride] = share.channels[i];
-}
-
-// Sends for the seed's chunk of the 16 rows from `first`; rows that are not there become zeros.
-static __device__ void fetch(int stage, int input, Walk& walk, const Rows& rows, int seed, long long first, long long end,
-                             Place place) {
+// Calls back with each vector that a lane moves of a tile: its number, its row, its place in shared memory, and where it is in
+// global memory.
+template <class Move> static __device__ void each_vector(Share share, const Walk& walk, Move move) {
+  element* at = walk.at;
 #pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (first + place.g + 8 * h >= end) {
+  for (int round = 0; round < ROUNDS; ++round, at += walk.round)
 #pragma unroll
-      for (int j = 0; j < VECTORS; ++j) *waiting(stage, input, h, j) = {};
-      continue;
+    for (int i = 0; i < OF_ROW; ++i) {
+      const int row = share.row + round * ROWS_AT_ONCE, vector = share.vector + i * LANES_OF_ROW;
+      if ((VECTORS % LANES_OF_ROW != 0 && vector >= VECTORS) || (LANES_OF_ROW == 1 && row >= FRAGMENT_ROWS)) continue;
+      move(round * OF_ROW + i, row, row * PITCH_VECTORS + vector, at + i * (LANES_OF_ROW * WIDE));
     }
-    const element* const from = share(walk, rows, seed, first, h, place);
-    if (walk.wide) {
-#pragma unroll
-      for (int j = 0; j < VECTORS; ++j)
-        copy_ahead<WIDE * sizeof(element)>(waiting(stage, input, h, j), from + beyond_first(j * WIDE));
-    } else {
-      fetch_apart(stage, input, h, from, rows.channel_stride);
+}
+
+static __device__ __noinline__ void fetch_slowly(uint4* tile, const Rows& rows, int seed, long long start, int there) {
+  const int lane = threadIdx.x % 32;
+  if (has_vectors(rows)) {
+#pragma unroll 1
+    for (int i = lane; i < FRAGMENT_ROWS * VECTORS; i += 32) {
+      const int row = i / VECTORS, vector = i % VECTORS;
+      const element* const from = chunk_of(rows, seed, start + (row < there ? row : 0)) + vector * WIDE;
+      copy_ahead(tile + row * PITCH_VECTORS + vector, from, row < there);
     }
+    return;
   }
-  advance(walk, rows);
+  const int row = lane % FRAGMENT_ROWS;
+  const element* const from = row < there ? chunk_of(rows, seed, start + row) : nullptr;
+  element* const to = reinterpret_cast<element*>(tile + row * PITCH_VECTORS);
+#pragma unroll 4
+  for (int i = lane / FRAGMENT_ROWS; i < CHUNK; i += 2) to[i] = from ? from[i * rows.channel_stride] : element(0);
+}
+
+static __device__ __noinline__ void put_slowly(const uint4* tile, const Rows& rows, int seed, long long start, int there) {
+  const int lane = threadIdx.x % 32;
+  if (has_vectors(rows)) {
+#pragma unroll 1
+    for (int i = lane; i < there * VECTORS; i += 32) {
+      const int row = i / VECTORS, vector = i % VECTORS;
+      *reinterpret_cast<uint4*>(chunk_of(rows, seed, start + row) + vector * WIDE) = tile[row * PITCH_VECTORS + vector];
+    }
+    return;
+  }
+  const int row = lane % FRAGMENT_ROWS;
+  if (row >= there) return;
+  element* const to = chunk_of(rows, seed, start + row);
+  const element* const from = reinterpret_cast<const element*>(tile + row * PITCH_VECTORS);
+#pragma unroll 4
+  for (int i = lane / FRAGMENT_ROWS; i < CHUNK; i += 2) to[i * rows.channel_stride] = from[i];
+}
+
+// Sends for the seed's chunk of a tile's rows; rows that are not there become zeros.
+static __device__ void fetch(int stage, int input, Walk& walk, const Rows& rows, int seed, const Tiles& tiles, int tile,
+                             Share share) {
+  uint4* const to = waiting(stage, input);
+  const int there = tiles.rows(tile);
+  if (walk.usual) {
+    each_vector(share, walk, [&](int, int row, int place, const element* from) { copy_ahead(to + place, from, row < there); });
+  } else {
+    fetch_slowly(to, rows, seed, tiles.start(tile), there);
+  }
+  walk.at += walk.step;
+}
+
+// A tile's rows, from shared memory to where a walk has come.
+static __device__ void put(const uint4* from, Walk& walk, const Rows& rows, int seed, const Tiles& tiles, int tile, Share share) {
+  const int there = tiles.rows(tile);
+  if (walk.usual) {
+    uint4 vectors[ROUNDS * OF_ROW];
+    each_vector(share, walk, [&](int i, int, int place, element*) { vectors[i] = from[place]; });
+    each_vector(share, walk, [&](int i, int row, int, element* to) {
+      if (row < there) __stcs(reinterpret_cast<uint4*>(to), vectors[i]);
+    });
+  } else {
+    put_slowly(from, rows, seed, tiles.start(tile), there);
+  }
+  walk.at += walk.step;
 }
 
 // The input that every seed reads, and telemetry watches: its first tiles are on their way before it is known what the seed
 // runs. They are input 0 of the stages.
 struct Ahead {
   Place place;
-  long long first;  // of the warp's first tile
-  long long next;   // of the tile to fetch next
+  Share share;
+  Tiles tiles;
   Walk walk_watched;
-  unsigned part;    // of the rows, which the block has
-  __device__ Ahead(const Launch& launch, int seed, unsigned part)
-      : place(place_of_lane()), first(first_of_warp(part)), next(first), part(part) {
+  Turn turn;
+  __device__ Ahead(const Launch& launch, Turn turn) : place(place_of_lane()), tiles(launch.rows, turn), turn(turn) {
     if (PASS == TRAIN) return;
     const Rows& rows = watched(launch);
-    walk_watched = walk(rows, seed, first, launch.rows, place);
+    walk_watched = walk(rows, turn.seed, tiles, launch.rows, share);
 #pragma unroll
-    for (int stage = 0; stage < STAGES - 1; ++stage)
-      fetch(stage, 0, walk_watched, rows, seed, first + stage * rows_of_grid(), launch.rows, place);
-    next += (STAGES - 1) * rows_of_grid();
+    for (int early = 0; early < STAGES - 1; ++early)
+      if (early < tiles.count) fetch(early, 0, walk_watched, rows, turn.seed, tiles, early, share);
   }
   static __device__ const Rows& watched(const Launch& launch) { return PASS == FORWARD ? launch.x : launch.output_gradient; }
 };
@@ -153,37 +195,6 @@ struct Ahead {
 static __device__ void end_of_first_stages() {
 #pragma unroll
   for (int stage = 0; stage < STAGES - 1; ++stage) end_of_stage();
-}
-
-static __device__ Tile take(int stage, int input) {
-  Tile tile;
-#pragma unroll
-  for (int h = 0; h < 2; ++h)
-#pragma unroll
-    for (int j = 0; j < VECTORS; ++j) tile.vectors[h][j].word = waiting(stage, input, h, j)->word;
-  return tile;
-}
-
-static __device__ void put(Walk& walk, const Rows& rows, int seed, long long first, const Tile& tile,
-                           const Existing& exists, Place place) {
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (!exists.row[h]) continue;
-    element* const to = share(walk, rows, seed, first, h, place);
-    if (walk.wide) {
-#pragma unroll
-      for (int j = 0; j < VECTORS; ++j) {
-        typedef typename Word<WIDE * sizeof(element)>::type Word;
-        __stcs(reinterpret_cast<Word*>(to + beyond_first(j * WIDE)), tile.vectors[h][j].word);
-      }
-    } else {
-      Share share;
-#pragma unroll
-      for (int i = 0; i < CHUNK / 4; ++i) share.channels[i] = tile.channels[h][i];
-      put_apart(to, rows.channel_stride, share);
-    }
-  }
-  advance(walk, rows);
 }
 
 static __device__ Fragment<CHUNK> numbers_of(const Tile& tile) {
@@ -276,12 +287,6 @@ template <int N> static __device__ Fragment<N> fragment_of(const number (&sums)[
     for (int c = 0; c < 4; ++c) fragment.rows[c / 2][2 * n + c % 2] = sums[n][c];
   return fragment;
 }
-
-// An item of a matrix [K, N] as a factor: the elements of a column that two neighbouring rows have.
-struct Factor {
-  int row, column;
-  bool exists;
-};
 
 // The sums over rows of the products of M elements of one value and N of another.
 template <int M, int N> struct Products {

@@ -6,21 +6,22 @@ static __device__ void copy_rows_of_seed(const Launch& launch, const Rows& from,
   const bool in_place = from.address == launch.output.address;
   if (in_place && !launch.telemetry) return;
   const Place place = ahead.place;
-  const long long step = rows_of_grid();
-  long long first = ahead.first, next = ahead.next;
-  Walk walk_output = walk(launch.output, seed, first, launch.rows, place);
+  const Share share = ahead.share;
+  const Tiles tiles = ahead.tiles;
+  Walk walk_output = walk(launch.output, seed, tiles, launch.rows, share);
   Watching watching;
   end_of_first_stages();
 #pragma unroll 1
-  for (int stage = 0; first < launch.rows; first += step, next += step, stage = stage + 1 == STAGES ? 0 : stage + 1) {
-    if (next < launch.rows)
-      fetch(stage == 0 ? STAGES - 1 : stage - 1, 0, ahead.walk_watched, from, seed, next, launch.rows, place);
+  for (int tile = 0, stage = 0; tile < tiles.count; ++tile, stage = stage + 1 == STAGES ? 0 : stage + 1) {
+    __syncwarp();
+    if (tile + STAGES - 1 < tiles.count)
+      fetch(stage == 0 ? STAGES - 1 : stage - 1, 0, ahead.walk_watched, from, seed, tiles, tile + STAGES - 1, share);
     end_of_stage();
     wait_for_stages<STAGES - 1>();
-    const Tile tile = take(stage, 0);
-    const Existing exists(first, launch.rows, place);
-    watch_tile<WATCH>(watching, seen, tile, exists, place);
-    if (!in_place) put(walk_output, launch.output, seed, first, tile, exists, place);
+    __syncwarp();
+    const uint4* const rows = waiting(stage, 0);
+    watch_tile<WATCH>(watching, seen, rows, take(rows, place), tiles.rows(tile), place);
+    if (!in_place) put(rows, walk_output, launch.output, seed, tiles, tile, share);
   }
-  finish(watching, seen, place);
+  finish(watching, seen, tiles, place);
 }

@@ -1,10 +1,10 @@
 
 // ---- Copies into shared memory that a lane starts ahead of their use. ----
 
-template <int BYTES> static __device__ void copy_ahead(void* to, const void* from) {
+// A vector; zeros if it does not exist.
+static __device__ void copy_ahead(uint4* to, const void* from, bool exists) {
   const unsigned at = (unsigned)__cvta_generic_to_shared(to);
-  if (BYTES == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
-  else asm volatile("cp.async.ca.shared.global [%0], [%1], %2;" ::"r"(at), "l"(from), "n"(BYTES) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(exists ? 16 : 0) : "memory");
 }
 
 // What was started since the last end is a stage.
@@ -13,14 +13,43 @@ static __device__ void end_of_stage() { asm volatile("cp.async.commit_group;" ::
 // Until all stages have come but the last few.
 template <int LEFT> static __device__ void wait_for_stages() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 
-// ---- Instructions of a whole warp. ----
+// ---- Instructions of a whole warp, on matrices of 8 by 8 elements of 16 bits: lane 4 g + t has two neighbours of row g. ----
 
-// An 8 by 8 matrix of 16-bit elements, two neighbours of a row in each lane, turned.
+// With rows and columns exchanged.
 static __device__ unsigned transposed(unsigned word) {
   unsigned result;
   asm volatile("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(word));
   return result;
 }
+
+// Reads 1, 2 or 4 matrices from shared memory, TURNed or as they lie. Lane 8 m + r says where row r of matrix m is.
+template <bool TURN> static __device__ void read_matrices(int count, unsigned (&to)[4], const uint4* row) {
+  const unsigned at = (unsigned)__cvta_generic_to_shared(row);
+#define READ(COUNT, TURNED, WORDS, ADDRESS, ...) \
+  asm volatile("ldmatrix.sync.aligned.m8n8." COUNT TURNED ".shared.b16 {" WORDS "}, [" ADDRESS "];" : __VA_ARGS__ : "r"(at) : "memory")
+  if (TURN) {
+    if (count == 1) READ("x1", ".trans", "%0", "%1", "=r"(to[0]));
+    if (count == 2) READ("x2", ".trans", "%0, %1", "%2", "=r"(to[0]), "=r"(to[1]));
+    if (count == 4) READ("x4", ".trans", "%0, %1, %2, %3", "%4", "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]));
+  } else {
+    if (count == 1) READ("x1", "", "%0", "%1", "=r"(to[0]));
+    if (count == 2) READ("x2", "", "%0, %1", "%2", "=r"(to[0]), "=r"(to[1]));
+    if (count == 4) READ("x4", "", "%0, %1, %2, %3", "%4", "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]));
+  }
+#undef READ
+}
+
+#if __CUDA_ARCH__ >= 900
+// Writes 2 or 4 likewise, as they are.
+static __device__ void write_matrices(int count, uint4* row, const unsigned (&words)[4]) {
+  const unsigned at = (unsigned)__cvta_generic_to_shared(row);
+  if (count == 2)
+    asm volatile("stmatrix.sync.aligned.m8n8.x2.shared.b16 [%0], {%1, %2};" ::"r"(at), "r"(words[0]), "r"(words[1]) : "memory");
+  if (count == 4)
+    asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(at), "r"(words[0]), "r"(words[1]),
+                 "r"(words[2]), "r"(words[3]) : "memory");
+}
+#endif
 
 // ---- Sums in memory that others add to. ----
 

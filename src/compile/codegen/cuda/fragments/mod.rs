@@ -27,11 +27,14 @@ pub(super) const ROWS: usize = 16;
 /// The least compute capability with the instructions that fragments use.
 const LEAST_CAPABILITY: u32 = 80;
 
+/// Bytes of a vector, the most that one instruction moves.
+const VECTOR_BYTES: usize = 16;
+
 /// The widest chunk that is copied in fragments: what a lane has in flight must fit its registers.
 const WIDEST_CHUNK: usize = 256;
 
 /// Bytes of rows that a warp has on their way to it, where that allows the most stages. More gain nothing, on an H100.
-const COMFORTABLE_STAGE_BYTES: usize = 8 << 10;
+const COMFORTABLE_STAGE_BYTES: usize = 9 << 10;
 const MOST_STAGES: usize = 3;
 
 /// Registers that the values of a lane may take by our count, which takes values whole that the compiler makes piece by
@@ -44,9 +47,6 @@ const ROOMY_REGISTERS: usize = 160;
 
 /// Beyond this, programs run outside fragments: at twice as many, NVRTC took a minute, and most values lay in memory.
 const MOST_REGISTERS: usize = 640;
-
-/// Factors of a matrix that has a second place in shared memory, with rows and columns exchanged, if it has fewer.
-const LEAST_EXCHANGED: usize = 8192;
 
 /// What the steps of a program are in fragments.
 #[derive(Clone, Debug)]
@@ -133,21 +133,34 @@ impl Weight {
         Weight { inner, inner_stride: outer_stride, outer, outer_stride: inner_stride, ..self.clone() }
     }
 
-    /// Rows whose factors lie together in shared memory.
-    fn rows_together(data_type: DataType) -> usize {
-        if data_type.bytes() == 2 { 16 } else { 8 }
+    /// Whether lines of shared memory hold what is multiplied and added, and not the results: what lies side by side in the
+    /// value does so there.
+    fn is_inner_along(&self) -> bool {
+        self.inner_stride == 1 || self.outer_stride != 1
     }
 
-    /// Numbers of shared memory that 8 columns of them take: two 16-bit factors to a word, or two of f32, in two parts each
-    /// unless they are rounded.
-    fn extent_together(class: &KernelClass) -> usize {
-        let lanes = 32;
-        if class.data_type.bytes() == 2 || class.tf32 { lanes * 2 } else { lanes * 4 }
+    /// Lines of 16-bit factors in shared memory: how many, of how many elements.
+    fn lines(&self) -> (usize, usize) {
+        if self.is_inner_along() { (self.outer, self.inner) } else { (self.inner, self.outer) }
     }
 
-    /// Numbers of shared memory.
+    /// Vectors from such a line to the next.
+    fn line_vectors(&self) -> usize {
+        line_vectors(2 * self.lines().1)
+    }
+
+    /// Numbers of shared memory. f32 lies as the tensor cores want 8 by 8 factors, two to a lane, in two parts each unless they
+    /// are rounded.
     fn extent(&self, class: &KernelClass) -> usize {
-        self.inner.div_ceil(Weight::rows_together(class.data_type)) * (self.outer / 8) * Weight::extent_together(class)
+        match class.data_type.bytes() {
+            2 => self.lines().0 * self.line_vectors() * VECTOR_BYTES / 4,
+            _ => self.inner / 8 * (self.outer / 8) * Weight::extent_together(class),
+        }
+    }
+
+    /// Numbers that 8 by 8 factors of f32 take.
+    fn extent_together(class: &KernelClass) -> usize {
+        if class.tf32 { 64 } else { 128 }
     }
 }
 
@@ -164,9 +177,15 @@ pub(super) fn inputs(pass: Pass) -> usize {
     if pass == Pass::Forward { 1 } else { 2 }
 }
 
-/// Bytes of the rows that a warp works on at a time.
+/// Bytes of shared memory for the rows that a warp works on at a time.
 pub(super) fn stage_bytes(class: &KernelClass) -> usize {
-    inputs(class.pass) * ROWS * class.chunk * class.data_type.bytes()
+    inputs(class.pass) * ROWS * line_vectors(class.chunk * class.data_type.bytes()) * VECTOR_BYTES
+}
+
+/// Vectors from a line of so many bytes to the next: an odd number, so that the same part of eight lines meets in no bank of
+/// shared memory.
+fn line_vectors(bytes: usize) -> usize {
+    (bytes / VECTOR_BYTES) | 1
 }
 
 /// How many times those rows a warp has at a time: enough to keep memory busy.
@@ -339,11 +358,9 @@ impl Fragments {
             start: 0,
         };
         let position = |wanted: &Weight| self.weights.iter().position(|known| known == wanted);
-        // Pairs of 16-bit factors can be exchanged on their way to the tensor cores, which is worth it where they take much room.
-        let is_large = inner.size * outer.size >= LEAST_EXCHANGED;
-        let can_exchange =
-            data_type.bytes() == 2 && inner.size.is_multiple_of(16) && outer.size.is_multiple_of(16) && is_large;
-        let exchanged = can_exchange.then(|| position(&weight.exchanged())).flatten();
+        // Matrices of 16 bits are turned on their way to the tensor cores, if need be.
+        let can_turn = data_type.bytes() == 2;
+        let exchanged = can_turn.then(|| position(&weight.exchanged())).flatten();
         let weights = position(&weight).or(exchanged).unwrap_or(self.weights.len());
         let exchanged = exchanged == Some(weights);
         if weights == self.weights.len() {

@@ -20,10 +20,9 @@ static __device__ void add_products(number* to, const Turned<M>& left, const Tur
         const int row = channel<M>(place.g / 2, 4 * m + c + place.g % 2);
 #pragma unroll
         for (int eight = 0; eight < 4; eight += 2) {
-          const number* const first = &products.sums[0][eight][c];
-          const number* const second = &products.sums[0][eight + 1][c];
-          number* const at = to + row * COLUMNS + channel<N>(place.t, 8 * n + 2 * eight);
-          add_four(at, whole, scale * first[0], scale * first[1], scale * second[0], scale * second[1]);
+          const Four four = four_of<N>(&products.sums[0][eight][c], &products.sums[0][eight + 1][c], 4 * n + eight, place);
+          const number(&v)[4] = four.values;
+          add_four(to + row * COLUMNS + four.column, whole, scale * v[0], scale * v[1], scale * v[2], scale * v[3]);
         }
       }
     }
@@ -31,14 +30,13 @@ static __device__ void add_products(number* to, const Turned<M>& left, const Tur
 
 // Likewise, of sums of which the lanes of one t have a share each.
 template <int E> static __device__ void add_elements(number* to, number (&sums)[E / 4], number scale, Place place) {
-  static_assert(E % 32 == 0, "a lane has four neighbours twice");
+  static_assert(E == 32, "each lane adds one");
+  number own = 0;
 #pragma unroll
-  for (int i = 0; i < E / 4; ++i)
+  for (int i = 0; i < E / 4; ++i) {
 #pragma unroll
     for (int distance = 4; distance < 32; distance *= 2) sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], distance);
-  if (place.g != 0) return;
-  const bool whole = is_whole(to);
-#pragma unroll
-  for (int i = 0; i < E / 4; i += 4)
-    add_four(to + channel<E>(place.t, i), whole, scale * sums[i], scale * sums[i + 1], scale * sums[i + 2], scale * sums[i + 3]);
+    if (place.g == i) own = sums[i];
+  }
+  atomicAdd(to + channel<E>(place.t, place.g), scale * own);
 }

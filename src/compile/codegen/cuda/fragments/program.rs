@@ -1,7 +1,8 @@
 //! Prints what a program does with rows in fragments. `fragments.cu` has the functions that the text calls.
 
 use super::stream::{SLICE, Stream};
-use super::{Form, Fragments, Sum};
+use super::{Form, Fragments, Sum, Weight};
+use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::plan::Planned;
 use crate::compile::codegen::cuda::program::{note, row_name, watch};
 use crate::compile::codegen::cuda::step::{Printer, index};
@@ -20,8 +21,8 @@ pub(in crate::compile::codegen::cuda) struct Rows<'a> {
     pub(super) text: String,
     /// Values that were made operands of the tensor cores.
     pub(super) operands: BTreeSet<ValueId>,
-    /// Values of which rows and elements were exchanged.
-    pub(super) turned: BTreeSet<ValueId>,
+    /// Values of which rows and elements were exchanged, for the left of a product or for its right. Registers serve both.
+    pub(super) turned: BTreeSet<(ValueId, bool)>,
     /// Whether what is printed is of the slice that a loop has come to.
     pub(super) in_slice: bool,
 }
@@ -44,8 +45,8 @@ impl<'a> Rows<'a> {
     /// The first rows are on their way while parameters are made ready; those of the watched input were sent for before.
     pub fn first_fetch(&mut self) -> String {
         self.text += "const Place place = ahead.place;\n\
-                      const long long step = rows_of_grid();\n\
-                      long long first = ahead.first, next = ahead.next;\n\
+                      const Share share = ahead.share;\n\
+                      const Tiles tiles = ahead.tiles;\n\
                       Watching watching;\n";
         for (number, input) in self.inputs() {
             let name = row_name(input);
@@ -55,17 +56,14 @@ impl<'a> Rows<'a> {
             }
             let _ = write!(
                 self.text,
-                "Walk walk_{name} = walk(launch.{name}, seed, first, launch.rows, place);\n\
+                "Walk walk_{name} = walk(launch.{name}, seed, tiles, launch.rows, share);\n\
                  #pragma unroll\nfor (int early = 0; early < STAGES - 1; ++early)\n\
-                 fetch(early, {number}, walk_{name}, launch.{name}, seed, first + early * step, launch.rows, place);\n"
+                 if (early < tiles.count) fetch(early, {number}, walk_{name}, launch.{name}, seed, tiles, early, share);\n"
             );
-        }
-        if self.class.pass == Pass::Train {
-            self.text += "next += (STAGES - 1) * step;\n";
         }
         self.text += "end_of_first_stages();\n";
         if self.has_output() {
-            self.text += "Walk walk_output = walk(launch.output, seed, first, launch.rows, place);\n";
+            self.text += "Walk walk_output = walk(launch.output, seed, tiles, launch.rows, share);\n";
         }
         self.take()
     }
@@ -73,28 +71,10 @@ impl<'a> Rows<'a> {
     /// Puts the factors of contractions where the tensor cores' loads find them.
     pub fn weights(&mut self) -> String {
         for weight in &self.fragments.weights {
-            let (inner, outer, start) = (weight.inner, weight.outer, self.weights + weight.start);
-            let element = |further: usize| {
-                let index = index(weight.offset + further * weight.inner_stride, &[("at", 1)]);
-                Printer::element(self.planned, weight.value, &index)
+            self.text += &match self.class.data_type.bytes() {
+                2 => self.lines_of_weight(weight),
+                _ => self.factors_of_weight(weight),
             };
-            let (inner_stride, outer_stride) = (weight.inner_stride, weight.outer_stride);
-            let _ = write!(
-                self.text,
-                "// v{} [{inner}, {outer}] as a factor\n\
-                 #pragma unroll 4\nfor (int item = threadIdx.x; item < FACTORS<{inner}, {outer}>; item += THREADS) {{\n\
-                 const Factor of = factor<{inner}, {outer}>(item);\n\
-                 const int at = of.row * {inner_stride} + of.column * {outer_stride};\n\
-                 if (of.exists) keep_factor(shared + {start}, item, {}, {});\n",
-                weight.value.0,
-                element(0),
-                element(1),
-            );
-            // Only of 16-bit types, whose products take 16 elements at a time.
-            if !inner.is_multiple_of(16) {
-                let _ = writeln!(self.text, "else keep_factor(shared + {start}, item, 0, 0);");
-            }
-            self.text += "}\n";
         }
         for (position, (step, sum)) in self.sums().enumerate() {
             match sum {
@@ -111,32 +91,94 @@ impl<'a> Rows<'a> {
         self.take()
     }
 
+    /// Whether weights are nothing but parameters as they lie in the slot.
+    pub fn weights_are_parameters(&self) -> bool {
+        let place = |weight: &Weight| self.planned.layout.places[weight.value.index()];
+        self.fragments.weights.iter().all(|weight| matches!(place(weight), Some(Place::Parameter(_))))
+    }
+
+    /// 16 bits: lines of shared memory, a vector to a thread at a time.
+    fn lines_of_weight(&self, weight: &Weight) -> String {
+        let (inner, outer, start) = (weight.inner, weight.outer, self.weights + weight.start);
+        let (lines, length) = weight.lines();
+        let (along, across) = match weight.is_inner_along() {
+            true => (weight.inner_stride, weight.outer_stride),
+            false => (weight.outer_stride, weight.inner_stride),
+        };
+        let elements: Vec<String> = (0..8).map(|further| self.element(weight, further * along)).collect();
+        format!(
+            "// v{value} [{inner}, {outer}] as a factor, in lines of {length}\n\
+             share_out<{items}>([&](int item) {{\n\
+             const int line = item / {vectors}, vector = item % {vectors};\n\
+             const int at = line * {across} + vector * {stride};\n\
+             keep_factors(shared + {start}, line * {pitch} + vector, {{{elements}}});\n}});\n",
+            value = weight.value.0,
+            items = lines * length / 8,
+            vectors = length / 8,
+            stride = 8 * along,
+            pitch = weight.line_vectors(),
+            elements = elements.join(", "),
+        )
+    }
+
+    /// f32: two factors to a lane, as the tensor cores want them.
+    fn factors_of_weight(&self, weight: &Weight) -> String {
+        let (inner, outer, start) = (weight.inner, weight.outer, self.weights + weight.start);
+        format!(
+            "// v{value} [{inner}, {outer}] as a factor\n\
+             #pragma unroll 4\nfor (int item = threadIdx.x; item < FACTORS<{inner}, {outer}>; item += THREADS) {{\n\
+             const Factor of = factor<{inner}, {outer}>(item);\n\
+             const int at = of.row * {inner_stride} + of.column * {outer_stride};\n\
+             keep_factor(shared + {start}, item, {first}, {second});\n}}\n",
+            value = weight.value.0,
+            inner_stride = weight.inner_stride,
+            outer_stride = weight.outer_stride,
+            first = self.element(weight, 0),
+            second = self.element(weight, weight.inner_stride),
+        )
+    }
+
+    /// The element of a weight so far beyond the index `at`.
+    fn element(&self, weight: &Weight, further: usize) -> String {
+        let index = index(weight.offset + further, &[("at", 1)]);
+        Printer::element(self.planned, weight.value, &index)
+    }
+
     /// The loop over tiles of rows.
     ///
     /// What is known of a row is used at once, so that few values live for long: guards and sums to one number follow the
     /// step that completes them, and the other sums, which need to know the rows that are alive, come last.
     pub fn rows(&mut self) -> String {
         // Warps that wait for each other go on until the block has no row left.
-        let of_block = if self.fragments.adds_at_once() { " - threadIdx.x / 32 * FRAGMENT_ROWS" } else { "" };
+        let count = if self.fragments.adds_at_once() { "most" } else { "count" };
         let _ = write!(
             self.text,
             "#pragma unroll 1\n\
-             for (int stage = 0; first{of_block} < launch.rows; first += step, next += step, stage = stage + 1 == STAGES ? 0 : stage + 1) {{\n\
-             if (next{of_block} < launch.rows) {{\n\
+             for (int tile = 0, stage = 0; tile < tiles.{count}; ++tile, stage = stage + 1 == STAGES ? 0 : stage + 1) {{\n\
+             __syncwarp();\n\
+             if (tile + STAGES - 1 < tiles.count) {{\n\
              const int free = stage == 0 ? STAGES - 1 : stage - 1;\n"
         );
         self.fetches("free");
         self.text += "}\n\
                       end_of_stage();\n\
                       wait_for_stages<STAGES - 1>();\n\
-                      const Existing exists(first, launch.rows, place);\n\
-                      bool alive[2] = {exists.row[0], exists.row[1]};\n";
+                      __syncwarp();\n\
+                      const int there = tiles.rows(tile);\n\
+                      bool alive[2] = {place.g < there, place.g + 8 < there};\n";
         for (number, input) in self.inputs() {
-            let _ = writeln!(self.text, "Tile {} = take(stage, {number});", row_name(input));
+            let name = row_name(input);
+            let _ = writeln!(
+                self.text,
+                "uint4* const rows_of_{name} = waiting(stage, {number});\nTile {name} = take(rows_of_{name}, place);"
+            );
         }
         if let Some(input) = self.class.pass.watched() {
             let (name, watch) = (row_name(input), watch(self.class.pass));
-            let _ = writeln!(self.text, "watch_tile<{watch}>(watching, seen, {name}, exists, place);\nforget({name});");
+            let _ = writeln!(
+                self.text,
+                "watch_tile<{watch}>(watching, seen, rows_of_{name}, {name}, there, place);\nforget({name});"
+            );
         }
         for (value, input) in self.rows_read() {
             let _ = writeln!(self.text, "const Fragment<CHUNK> v{} = numbers_of({});", value.0, row_name(input));
@@ -158,7 +200,7 @@ impl<'a> Rows<'a> {
             }
         }
         if !self.planned.program.guards.is_empty() && self.class.pass != Pass::Backward {
-            self.text += "if (place.t == 0) seen.fallback_rows += (exists.row[0] && !alive[0]) + (exists.row[1] && !alive[1]);\n";
+            self.text += "if (place.t == 0) seen.fallback_rows += (place.g < there && !alive[0]) + (place.g + 8 < there && !alive[1]);\n";
         }
         self.text += "const bool whole = __all_sync(0xffffffffu, alive[0] && alive[1]);\n";
         self.output();
@@ -169,7 +211,16 @@ impl<'a> Rows<'a> {
         if let Some(stream) = stream {
             self.sums_of_slices(stream);
         }
-        self.text += "}\nfinish(watching, seen, place);\n";
+        if self.has_output() {
+            // By way of the input that no lane reads any more.
+            let input = self.class.pass.watched().map_or("x", row_name);
+            let _ = write!(
+                self.text,
+                "__syncwarp();\nkeep(rows_of_{input}, result, place);\n__syncwarp();\n\
+                 put(rows_of_{input}, walk_output, launch.output, seed, tiles, tile, share);\n"
+            );
+        }
+        self.text += "}\nfinish(watching, seen, tiles, place);\n";
         self.take()
     }
 
@@ -206,7 +257,7 @@ impl<'a> Rows<'a> {
             let Sum::ProductsAtOnce { left, right } = sum else { continue };
             for &operand in [left, right] {
                 if !stream.values.contains(&step.operands[operand].value) {
-                    self.turned_operand(step, operand);
+                    self.turned_operand(step, operand, operand == *left);
                 }
             }
         }
@@ -258,7 +309,7 @@ impl<'a> Rows<'a> {
             let name = row_name(input);
             let _ = writeln!(
                 self.text,
-                "fetch({stage}, {number}, walk_{name}, launch.{name}, seed, next, launch.rows, place);"
+                "fetch({stage}, {number}, walk_{name}, launch.{name}, seed, tiles, tile + STAGES - 1, share);"
             );
         }
     }
@@ -293,8 +344,7 @@ impl<'a> Rows<'a> {
             let _ = writeln!(
                 self.text,
                 "Tile result = tile_of(v{});\n\
-                 if (!whole) restore(result, {}, alive);\n\
-                 put(walk_output, launch.output, seed, first, result, exists, place);",
+                 if (!whole) restore(result, take(rows_of_{}, place), alive);",
                 output.value.0,
                 row_name(self.planned.program.fallback)
             );

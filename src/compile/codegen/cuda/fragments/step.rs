@@ -2,7 +2,7 @@
 
 use super::program::Rows;
 use super::stream::SLICE;
-use super::{Form, Scaled, Weight};
+use super::{Form, Scaled, VECTOR_BYTES, Weight};
 use crate::compile::codegen::cuda::expression;
 use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::program::{note, row_name};
@@ -46,11 +46,9 @@ impl Rows<'_> {
                 if !is_end || self.in_slice {
                     let factor = self.operand(value);
                     let inner = self.width(value);
-                    let (function, columns, at) = self.factors(*weights, *exchanged, is_end);
-                    let _ = writeln!(
-                        self.text,
-                        "{function}<{inner}, {elements}, {columns}>(products_{result}, {factor}, {at}, place);"
-                    );
+                    let contract = self.contract(*weights, *exchanged, inner, elements);
+                    let at = self.factors(*weights, *exchanged, is_end);
+                    let _ = writeln!(self.text, "{contract}(products_{result}, {factor}, {at});");
                 }
                 if is_end && self.in_slice {
                     return;
@@ -65,18 +63,34 @@ impl Rows<'_> {
         }
     }
 
-    /// The function that multiplies by weights, the columns of the matrix as it lies, and where it or the slice of it begins.
-    fn factors(&self, weights: usize, exchanged: bool, slice_is_inner: bool) -> (&'static str, usize, String) {
+    /// The function that multiplies by weights `[inner, outer]`, or by a slice of them.
+    fn contract(&self, weights: usize, exchanged: bool, inner: usize, outer: usize) -> String {
         let weight = &self.fragments.weights[weights];
-        let function = if exchanged { "contract_exchanged" } else { "contract" };
-        let columns_of_slice = SLICE / 8;
-        let rows_of_slice = SLICE / Weight::rows_together(self.class.data_type) * (weight.outer / 8);
-        let of_slice = if slice_is_inner == exchanged { columns_of_slice } else { rows_of_slice };
+        match self.class.data_type.bytes() {
+            2 => format!(
+                "contract<{}, {inner}, {outer}, {}>",
+                weight.is_inner_along() == exchanged,
+                weight.line_vectors()
+            ),
+            _ => format!("contract<{inner}, {outer}, {}>", weight.outer),
+        }
+    }
+
+    /// Where the weights or the slice of them begins.
+    fn factors(&self, weights: usize, exchanged: bool, slice_is_inner: bool) -> String {
+        let weight = &self.fragments.weights[weights];
+        let is_inner = slice_is_inner != exchanged;
+        let of_slice = match self.class.data_type.bytes() {
+            2 if is_inner == weight.is_inner_along() => SLICE * 2 / 4,
+            2 => SLICE * weight.line_vectors() * VECTOR_BYTES / 4,
+            _ if is_inner => SLICE / 8 * (weight.outer / 8) * Weight::extent_together(self.class),
+            _ => SLICE / 8 * Weight::extent_together(self.class),
+        };
         let mut at = format!("shared + {}", self.weights + weight.start);
         if self.in_slice {
-            let _ = write!(at, " + slice * {}", of_slice * Weight::extent_together(self.class));
+            let _ = write!(at, " + slice * {of_slice}");
         }
-        (function, weight.outer, at)
+        at
     }
 
     /// A value as an operand of the tensor cores; made where it is first wanted.

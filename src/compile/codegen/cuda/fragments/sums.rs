@@ -4,8 +4,9 @@ use super::Sum;
 use super::program::Rows;
 use super::stream::SLICE;
 use crate::compile::codegen::cuda::memory::Place;
-use crate::compile::codegen::cuda::program::note;
-use crate::compile::{Expression, Step, ValueId};
+use crate::compile::codegen::cuda::program::{note, row_name};
+use crate::compile::{Expression, Source, Step, ValueId};
+use crate::graph::RowInput;
 use std::fmt::Write;
 
 impl Rows<'_> {
@@ -59,7 +60,7 @@ impl Rows<'_> {
                 self.elements_of_tile(position, step, step.shape.elements());
             }
             Sum::Products { left, right } => {
-                let [left, right] = [left, right].map(|&operand| self.turned_operand(step, operand));
+                let (left, right) = (self.turned_operand(step, *left, true), self.turned_operand(step, *right, false));
                 let _ = writeln!(self.text, "multiply_rows(sum_{position}, {left}, {right});");
             }
             Sum::ElementsAtOnce => {
@@ -72,7 +73,7 @@ impl Rows<'_> {
                 let columns = self.elements(&step.operands[*right]);
                 let is_left = self.width(step.operands[*left].value) != self.elements(&step.operands[*left]);
                 let scale = self.scale_of(step, sum);
-                let [left, right] = [left, right].map(|&operand| self.turned_operand(step, operand));
+                let (left, right) = (self.turned_operand(step, *left, true), self.turned_operand(step, *right, false));
                 let add = format!("add_products<{columns}>(to, {left}, {right}, {scale}, place);");
                 self.add_at_once(step, if is_left { SLICE * columns } else { SLICE }, &add);
             }
@@ -98,22 +99,39 @@ impl Rows<'_> {
         let _ = write!(
             self.text,
             "#pragma unroll 1\n\
-             for (int turn = 0; turn < (gridDim.y == 1 ? WARPS : 1); ++turn) {{\n\
-             if (gridDim.y == 1) __syncthreads();\n\
-             if (gradient && (gridDim.y > 1 || threadIdx.x / 32 == turn)) {{\n\
+             for (int turn = 0; turn < (ahead.turn.parts == 1 ? WARPS : 1); ++turn) {{\n\
+             if (ahead.turn.parts == 1) __syncthreads();\n\
+             if (gradient && (ahead.turn.parts > 1 || threadIdx.x / 32 == turn)) {{\n\
              number* const to = gradient + {offset}{slice};\n{add}\n}}\n}}\n"
         );
     }
 
-    pub(super) fn turned_operand(&mut self, step: &Step, operand: usize) -> String {
+    pub(super) fn turned_operand(&mut self, step: &Step, operand: usize, is_left: bool) -> String {
         let (value, _) = self.unscaled(step.operands[operand].value);
-        self.turned(value)
+        match self.planned.program.values[value.index()].source {
+            Source::Row(input) if self.class.data_type.bytes() == 2 => self.turned_rows(value, input, is_left),
+            _ => self.turned(value),
+        }
+    }
+
+    /// Rows with rows and elements exchanged, as they come out of shared memory for the left or the right of a product.
+    fn turned_rows(&mut self, value: ValueId, input: RowInput, is_left: bool) -> String {
+        let name = format!("turned_{}_{}", value.0, if is_left { "left" } else { "right" });
+        if self.turned.insert((value, is_left)) {
+            let rows = row_name(input);
+            let _ = writeln!(
+                self.text,
+                "auto {name} = turned_tile<{is_left}>(rows_of_{rows});\n\
+                 if (!whole) {name} = turned_living(take(rows_of_{rows}, place), alive);"
+            );
+        }
+        name
     }
 
     /// A value with rows and elements exchanged, zeros where a row is not alive; made where it is first wanted.
     fn turned(&mut self, value: ValueId) -> String {
         let operand = self.operand(value);
-        if self.turned.insert(value) {
+        if self.turned.insert((value, true)) {
             let _ = writeln!(
                 self.text,
                 "auto living_{id} = {operand};\nif (!whole) clear_dead(living_{id}, alive);\n\

@@ -14,15 +14,13 @@ static __device__ unsigned pair_maximum(unsigned a, unsigned b) {
   return pair;
 }
 
-// 1 where the magnitude of an element is less than the other's, else 0.
-static __device__ unsigned pair_is_less(unsigned a, unsigned b) {
+// The elements of the least magnitude, of any sign; of NaN nothing is promised.
+static __device__ unsigned pair_nearest(unsigned a, unsigned b) {
   unsigned pair;
-#if __CUDA_ARCH__ >= 900
-  asm("{ .reg .b32 m; abs." TYPE "x2 m, %1; set.lt." TYPE "x2." TYPE "x2 %0, m, %2; }" : "=r"(pair) : "r"(a), "r"(b));
+#if __CUDA_ARCH__ >= 860
+  asm("min.xorsign.abs." TYPE "x2 %0, %1, %2;" : "=r"(pair) : "r"(a), "r"(b));
 #else
-  // Magnitudes are ordered as their bits are; bit 15 of this tells whether one reaches the other.
-  const unsigned reaches = (a & 0x7fff7fff) + (0x80008000 - b);
-  pair = (~reaches >> 15 & 0x00010001) * (ONES & 0xffff);
+  asm("min." TYPE "x2 %0, %1, %2;" : "=r"(pair) : "r"(a & 0x7fff7fff), "r"(b & 0x7fff7fff));
 #endif
   return pair;
 }

@@ -4,12 +4,22 @@
 // Nothing is kept from tile to tile but what Observed has.
 struct Watching {};
 
-static __device__ void finish(Watching&, Observed&, Place) {}
+static __device__ void finish(Watching&, Observed& seen, const Tiles& tiles, Place) { count_rows(seen, tiles); }
+
+// The element after each of a lane's runs: the next lane has it, and after the last lane the first one's next run.
+static __device__ void elements_after_runs(const number (&v)[CHUNK / 4], number (&next)[CHUNK / 4 / RUN<CHUNK>], Place place) {
+  constexpr int RUNS = CHUNK / 4 / RUN<CHUNK>;
+#pragma unroll
+  for (int run = 0; run < RUNS; ++run) {
+    const number of_next_run = run + 1 < RUNS ? v[run + 1 < RUNS ? (run + 1) * RUN<CHUNK> : 0] : (number)0;
+    const number given = place.t == 0 ? of_next_run : v[run * RUN<CHUNK>];
+    next[run] = __shfl_sync(0xffffffffu, given, 4 * place.g + (place.t + 1) % 4);
+  }
+}
 
 template <Watch WATCH>
-static __device__ void watch_tile(Watching&, Observed& seen, const Tile& tile, const Existing& exists, Place place) {
+static __device__ void watch_tile(Watching&, Observed& seen, const uint4* rows, const Tile& tile, int there, Place place) {
   constexpr int RUNS = CHUNK / 4 / RUN<CHUNK>;
-  if (place.t == 0) seen.count += (exists.row[0] + exists.row[1]) * CHUNK;
   const Fragment<CHUNK> value = numbers_of(tile);
   number sum = 0, squares = 0, neighbours = 0, smallest = -lowest(), largest = lowest();
   unsigned dead = 0;
@@ -18,8 +28,6 @@ static __device__ void watch_tile(Watching&, Observed& seen, const Tile& tile, c
     const number(&v)[CHUNK / 4] = value.rows[h];
     number next[RUNS];
     if (WATCH == EVERYTHING) elements_after_runs(v, next, place);
-    unsigned dead_here = 0;
-    number smallest_here = -lowest(), largest_here = lowest();
 #pragma unroll
     for (int i = 0; i < CHUNK / 4; ++i) {
       squares += v[i] * v[i];
@@ -27,18 +35,13 @@ static __device__ void watch_tile(Watching&, Observed& seen, const Tile& tile, c
       const number right = i % RUN<CHUNK> + 1 < RUN<CHUNK> ? v[i + 1 < CHUNK / 4 ? i + 1 : i] : next[i / RUN<CHUNK>];
       sum += v[i];
       neighbours += v[i] * right;
-      dead_here += is_dead(v[i]);
-      smallest_here = fminf(smallest_here, v[i]);
-      largest_here = fmaxf(largest_here, v[i]);
-    }
-    if (exists.row[h]) {
-      smallest = fminf(smallest, smallest_here);
-      largest = fmaxf(largest, largest_here);
-      dead += dead_here;
+      dead += is_dead(v[i]);
+      smallest = fminf(smallest, v[i]);
+      largest = fmaxf(largest, v[i]);
     }
   }
   const bool usual = is_finite(squares) && is_finite(sum) && is_finite(neighbours);
-  if (!__all_sync(0xffffffffu, usual)) return watch_closely<WATCH>(seen, tile, exists, place);
+  if (there < FRAGMENT_ROWS || !__all_sync(0xffffffffu, usual)) return watch_closely<WATCH>(seen, rows, there);
   seen.sum += sum;
   seen.squares += squares;
   seen.neighbours += neighbours;

@@ -1,57 +1,57 @@
 
 // ---- Telemetry of a tile of 16-bit elements: sums on the tensor cores, extremes of two elements at a time. ----
 
-// Sums of the tiles so far. A product with ones sums rows; one with the rows themselves has the sums of squares on its
-// diagonal, and one with the rows moved by an element those of the products of neighbours.
+// Sums of the tiles so far. A product with ones sums rows. That of the channels with themselves, summed over rows, has the sums
+// of squares on its diagonal and those of the products of neighbours below it.
 struct Watching {
-  number rows[4];        // columns 0 to 3: the elements; 4 to 7: how many are dead
-  number squares[2][4];
-  number neighbours[2][4];
+  number rows[4];
+  number channels[2][4];  // of each second eight channels with themselves and the next one
   unsigned smallest, largest;
   int tiles;
-  __device__ Watching() : rows{}, squares{}, neighbours{}, smallest(INFINITIES), largest(INFINITIES | 0x80008000), tiles(0) {}
+  __device__ Watching() : rows{}, channels{}, smallest(INFINITIES), largest(INFINITIES | 0x80008000), tiles(0) {}
 };
 
 // The tensor cores add with a small bias, so sums of many tiles are kept in f64.
 constexpr int TILES_TOGETHER = 16;
 
-// The product of the tile's 16 rows and the first 8 (sums[0]) or the last 8 (sums[1]) of others, of which the diagonal is
-// wanted and the rest is not: the tensor cores take no less.
-static __device__ void multiply_diagonal(number (&sums)[2][4], const Tile& tile, const unsigned (&others)[2][WORDS]) {
-#pragma unroll
-  for (int k = 0; k < WORDS; k += 2) {
-    const bool both = k + 1 < WORDS;
-    const int second = both ? k + 1 : k;
-#pragma unroll
-    for (int h = 0; h < 2; ++h)
-      multiply(sums[h], tile.words[0][k], tile.words[1][k], both ? tile.words[0][second] : 0,
-               both ? tile.words[1][second] : 0, others[h][k], both ? others[h][second] : 0);
-  }
-}
-
-// What a lane has of the diagonal.
-static __device__ number on_diagonal(const number (&sums)[2][4], Place place) {
-  const number even = sums[0][0] + sums[1][2], odd = sums[0][1] + sums[1][3];
+// What a lane has of the diagonal of a product of eight by eight.
+static __device__ number on_diagonal(number even, number odd, Place place) {
   return place.t != place.g / 2 ? (number)0 : place.g % 2 ? odd : even;
 }
 
-// Adds sums of rows to the columns from `column` to `column` + 3.
-static __device__ void multiply_ones(number (&sums)[4], const unsigned (&words)[2][WORDS], int column, Place place) {
-  const unsigned ones = place.g / 4 * 4 == column ? ONES : 0;
+// Adds the sums of rows.
+static __device__ void multiply_ones(number (&sums)[4], const unsigned (&words)[2][WORDS]) {
 #pragma unroll
-  for (int k = 0; k < WORDS; k += 2) {
-    const bool both = k + 1 < WORDS;
-    const int second = both ? k + 1 : k;
-    multiply(sums, words[0][k], words[1][k], both ? words[0][second] : 0, both ? words[1][second] : 0, ones, ones);
+  for (int j = 0; j < WORDS; j += 2) {
+    const bool both = j + 1 < WORDS;
+    const int second = both ? j + 1 : j;
+    multiply(sums, words[0][j], words[1][j], both ? words[0][second] : 0, both ? words[1][second] : 0, ONES, ONES);
   }
 }
 
-static __device__ void finish(Watching& watching, Observed& seen, Place place) {
-  if (PASS != FORWARD) return;
-  seen.squares += on_diagonal(watching.squares, place);
-  seen.neighbours += on_diagonal(watching.neighbours, place);
+// Adds the products of each eight channels with themselves and the one that follows them.
+static __device__ void multiply_channels(number (&sums)[2][4], const uint4* tile) {
+  const int lane = threadIdx.x % 32;
+  const uint4* const at = tile + (lane / 16 * 8 + lane % 8) * PITCH_VECTORS + lane / 8 % 2;
+  const Turned<CHUNK> right = turned_tile<false>(tile);
+#pragma unroll
+  for (int j = 0; j < WORDS; ++j) {
+    unsigned left[4] = {right.words[0][j], 0, right.words[1][j], 0};
+    if (j + 1 < WORDS) read_matrices<true>(4, left, at + j);
+    multiply(sums[j % 2], left[0], left[1], left[2], left[3], right.words[0][j], right.words[1][j]);
+  }
+}
+
+static __device__ void settle(Watching& watching, Observed& seen, Place place) {
+  number sums[4];
+#pragma unroll
+  for (int c = 0; c < 4; ++c) sums[c] = watching.channels[0][c] + watching.channels[1][c];
+  seen.squares += on_diagonal(sums[0], sums[1], place);
+  // The row below that of the diagonal; the eighth channel's next one is the first of the other rows.
+  if (place.g == 2 * place.t + 1) seen.neighbours += sums[0];
+  if (place.g == 2 * place.t + 2) seen.neighbours += sums[1];
+  if (place.g == 0 && place.t == 3) seen.neighbours += sums[3];
   if (place.t == 0) seen.sum += (double)watching.rows[0] + watching.rows[2];
-  if (place.t == 2) seen.dead += (unsigned)watching.rows[0] + (unsigned)watching.rows[2];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     seen.smallest = fminf(seen.smallest, to_number((element)(watching.smallest >> 16 * half)));
@@ -60,69 +60,72 @@ static __device__ void finish(Watching& watching, Observed& seen, Place place) {
   watching = Watching();
 }
 
-static __device__ void watch_gradient(Observed& seen, const Tile& tile, const Existing& exists, Place place) {
+static __device__ void finish(Watching& watching, Observed& seen, const Tiles& tiles, Place place) {
+  if (PASS != FORWARD) return;
+  settle(watching, seen, place);
+  count_rows(seen, tiles);
+}
+
+static __device__ void watch_gradient(Observed& seen, const uint4* rows, int there, Place place) {
   number squares[2][4] = {};
-  multiply_diagonal(squares, tile, tile.words);
-  const number sum = on_diagonal(squares, place);
-  if (!__all_sync(0xffffffffu, is_finite(sum))) return watch_closely<GRADIENT>(seen, tile, exists, place);
+  const Turned<CHUNK> left = turned_tile<true>(rows), right = turned_tile<false>(rows);
+#pragma unroll
+  for (int j = 0; j < WORDS; ++j) {
+    const int pair = j / 2 * 2;
+    const bool both = pair + 1 < WORDS;
+    const int second = both ? pair + 1 : pair;
+    multiply(squares[j % 2], left.words[0][pair], both ? left.words[0][second] : 0, left.words[1][pair],
+             both ? left.words[1][second] : 0, right.words[0][j], right.words[1][j]);
+  }
+  const number sum = on_diagonal(squares[0][0] + squares[1][2], squares[0][1] + squares[1][3], place);
+  if (there < FRAGMENT_ROWS || !__all_sync(0xffffffffu, is_finite(sum))) return watch_closely<GRADIENT>(seen, rows, there);
   seen.squares += sum;
 }
 
-// The rows moved by one element to the left, zeros after their ends.
-static __device__ void move_rows(unsigned (&moved)[2][WORDS], const Tile& tile, Place place) {
-  constexpr int OF_RUN = RUN<CHUNK> / 2, RUNS = WORDS / OF_RUN;
+// Whether one of two elements is less than another two, of magnitudes.
+static __device__ bool is_less(unsigned pair, unsigned than) {
+  return (pair & 0x7fff) < (than & 0x7fff) || (pair & 0x7fff0000) < (than & 0x7fff0000);
+}
+
+// How many elements of a lane's share of the tile's 16 rows are dead.
+static __device__ __noinline__ unsigned dead_of_tile(const uint4* rows) {
+  unsigned dead = 0;
+#pragma unroll 1
+  for (int i = threadIdx.x % 32; i < FRAGMENT_ROWS * VECTORS; i += 32) {
+    const uint4 vector = rows[i / VECTORS * PITCH_VECTORS + i % VECTORS];
+    // Magnitudes are ordered as their bits are: bits 15 and 31 tell which reach the least that is not dead.
+    const auto of_pair = [](unsigned pair) {
+      return 2 - __popc(((pair & 0x7fff7fff) + (0x80008000 - ALIVE)) & 0x80008000);
+    };
+    dead += of_pair(vector.x) + of_pair(vector.y) + of_pair(vector.z) + of_pair(vector.w);
+  }
+  return dead;
+}
+
+static __device__ void watch_everything(Watching& watching, Observed& seen, const uint4* rows, const Tile& tile, int there,
+                                        Place place) {
+  unsigned smallest = tile.words[0][0], largest = smallest, nearest = smallest;
 #pragma unroll
   for (int h = 0; h < 2; ++h)
 #pragma unroll
-    for (int run = 0; run < RUNS; ++run) {
-      const unsigned later = run + 1 < RUNS ? tile.words[h][run + 1 < RUNS ? (run + 1) * OF_RUN : 0] : 0;
-      const unsigned after = after_run(tile.words[h][run * OF_RUN], later, place);
-#pragma unroll
-      for (int j = 0; j < OF_RUN; ++j) {
-        const int word = run * OF_RUN + j;
-        moved[h][word] = __byte_perm(tile.words[h][word], j + 1 < OF_RUN ? tile.words[h][j + 1 < OF_RUN ? word + 1 : word] : after, 0x5432);
-      }
+    for (int j = 0; j < WORDS; ++j) {
+      smallest = pair_minimum(smallest, tile.words[h][j]);
+      largest = pair_maximum(largest, tile.words[h][j]);
+      nearest = pair_nearest(nearest, tile.words[h][j]);
     }
-}
-
-static __device__ void watch_everything(Watching& watching, Observed& seen, const Tile& tile, const Existing& exists,
-                                        Place place) {
-  unsigned smallest[2], largest[2], furthest = 0;
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    smallest[h] = largest[h] = tile.words[h][0];
-#pragma unroll
-    for (int j = 1; j < WORDS; ++j) {
-      smallest[h] = pair_minimum(smallest[h], tile.words[h][j]);
-      largest[h] = pair_maximum(largest[h], tile.words[h][j]);
-    }
-    furthest = pair_maximum(furthest, pair_maximum(smallest[h] & 0x7fff7fff, largest[h] & 0x7fff7fff));
-  }
+  const unsigned furthest = pair_maximum(smallest & 0x7fff7fff, largest & 0x7fff7fff);
   const bool usual = (furthest & 0xffff) <= FURTHEST && furthest >> 16 <= FURTHEST;
-  if (!__all_sync(0xffffffffu, usual)) return watch_closely<EVERYTHING>(seen, tile, exists, place);
-  unsigned dead[2][WORDS], moved[2][WORDS];
-#pragma unroll
-  for (int h = 0; h < 2; ++h) {
-    if (exists.row[h]) {
-      watching.smallest = pair_minimum(watching.smallest, smallest[h]);
-      watching.largest = pair_maximum(watching.largest, largest[h]);
-    } else if (place.t == 2) {
-      seen.dead -= CHUNK;  // of the zeros in its place
-    }
-#pragma unroll
-    for (int j = 0; j < WORDS; ++j) dead[h][j] = pair_is_less(tile.words[h][j], ALIVE);
-  }
-  move_rows(moved, tile, place);
-  multiply_ones(watching.rows, tile.words, 0, place);
-  multiply_ones(watching.rows, dead, 4, place);
-  multiply_diagonal(watching.squares, tile, tile.words);
-  multiply_diagonal(watching.neighbours, tile, moved);
-  if (++watching.tiles == TILES_TOGETHER) finish(watching, seen, place);
+  if (there < FRAGMENT_ROWS || !__all_sync(0xffffffffu, usual)) return watch_closely<EVERYTHING>(seen, rows, there);
+  watching.smallest = pair_minimum(watching.smallest, smallest);
+  watching.largest = pair_maximum(watching.largest, largest);
+  multiply_ones(watching.rows, tile.words);
+  multiply_channels(watching.channels, rows);
+  if (!__all_sync(0xffffffffu, !is_less(nearest, ALIVE))) seen.dead += dead_of_tile(rows);
+  if (++watching.tiles == TILES_TOGETHER) settle(watching, seen, place);
 }
 
 template <Watch WATCH>
-static __device__ void watch_tile(Watching& watching, Observed& seen, const Tile& tile, const Existing& exists, Place place) {
-  if (place.t == 0) seen.count += (exists.row[0] + exists.row[1]) * CHUNK;
-  if (WATCH == EVERYTHING) watch_everything(watching, seen, tile, exists, place);
-  if (WATCH == GRADIENT) watch_gradient(seen, tile, exists, place);
+static __device__ void watch_tile(Watching& watching, Observed& seen, const uint4* rows, const Tile& tile, int there, Place place) {
+  if (WATCH == EVERYTHING) watch_everything(watching, seen, rows, tile, there, place);
+  if (WATCH == GRADIENT) watch_gradient(seen, rows, there, place);
 }
