@@ -99,7 +99,8 @@ impl Times {
 
 /// Places every value of an arranged program. In fragments, values of each row lie in registers, and parameters that are
 /// only weights have a place of their own.
-pub(super) fn lay_out(program: &Program, tile: usize, economy: Economy, fragments: Option<&Fragments>) -> Layout {
+/// What a warp has of the sums is put together in the room that its rows came through, and added to the gradient from there.
+pub(super) fn lay_out(program: &Program, tile: usize, economy: Economy, fragments: Option<(&Fragments, usize)>) -> Layout {
     let times = Times::new(program);
     let lives = lives(program, &times);
     let mut places: Vec<Option<Place>> = vec![None; program.values.len()];
@@ -114,8 +115,11 @@ pub(super) fn lay_out(program: &Program, tile: usize, economy: Economy, fragment
         }
         let economy = match fragments {
             None => economy,
-            Some(fragments) if fragments.is_added_at_once(program, value) => Economy::Sums,
-            Some(fragments) if fragments.is_only_weights(program, value) => Economy::Parameters,
+            Some((fragments, _)) if fragments.is_added_at_once(program, value) => Economy::Sums,
+            Some((fragments, room)) if fragments.bytes_of_sums(program) <= room && direct(program, value).is_some() => {
+                Economy::Sums
+            }
+            Some((fragments, _)) if fragments.is_only_weights(program, value) => Economy::Parameters,
             Some(_) => Economy::Nothing,
         };
         let place = match program.values[index].source {

@@ -69,9 +69,9 @@ fn limits(capability: u32) -> (usize, usize) {
     }
 }
 
-/// How often a launch fills the card unless tuning says otherwise: with seeds that run a program first, the others fill what
-/// gaps they leave; but each block has to make its parameters ready and to add up its sums.
-const WAVES: u16 = 2;
+/// How often a launch fills the card unless tuning says otherwise. Each block has to make its parameters ready and to add up its
+/// sums, and seeds that run a program have more blocks than others, so that all are done together.
+const WAVES: u16 = 1;
 
 /// Plans a class: as its schedule says, else in fragments what can run in them and its schedule lets, with the largest tile and
 /// the least economy that fits.
@@ -201,7 +201,7 @@ impl Choice {
         let all = self.is_all_in_fragments();
         let in_fragments = || self.programs.iter().flatten();
         let threads = if all { fragments::threads(class, in_fragments()) } else { threads(class, rows.into()) };
-        let blocks = if all { (fragments::warps(in_fragments()) * 32 / threads).max(1) } else { 1 };
+        let blocks = if all { (fragments::warps(class, in_fragments()) * 32 / threads).max(1) } else { 1 };
         let stages = if self.identity { fragments::stages(class) } else { 0 };
         let [threads, blocks, stages] = [threads, blocks, stages].map(|number| number as u16);
         Tiling { fragments: self.identity, rows, threads, blocks, stages, waves: WAVES }
@@ -222,7 +222,8 @@ fn attempt(class: &KernelClass, choice: &Choice, tiling: Tiling, economy: Econom
                 (None, _) => (threads / tile, threads),
             };
             let program = arrange(program, class.pass.watched(), groups, workers);
-            let layout = lay_out(&program, tile, economy, fragments.as_ref());
+            let room = stages * fragments::stage_bytes(class);
+            let layout = lay_out(&program, tile, economy, fragments.as_ref().map(|fragments| (fragments, room)));
             Planned { program, layout, fragments: fragments.clone() }
         })
         .collect();

@@ -321,12 +321,36 @@ template <bool ADD, int E> static __device__ void keep_elements(number* to, cons
   }
 }
 
-// Adds up what each warp has put into its part of the memory that rows came through.
-static __device__ __noinline__ void add_parts(number* to, const number* parts, int count, int part) {
-  for (int i = threadIdx.x; i < count; i += THREADS) {
-    number sum = 0;
+// Adds up what each warp has put into its part of the memory that rows came through: four neighbours at a time.
+template <int COUNT, class Use> static __device__ void each_four_of_parts(const number* parts, int part, Use use) {
+  share_out<COUNT / 4>([&](int item) {
+    number sums[4] = {};
 #pragma unroll
-    for (int warp = 0; warp < WARPS; ++warp) sum += parts[warp * part + i];
-    to[i] += sum;
-  }
+    for (int warp = 0; warp < WARPS; ++warp) {
+      const uint4 word = *reinterpret_cast<const uint4*>(parts + warp * part + 4 * item);
+      sums[0] += __uint_as_float(word.x);
+      sums[1] += __uint_as_float(word.y);
+      sums[2] += __uint_as_float(word.z);
+      sums[3] += __uint_as_float(word.w);
+    }
+    use(4 * item, sums);
+  });
+}
+
+static __device__ bool is_whole(const number* to) { return reinterpret_cast<unsigned long long>(to) % 16 == 0; }
+
+// To the gradient.
+template <int COUNT> static __device__ void add_parts(number* to, const number* parts, int part) {
+  const bool whole = is_whole(to);
+  each_four_of_parts<COUNT>(parts, part, [&](int i, const number (&sums)[4]) {
+    add_four(to + i, whole, sums[0], sums[1], sums[2], sums[3]);
+  });
+}
+
+// To shared memory.
+template <int COUNT> static __device__ void keep_parts(number* to, const number* parts, int part) {
+  each_four_of_parts<COUNT>(parts, part, [&](int i, const number (&sums)[4]) {
+#pragma unroll
+    for (int n = 0; n < 4; ++n) to[i + n] = sums[n];
+  });
 }

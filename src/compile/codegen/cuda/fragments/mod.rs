@@ -194,20 +194,24 @@ pub(super) fn stages(class: &KernelClass) -> usize {
 }
 
 /// Threads of a block whose programs run in fragments. Its warps need nothing of each other but the weights, which they make
-/// ready together, and the sums: where weights are few, sums are put together sooner in small blocks. Measured on an H100.
+/// ready together, and the sums: where weights are few, sums are put together sooner in small blocks. Measured on an H200.
 pub(super) fn threads<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments>) -> usize {
     let weights = 4 * programs.map(|fragments| fragments.extent(class)).max().unwrap_or(0);
     match weights {
-        0..=0x4000 if class.pass != Pass::Forward => 64,
+        0..=0x4000 if class.pass != Pass::Forward || class.data_type == DataType::F32 => 64,
         0..=0x10000 => 128,
         _ => 256,
     }
 }
 
 /// Warps that a multiprocessor can run at once without keeping values of these programs in memory: 64 K registers, of which a
-/// lane needs about 60 for other things.
-pub(super) fn warps<'a>(programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    if programs.map(|fragments| fragments.registers).max().unwrap_or(0) <= 120 { 12 } else { 8 }
+/// lane needs some for other things, and more of them where gradients are summed.
+pub(super) fn warps<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments>) -> usize {
+    match programs.map(|fragments| fragments.registers).max().unwrap_or(0) {
+        0..=120 if class.pass == Pass::Forward && class.data_type != DataType::F32 => 16,
+        0..=120 => 12,
+        _ => 8,
+    }
 }
 
 /// What a program is in fragments, if it fits.
@@ -280,6 +284,13 @@ impl Fragments {
     pub fn is_added_at_once(&self, program: &Program, value: ValueId) -> bool {
         let mut sums = program.accumulate.iter().zip(&self.sums);
         sums.any(|(step, sum)| step.result == value && sum.is_at_once())
+    }
+
+    /// Bytes of what a warp adds up in registers over its tiles.
+    pub fn bytes_of_sums(&self, program: &Program) -> usize {
+        let steps = program.accumulate.iter().zip(&self.sums);
+        let kept = steps.filter(|(_, sum)| matches!(sum, Sum::Elements | Sum::Products { .. }));
+        kept.map(|(step, _)| 4 * step.shape.elements()).sum()
     }
 
     /// Whether there are such sums.

@@ -1,8 +1,6 @@
 
 // ---- Sums that are too many for registers: what a tile has is added to those in memory, to which other warps may add. ----
 
-static __device__ bool is_whole(const number* to) { return reinterpret_cast<unsigned long long>(to) % 16 == 0; }
-
 // Adds the products of M elements of one value and N of another, summed over the rows of a tile, to a part of a matrix of so many
 // columns.
 template <int COLUMNS, int M, int N>

@@ -10,13 +10,12 @@ use crate::graph::RowInput;
 use std::fmt::Write;
 
 impl Rows<'_> {
-    /// Adds the sums of all warps up in shared memory, in the order of the warps: all at once where there is room for a part
-    /// of each warp, else in turns.
+    /// Adds up the sums of all warps. Those that are gradients go by way of the memory that rows came through, where there is
+    /// room for all warps; others to shared memory, in the same way or in the order of the warps.
     pub fn sums_of_warps(&mut self) -> String {
-        let (mut parts, mut total, mut turn) = (String::new(), String::new(), String::new());
+        let (mut parts, mut totals, mut turns) = (String::new(), String::new(), String::new());
         let mut part = 0;
         for (position, (step, sum)) in self.sums().enumerate() {
-            let Some(Place::Shared(start)) = self.planned.layout.places[step.result.index()] else { continue };
             let elements = step.shape.elements();
             let (name, size) = match sum {
                 Sum::Single(_) | Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. } => continue,
@@ -24,22 +23,35 @@ impl Rows<'_> {
                 Sum::Products { .. } => ("keep_products", String::new()),
             };
             let scale = self.scale_of(step, sum);
+            let _ = match self.planned.layout.places[step.result.index()] {
+                Some(Place::Gradient(offset)) => {
+                    writeln!(totals, "if (gradient) add_parts<{elements}>(gradient + {offset}, parts + {part}, PART);")
+                }
+                Some(Place::Shared(start)) => {
+                    let _ = writeln!(turns, "{name}<true{size}>(shared + {start}, sum_{position}, {scale}, place);");
+                    writeln!(totals, "keep_parts<{elements}>(shared + {start}, parts + {part}, PART);")
+                }
+                _ => continue,
+            };
             let _ = writeln!(parts, "{name}<false{size}>(part + {part}, sum_{position}, {scale}, place);");
-            let _ = writeln!(total, "add_parts(shared + {start}, parts + {part}, {elements}, PART);");
-            let _ = writeln!(turn, "{name}<true{size}>(shared + {start}, sum_{position}, {scale}, place);");
             part += elements;
         }
         if part > 0 {
-            let _ = write!(
-                self.text,
-                "constexpr int PART = {part};\n\
-                 if constexpr (PART * WARPS * (int)sizeof(number) <= STAGE_BYTES) {{\n\
-                 number* const parts = reinterpret_cast<number*>(stages());\n\
+            let all = format!(
+                "number* const parts = reinterpret_cast<number*>(stages());\n\
                  number* const part = parts + threadIdx.x / 32 * PART;\n\
-                 __syncthreads();\n{parts}__syncthreads();\n{total}}} else {{\n\
-                 for (int warp = 0; warp < WARPS; ++warp) {{\n\
-                 __syncthreads();\nif (threadIdx.x / 32 == warp) {{\n{turn}}}\n}}\n}}\n"
+                 __syncthreads();\n{parts}__syncthreads();\n{totals}"
             );
+            let _ = match turns.as_str() {
+                "" => write!(self.text, "constexpr int PART = {part};\n{all}"),
+                _ => write!(
+                    self.text,
+                    "constexpr int PART = {part};\n\
+                     if constexpr (PART * WARPS * (int)sizeof(number) <= STAGE_BYTES) {{\n{all}}} else {{\n\
+                     for (int warp = 0; warp < WARPS; ++warp) {{\n\
+                     __syncthreads();\nif (threadIdx.x / 32 == warp) {{\n{turns}}}\n}}\n}}\n"
+                ),
+            };
         }
         self.take()
     }
