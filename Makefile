@@ -55,8 +55,8 @@ test-python: build ## Run the Python tests alone
 bench-cpu: build ## Compare the CPU backend with torch; writes build/bench/cpu.{json,png}
 	$(PYTHON) benches/cpu/compare.py $(ARGUMENTS)
 
-bench-cache: ## Time a look-up in the memory cache, alone and with eight threads, and a new process's reading from disk
-	cargo bench --bench memory_cache --bench warm_start
+bench-cache: ## Time a look-up in the memory cache, alone and with eight threads, a new process's reading from disk, and NVRTC
+	cargo bench --bench memory_cache --bench warm_start --bench cold_compile
 
 bench-gpu: build ## Compare the CUDA backend with its peers; writes build/bench/gpu.{json,png}
 	$(PYTHON) benches/gpu/compare.py $(ARGUMENTS)
@@ -66,6 +66,9 @@ bench-gpu-training: build ## Time whole models on CUDA with layers in them; need
 
 bench-snapshot: build ## Time snapshots and restores on a CUDA device against their goals; writes build/bench/gpu-snapshot.json
 	$(PYTHON) benches/gpu/snapshot.py $(ARGUMENTS)
+
+bench-hit-ratio: build ## Train networks that grow on a CUDA device and count how often a kernel was there; ARGUMENTS="--device cpu --tiny" for less
+	$(PYTHON) benches/gpu/hit_ratio.py $(ARGUMENTS)
 
 bench-similarity: build ## Tune random graphs on a CUDA device and see how near one comes by beginning where similar ones ended
 	$(PYTHON) benches/gpu/similarity.py $(ARGUMENTS)
@@ -95,4 +98,4 @@ clean: ## Remove what was built; keeps .venv
 	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@mkdir -p build && touch $@
 
-.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-cache bench-gpu bench-gpu-training bench-snapshot bench-similarity fuzz torture campaign long-run gpu clean
+.PHONY: help demo test build header format lint test-rust test-c test-python bench-cpu bench-cache bench-gpu bench-gpu-training bench-snapshot bench-hit-ratio bench-similarity fuzz torture campaign long-run gpu clean

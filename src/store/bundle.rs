@@ -102,7 +102,7 @@ impl Bundle {
         let position = self.index.binary_search_by_key(key.digest(), |place| place.digest).ok()?;
         let read = self.read(&self.index[position]).map_err(|cause| cause.to_string());
         match read.and_then(|bytes| entry::decode(&bytes, key).map_err(str::to_string)) {
-            Ok(machine_code) => Some(machine_code.into()),
+            Ok(machine_code) => Some(machine_code),
             Err(reason) => {
                 warn!("kernel {key} of the bundle {} is left out: {reason}", self.path.display());
                 None

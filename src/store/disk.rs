@@ -202,7 +202,7 @@ impl DiskCache {
         let machine_code = entry::decode(&bytes, key).map_err(Miss::Invalid)?;
         // The oldest go first, and oldest shall mean longest unused. A read-only directory does without.
         let _ = file.set_modified(SystemTime::now());
-        Ok(machine_code.into())
+        Ok(machine_code)
     }
 
     /// A file of this directory, open and in whole, if it is one that this user wrote.

@@ -175,6 +175,32 @@ fn both_schedules_compile_to_kernels_of_their_own() {
     }
 }
 
+/// For NVRTC, time is instructions.
+#[test]
+fn the_loops_of_a_long_program_are_not_unrolled_and_those_of_a_short_one_are() {
+    let unrolled = |layers: usize| {
+        let mut document = r#"{"ir_version": 1, "name": "layers", "chunk": 16, "output": "y", "#.to_string();
+        let parameters = (0..layers).map(|layer| format!(r#"{{"name": "w{layer}", "shape": [16, 16]}}"#));
+        let nodes = (0..layers).map(|layer| {
+            let input = if layer == 0 { "x".to_string() } else { format!("h{}", layer - 1) };
+            let output = if layer + 1 == layers { "y".to_string() } else { format!("h{layer}") };
+            format!(
+                r#"{{"name": "inner{layer}", "op": "linear", "inputs": ["{input}", "w{layer}"]}},
+                   {{"name": "{output}", "op": "tanh", "inputs": ["inner{layer}"]}}"#
+            )
+        });
+        let [parameters, nodes] = [parameters.collect::<Vec<_>>(), nodes.collect()].map(|entries| entries.join(","));
+        document += &format!(r#""parameters": [{parameters}], "nodes": [{nodes}]}}"#);
+        let blueprint = Blueprint::from_json(document.as_bytes()).unwrap();
+        let class = kernel_class(Pass::Forward, DataType::F32, true, &[&blueprint]).unwrap();
+        let class = KernelClass { schedule: Schedule::Generic, ..class };
+        let source = generate(&class, Architecture::Cuda(90)).unwrap().source;
+        source.matches("#pragma unroll 4\n    for (int item = ").count()
+    };
+    assert!(unrolled(10) >= 10, "{}", unrolled(10));
+    assert_eq!(unrolled(40), 0);
+}
+
 #[test]
 fn chunks_of_one_seven_and_a_thousand_channels_compile() {
     if may_skip() {

@@ -52,7 +52,9 @@ impl Emulator {
         let shim = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/cuda_shim.h");
         let source = source
             .replace(r#"asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));"#, "value = half_to_float(bits);")
-            .replace(r#"asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));"#, "bits = float_to_half(value);");
+            .replace(r#"asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));"#, "bits = float_to_half(value);")
+            .replace(r#"asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(v));"#, "power = std::exp2(v);")
+            .replace(r#"asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(quotient) : "f"(v));"#, "quotient = 1 / v;");
         let source = INSTRUCTIONS.iter().fold(source, |source, (own, emulated)| source.replace(own, emulated));
         let entry = "extern \"C\" void emulate(const Launch* launch, unsigned x, unsigned y, size_t shared) {\n  \
                      emulation::run<Launch>(kasmina, launch, x, y, THREADS, shared);\n}\n";

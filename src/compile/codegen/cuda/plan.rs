@@ -45,6 +45,17 @@ pub(super) struct Planned {
     pub fragments: Option<Fragments>,
 }
 
+impl Planned {
+    /// Whether a program has so many steps that a compiler has enough to do with each of them once.
+    pub fn is_long(&self) -> bool {
+        let Program { prologue, body, epilogue, .. } = &self.program;
+        prologue.len() + body.len() + epilogue.len() > LONG
+    }
+}
+
+/// Steps outside sums beyond which a program is long.
+const LONG: usize = 48;
+
 /// Rows of a tile, largest first. A warp with fewer rows than lanes has several groups.
 const TILES: [u16; 6] = [32, 16, 8, 4, 2, 1];
 

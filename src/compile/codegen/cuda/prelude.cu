@@ -139,8 +139,16 @@ template <int COUNT> static __device__ void read_in(number* to, Parameters from,
   share_out<COUNT>([&](int i) { to[i] = from[start + i]; });
 }
 
-static __device__ void clear(number* values, int count) {
+// What a block does before and after its rows, and need not be quick at, is called and not inlined: for the compiler, time is
+// instructions.
+
+static __device__ __noinline__ void clear(number* values, int count) {
   for (int i = threadIdx.x; i < count; i += THREADS) values[i] = 0;
+}
+
+// Adds what lies in shared memory to what other blocks may add to as well.
+static __device__ __noinline__ void add_to(number* to, const number* from, int count) {
+  for (int i = threadIdx.x; i < count; i += THREADS) atomicAdd(to + i, from[i]);
 }
 
 // The rows of the tile that have not fallen, a bit each. All threads of the block call it.
@@ -150,7 +158,7 @@ static __device__ unsigned alive_rows() {
 }
 
 // The sum of one number of each thread, in a fixed order. The caller synchronises before it reads the result.
-static __device__ void block_sum(number value, number* result) {
+static __device__ __noinline__ void block_sum(number value, number* result) {
   for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
   __syncthreads();
   if (threadIdx.x % 32 == 0) partial()[threadIdx.x / 32] = value;
@@ -164,7 +172,7 @@ static __device__ void block_sum(number value, number* result) {
 
 // Marks the rows in which a value has an element that is not finite, or would not be as an element of the tensors:
 // HEADROOM is how much larger a computed number can be than a stored one.
-static __device__ void guard(const number* value, int elements) {
+static __device__ __noinline__ void guard(const number* value, int elements) {
   const int row = threadIdx.x % TILE;
   for (int i = threadIdx.x / TILE; i < elements; i += GROUPS)
     if (!is_finite(value[i * PITCH + row] * HEADROOM)) fallen()[row] = 1;

@@ -181,10 +181,15 @@ impl Writer<'_> {
                 {
                     continue;
                 }
-                Destination::ParameterGradient(offset) => format!(
-                    "if (gradient) for (int i = threadIdx.x; i < {count}; i += THREADS) atomicAdd(gradient + {offset} + i, {});",
-                    element("i")
-                ),
+                Destination::ParameterGradient(offset) => match self.planned.layout.places[value.index()] {
+                    Some(Place::Shared(start)) => {
+                        format!("if (gradient) add_to(gradient + {offset}, shared + {start}, {count});")
+                    }
+                    _ => format!(
+                        "if (gradient) for (int i = threadIdx.x; i < {count}; i += THREADS) atomicAdd(gradient + {offset} + i, {});",
+                        element("i")
+                    ),
+                },
                 Destination::AlphaGradient => format!(
                     "if (threadIdx.x == 0 && launch.alpha_gradient) atomicAdd(launch.alpha_gradient + seed, (float){});",
                     element("0")

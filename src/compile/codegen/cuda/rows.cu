@@ -31,10 +31,14 @@ static __device__ bool is_aligned(const Rows& rows, int channels) {
   return ((unsigned long long)rows.address | strides * sizeof(element)) % (channels * sizeof(element)) == 0;
 }
 
+// How far from the first row another lies where rows come in groups. Divisions are long, and seldom wanted.
+static __device__ __noinline__ long long offset_in_groups(const Rows& rows, long long row) {
+  return row / rows.group * rows.group_stride + row % rows.group * rows.stride;
+}
+
 // Where the first channel of a seed lies in a row.
 static __device__ element* chunk_of(const Rows& rows, int seed, long long row) {
-  long long offset = row * rows.stride;
-  if (row >= rows.group) offset = row / rows.group * rows.group_stride + row % rows.group * rows.stride;
+  const long long offset = row < rows.group ? row * rows.stride : offset_in_groups(rows, row);
   return reinterpret_cast<element*>(rows.address) + offset + (long long)seed * CHUNK * rows.channel_stride;
 }
 
@@ -82,12 +86,21 @@ static __device__ void load_rows(number* to, const Rows& rows, int seed, long lo
   }
 }
 
-// Loads the seed's chunk of `valid` rows, and zeros for the rest of the tile.
+// What is seen comes back by value: by reference it would lie in memory, for the whole kernel.
 template <Watch WATCH>
-static __device__ void load_tile(number* to, const Rows& rows, int seed, long long first, int valid, Observed& seen) {
+static __device__ __noinline__ Observed load_and_observe(number* to, const Rows& rows, int seed, long long first, int valid) {
+  Observed seen = nothing_observed();
   if (rows.channel_stride != 1) load_rows<WATCH>(to, rows, seed, first, valid, seen);
   else if (is_aligned(rows, WIDEST)) load_vectors<WIDEST, WATCH>(to, rows, seed, first, valid, seen);
   else load_vectors<1, WATCH>(to, rows, seed, first, valid, seen);
+  return seen;
+}
+
+// Loads the seed's chunk of `valid` rows, and zeros for the rest of the tile.
+template <Watch WATCH>
+static __device__ void load_tile(number* to, const Rows& rows, int seed, long long first, int valid, Observed& seen) {
+  const Observed more = load_and_observe<WATCH>(to, rows, seed, first, valid);
+  if (WATCH != NOTHING) add(seen, more);
 }
 
 template <int N>
@@ -124,7 +137,7 @@ static __device__ void store_rows(const number* from, const Rows& rows, const Ro
 }
 
 // Stores the seed's chunk of `valid` rows; a row that fell back gets the bits of the fallback's row.
-static __device__ void store_tile(const number* from, const Rows& rows, const Rows& fallback, int seed, long long first,
+static __device__ __noinline__ void store_tile(const number* from, const Rows& rows, const Rows& fallback, int seed, long long first,
                                   int valid) {
   if (rows.channel_stride != 1 || fallback.channel_stride != 1)
     store_rows(from, rows, fallback, seed, first, valid);

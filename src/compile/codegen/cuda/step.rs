@@ -27,7 +27,7 @@ impl Printer<'_> {
     pub(super) fn print(&self, first: &str, count: &str) -> String {
         let items = self.loops.items();
         // Bounds on unrolling keep large programs small; nobody waits for a block of results but for the reads of a map.
-        let unroll = if self.loops.reduced.is_empty() { 4 } else { 1 };
+        let unroll = if self.loops.reduced.is_empty() && !self.planned.is_long() { 4 } else { 1 };
         let mut text =
             format!("#pragma unroll {unroll}\nfor (int item = {first}; item < {items}; item += {count}) {{\n");
         text += &self.item_indices("item");
@@ -52,7 +52,7 @@ impl Printer<'_> {
             sharing *= 2;
         }
         let mut sum = self.declare("total", "0");
-        sum += "#pragma unroll 4\n";
+        let _ = writeln!(sum, "#pragma unroll {}", self.unrolling());
         let _ = writeln!(sum, "for (int row = threadIdx.x % {sharing}; row < TILE; row += {sharing}) {{");
         if self.step.reducer != Reducer::Sum && !self.loops.reduced.is_empty() {
             sum += &self.declare("extreme", self.start());
@@ -232,11 +232,17 @@ impl Printer<'_> {
         blocks.fold(inner.to_string(), |inner, (block, name)| unrolled(name, block.size, &inner))
     }
 
+    /// How often a loop that combines is unrolled: blocks have enough to do at once, where the program is long.
+    fn unrolling(&self) -> usize {
+        if self.planned.is_long() && !self.loops.blocks.is_empty() { 1 } else { 4 }
+    }
+
     fn over_reduced(&self, inner: &str) -> String {
         let axes = self.loops.reduced.iter().enumerate().rev();
         axes.fold(inner.to_string(), |inner, (axis, loops)| {
             let name = format!("{REDUCED}{axis}");
-            let unroll = if axis + 1 == self.loops.reduced.len() { "#pragma unroll 4\n" } else { "" };
+            let is_last = axis + 1 == self.loops.reduced.len();
+            let unroll = if is_last { format!("#pragma unroll {}\n", self.unrolling()) } else { String::new() };
             format!("{unroll}for (int {name} = 0; {name} < {}; ++{name}) {{\n{inner}}}\n", loops.size)
         })
     }

@@ -20,6 +20,16 @@ static __device__ Observed nothing_observed() {
   return seen;
 }
 
+static __device__ void add(Observed& seen, const Observed& more) {
+  seen.sum += more.sum;
+  seen.squares += more.squares;
+  seen.neighbours += more.neighbours;
+  seen.smallest = more.smallest < seen.smallest ? more.smallest : seen.smallest;
+  seen.largest = more.largest > seen.largest ? more.largest : seen.largest;
+  seen.dead += more.dead;
+  seen.bad += more.bad;
+}
+
 // Sums of a few neighbouring channels in type T; the channel after them, if the chunk has one, is `next`.
 template <typename T, int N, Watch WATCH>
 static __device__ bool add_sums(Observed& seen, const number (&v)[N], number next, bool has_next) {

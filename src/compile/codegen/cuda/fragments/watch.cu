@@ -16,14 +16,7 @@ template <Watch WATCH> static __device__ __noinline__ Observed observe_closely(c
 }
 
 template <Watch WATCH> static __device__ void watch_closely(Observed& seen, const uint4* tile, int there) {
-  const Observed more = observe_closely<WATCH>(tile, there);
-  seen.sum += more.sum;
-  seen.squares += more.squares;
-  seen.neighbours += more.neighbours;
-  seen.smallest = more.smallest < seen.smallest ? more.smallest : seen.smallest;
-  seen.largest = more.largest > seen.largest ? more.largest : seen.largest;
-  seen.dead += more.dead;
-  seen.bad += more.bad;
+  add(seen, observe_closely<WATCH>(tile, there));
 }
 
 // The rows that a warp has watched, once.
