@@ -268,7 +268,7 @@ template <int E> static __device__ void keep_representable(bool (&alive)[2], con
 #pragma unroll
   for (int h = 0; h < 2; ++h)
 #pragma unroll
-    for (int i = 0; i < E / 4; ++i) fits[h] = fits[h] && magnitude(value.rows[h][i]) <= GREATEST;
+    for (int i = 0; i < E / 4; ++i) fits[h] &= magnitude(value.rows[h][i]) <= GREATEST;
   keep_rows(alive, fits[0], fits[1], place);
 }
 
