@@ -3,6 +3,7 @@
 use super::Shape;
 use crate::error::Result;
 use crate::fail;
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use serde::ser::Error;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -107,24 +108,34 @@ pub(super) struct Random {
     seed: u64,
     position: usize,
     stream: Option<blake3::OutputReader>,
+    /// Numbers of the stream that are not drawn yet, from `next` on.
+    drawn: [[u8; 8]; AT_ONCE],
+    next: usize,
 }
+
+/// Numbers that are taken from a stream at once: single ones cost as much as eight.
+const AT_ONCE: usize = 64;
 
 impl Random {
     pub(super) fn new(seed: u64, position: usize) -> Self {
-        Self { seed, position, stream: None }
+        Self { seed, position, stream: None, drawn: [[0; 8]; AT_ONCE], next: AT_ONCE }
     }
 
     /// Evenly in [0, 1).
     fn uniform(&mut self) -> f64 {
-        static START: LazyLock<blake3::Hasher> =
-            LazyLock::new(|| blake3::Hasher::new_derive_key("kasmina 1 parameter initialisation"));
-        let stream = self.stream.get_or_insert_with(|| {
-            let mut hasher = START.clone();
-            hasher.update(&self.seed.to_le_bytes()).update(&(self.position as u64).to_le_bytes());
-            hasher.finalize_xof()
-        });
-        let mut bytes = [0; 8];
-        stream.fill(&mut bytes);
+        static KEY: LazyLock<ContextKey> =
+            LazyLock::new(|| hash_derive_key_context("kasmina 1 parameter initialisation"));
+        if self.next == AT_ONCE {
+            let stream = self.stream.get_or_insert_with(|| {
+                let mut hasher = blake3::Hasher::new_from_context_key(&KEY);
+                hasher.update(&self.seed.to_le_bytes()).update(&(self.position as u64).to_le_bytes());
+                hasher.finalize_xof()
+            });
+            stream.fill(self.drawn.as_flattened_mut());
+            self.next = 0;
+        }
+        let bytes = self.drawn[self.next];
+        self.next += 1;
         (u64::from_le_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64
     }
 

@@ -134,9 +134,9 @@ impl Layer {
     }
 
     /// Tells the breakers what the epoch showed, before commands are judged by them.
-    pub(super) fn note_failures(&mut self) {
+    pub(super) fn note_failures(&mut self, errors: &[Errors]) {
         let columns = self.state.columns();
-        let mut failures = not_finite(errors(columns, &self.telemetry.last));
+        let mut failures = not_finite(errors);
         failures.extend(self.missing_kernels(columns));
         let failed: BTreeSet<u32> = failures.iter().map(|(blueprint, ..)| *blueprint).collect();
         let passed: BTreeSet<u32> = trials(columns, &self.telemetry.last).difference(&failed).copied().collect();
@@ -184,8 +184,8 @@ pub(super) fn errors(columns: &Columns, observations: &Observations) -> Vec<Erro
 }
 
 /// What counts against the blueprints of these seeds.
-fn not_finite(errors: Vec<Errors>) -> Vec<(u32, ErrorClass, String)> {
-    let failures = errors.into_iter().map(|Errors { seed, blueprint, fell_back, .. }| {
+fn not_finite(errors: &[Errors]) -> Vec<(u32, ErrorClass, String)> {
+    let failures = errors.iter().map(|&Errors { seed, blueprint, fell_back, .. }| {
         let of = if fell_back { "rows of its output were" } else { "a gradient of its parameters was" };
         (blueprint, ErrorClass::Execute, format!("seed {seed}: {of} not finite"))
     });

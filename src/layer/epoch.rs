@@ -12,6 +12,7 @@ use super::{
 };
 use crate::device::Stream;
 use crate::{ErrorClass, Result, fail};
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -75,7 +76,8 @@ impl Layer {
         self.repaired.extend(repaired);
         self.observe(stream)?;
         self.kernels.collect(stream);
-        self.note_failures();
+        let errors = errors(self.state.columns(), &self.telemetry.last);
+        self.note_failures(&errors);
 
         if let Some(plan) = self.pending.take() {
             self.state.discard(plan.columns);
@@ -84,7 +86,7 @@ impl Layer {
         let world = World { ends: true, ..self.world() };
         let epoch = world.epoch;
         let (mut applied, mut refused) = (Vec::new(), Vec::new());
-        note_errors(&mut plan.columns, &self.telemetry.last);
+        note_errors(&mut plan.columns, &errors);
         let measured = self.measured(&self.telemetry.last, answers);
         let held = plan.advance(&self.config.settings, Some(&measured))?;
         for Batch { commands, .. } in &self.queue {
@@ -269,8 +271,8 @@ pub(super) fn blueprints_of(columns: &Columns, wanted: impl Fn(Lifecycle) -> boo
 }
 
 /// Records on each seed what went wrong with it in the epoch.
-fn note_errors(columns: &mut Columns, observations: &Observations) {
-    for Errors { seed, fell_back, non_finite_gradient, .. } in errors(columns, observations) {
+fn note_errors(columns: &mut Columns, errors: &[Errors]) {
+    for &Errors { seed, fell_back, non_finite_gradient, .. } in errors {
         let mut state = columns.get(seed);
         state.error_count = state.error_count.saturating_add(1);
         state.flags |= if fell_back { flags::FALLBACK_USED } else { 0 };
@@ -309,10 +311,9 @@ fn still_learns(seed: &SeedState, observation: &Observation, settings: &Settings
 
 /// The random seed of a germination: another one for every seed and every time, the same in every run.
 fn germination_seed(settings: &Settings, seed: u32, germinations: u32) -> u64 {
-    static START: LazyLock<blake3::Hasher> = LazyLock::new(|| blake3::Hasher::new_derive_key("kasmina 1 germination"));
-    let mut hasher = START.clone();
-    hasher.update(&settings.random_seed.to_le_bytes());
-    hasher.update(&seed.to_le_bytes());
-    hasher.update(&germinations.to_le_bytes());
+    static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("kasmina 1 germination"));
+    let germination = u64::from(germinations) << 32 | u64::from(seed);
+    let mut hasher = blake3::Hasher::new_from_context_key(&KEY);
+    hasher.update(bytemuck::cast_slice(&[settings.random_seed.to_le_bytes(), germination.to_le_bytes()]));
     hasher.finalize().as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

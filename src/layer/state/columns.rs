@@ -329,6 +329,7 @@ impl Columns {
         start..start + self.seeds * COLUMNS[column].1.bytes()
     }
 
+    #[inline]
     fn read<const N: usize>(&self, column: usize, seed: u32) -> [u8; N] {
         let start = self.offsets[column] + seed as usize * N;
         let mut element = [0; N];
@@ -336,6 +337,7 @@ impl Columns {
         element
     }
 
+    #[inline]
     fn write<const N: usize>(&mut self, column: usize, seed: u32, element: [u8; N]) {
         let start = self.offsets[column] + seed as usize * N;
         self.bytes[start..start + N].copy_from_slice(&element);
