@@ -131,7 +131,9 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
     const Tensor input = readable(x);
     const Tensor gradient = readable(output_gradient);
     Result input_gradient(x);
-    const Tensor computed_alpha_gradient = torch::stable::new_zeros(alpha, {alpha_gradient ? alpha.numel() : 0});
+    const std::array<int64_t, 1> none{0}, dense{1};
+    const Tensor computed_alpha_gradient =
+        alpha_gradient ? torch::stable::new_zeros(alpha, {alpha.numel()}) : empty(none, dense, alpha);
     const Descriptor x_view(input), gradient_view(gradient), input_gradient_view(input_gradient.written()),
         alpha_view(alpha), alpha_gradient_view(computed_alpha_gradient);
     const OptionalDescriptor telemetry_view(telemetry), random_view(random);

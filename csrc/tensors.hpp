@@ -134,6 +134,24 @@ class Descriptors {
     std::vector<const kasmina_tensor*> pointers_;
 };
 
+/// An uninitialised tensor of another one's type and device. Unlike torch::stable's functions it looks no operator up by its
+/// name, which costs more than the memory.
+inline Tensor empty(torch::headeronly::IntHeaderOnlyArrayRef sizes, torch::headeronly::IntHeaderOnlyArrayRef strides,
+                    const Tensor& like) {
+    int32_t data_type = 0, device_type = 0;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &data_type));
+    TORCH_ERROR_CODE_CHECK(aoti_torch_get_device_type(like.get(), &device_type));
+    AtenTensorHandle made = nullptr;
+    TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.data(), strides.data(),
+                                                    data_type, device_type, like.get_device_index(), &made));
+    return Tensor(made);
+}
+
+/// A new tensor like another one, as torch.empty_like.
+inline Tensor empty_like(const Tensor& tensor) {
+    return tensor.is_contiguous() ? empty(tensor.sizes(), tensor.strides(), tensor) : torch::stable::empty_like(tensor);
+}
+
 /// An uninitialised contiguous tensor of the same shape, type and device.
 inline Tensor contiguous_like(const Tensor& tensor) {
     using torch::stable::detail::from;
@@ -192,7 +210,7 @@ inline void refuse_repeated(const Tensor& tensor) {
 class Result {
   public:
     explicit Result(const Tensor& like)
-        : tensor_(torch::stable::empty_like(like)), written_(walkable(tensor_) ? tensor_ : contiguous_like(like)) {}
+        : tensor_(torch_ops::empty_like(like)), written_(walkable(tensor_) ? tensor_ : contiguous_like(like)) {}
 
     const Tensor& written() const { return written_; }
 

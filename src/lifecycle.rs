@@ -79,7 +79,7 @@ impl Lifecycle {
 
     /// The state of a number, if there is one.
     pub fn from_number(number: i8) -> Option<Lifecycle> {
-        Self::ALL.into_iter().find(|state| *state as i8 == number)
+        usize::try_from(number).ok().and_then(|number| Self::ALL.get(number).copied())
     }
 
     /// The name messages and reports use, such as `FINE_TUNING`.

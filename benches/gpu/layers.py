@@ -167,6 +167,18 @@ class InPlace(Kasmina):
         self.layer.inplace = True
 
 
+class Clone:
+    """A plain copy of the input: what any layer takes that gives an output of its own and computes nothing."""
+
+    passes = ("forward",)
+
+    def __init__(self, problem):
+        pass
+
+    def forward(self, x):
+        return x.clone()
+
+
 class Dormant(Comparison):
     """Two kinds of contestants: those that write an output of their own, and those that give the input back."""
 
@@ -196,6 +208,7 @@ COMPARISONS = {
         {
             **OURS,
             "torch.compile": compiled(gathering),
+            "clone": Clone,
             "kasmina, aliasing": InPlace,
             "torch.compile, aliasing": compiled(observing),
         },

@@ -333,7 +333,7 @@ class Layer(LayerState):
         summary = json.loads(_native.take_bytes("kasmina_layer_end_epoch", self._handle, self._stream()))
         del asked
         self._read_lifecycle()
-        if summary["applied"] or Lifecycle.GRAFTING in self.states():
+        if summary["applied"] or Lifecycle.GRAFTING in self._lifecycles():
             torch.autograd.graph.increment_version(self.alpha)
         return summary
 
@@ -354,8 +354,13 @@ class Layer(LayerState):
 
     def states(self):
         """The lifecycle state of each seed, as the host knows it."""
-        numbers = memoryview(_native.take_bytes("kasmina_layer_state", self._handle)).cast("i")
-        return [Lifecycle(number) for number in numbers[::_STATE_COLUMNS]]
+        every = tuple(Lifecycle)
+        return [every[number] for number in self._lifecycles()]
+
+    def _lifecycles(self):
+        """The same as bytes: the lowest byte of each number is all of it."""
+        rows = memoryview(_native.take_bytes("kasmina_layer_state", self._handle))
+        return rows[:: _STATE_COLUMNS * ctypes.sizeof(ctypes.c_int32)].tobytes()
 
     def extra_repr(self):
         channels = "" if self.channels == "last" else f", channels={self.channels!r}"

@@ -94,9 +94,8 @@ impl Addresses {
 
 /// A tensor in the shape and type of a blueprint's bank.
 pub fn bank(layer: &Layer, blueprint: u32, pointer: *const kasmina_tensor, name: &'static str) -> Result<Address> {
-    let bank = layer.bank(blueprint)?;
-    let tensor = required(layer, pointer, name)?.of(layer.config().parameter_type)?;
-    tensor.dense(&[bank.capacity, bank.size])
+    let shape = layer.bank_shape(blueprint)?;
+    required(layer, pointer, name)?.of(layer.config().parameter_type)?.dense(&shape)
 }
 
 /// A dense tensor whose first dimension is the seeds, or null.
@@ -134,7 +133,7 @@ pub fn telemetry(layer: &Layer, pointer: *const kasmina_tensor, flags: u32) -> R
     Ok(Some(Address::NULL))
 }
 
-fn required(layer: &Layer, pointer: *const kasmina_tensor, name: &'static str) -> Result<Tensor> {
+fn required<'a>(layer: &Layer, pointer: *const kasmina_tensor, name: &'static str) -> Result<Tensor<'a>> {
     // SAFETY: the caller of the exported function promises a descriptor if it is not null, which is checked.
     unsafe { Tensor::read(pointer, name) }?.on(layer.config().device)
 }

@@ -1,23 +1,31 @@
 //! Text and bytes that a call gives out: the one way variable-length results leave the library.
 
-use crate::{Result, error};
 use std::ffi::c_char;
+use std::sync::LazyLock;
 
 /// Bytes or UTF-8 text that a call gave out. The caller owns it and frees it with kasmina_bytes_destroy. Reading it from
 /// several threads is safe.
-pub struct kasmina_bytes(Vec<u8>);
+pub struct kasmina_bytes(LazyLock<Vec<u8>, Box<dyn FnOnce() -> Vec<u8> + Send>>);
 
 impl kasmina_bytes {
     /// Bytes for the caller to own.
-    pub(super) fn owned(mut bytes: Vec<u8>) -> *mut kasmina_bytes {
-        bytes.push(0);
-        Box::into_raw(Box::new(kasmina_bytes(bytes)))
+    pub(super) fn owned(bytes: Vec<u8>) -> *mut kasmina_bytes {
+        Self::made_when_read(move || bytes)
     }
 
-    /// A value as JSON text for the caller to own.
-    pub(super) fn json(value: &impl serde::Serialize) -> Result<*mut kasmina_bytes> {
-        let text = serde_json::to_vec(value).map_err(|cause| error!(Unsupported, "no JSON").caused_by(cause))?;
-        Ok(Self::owned(text))
+    /// A value as JSON text for the caller to own. It is written when it is first read: a summary of many seeds that nobody
+    /// reads costs nothing. What has no JSON is empty; of the library's own values that is none.
+    pub(super) fn json(value: impl serde::Serialize + Send + 'static) -> *mut kasmina_bytes {
+        Self::made_when_read(move || serde_json::to_vec(&value).unwrap_or_default())
+    }
+
+    fn made_when_read(make: impl FnOnce() -> Vec<u8> + Send + 'static) -> *mut kasmina_bytes {
+        let make = Box::new(|| {
+            let mut bytes = make();
+            bytes.push(0);
+            bytes
+        });
+        Box::into_raw(Box::new(kasmina_bytes(LazyLock::new(make))))
     }
 }
 

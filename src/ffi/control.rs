@@ -52,15 +52,14 @@ pub unsafe extern "C" fn kasmina_layer_submit(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call("kasmina_layer_submit", error, || {
-        // SAFETY: the caller promises `count` structs of the size that their struct_size says.
-        let commands = unsafe { convert::read_array(commands, count) }?;
-        let commands = commands.iter().map(|given| {
+        let command = |given: &kasmina_command| {
             // SAFETY: the caller promises text or null.
             let reason = unsafe { convert::optional_text(given.reason, "reason") }?;
             command(given, reason.unwrap_or_default())
-        });
-        let commands = commands.collect::<Result<Vec<_>>>()?;
-        LAYERS.write(layer.id, |layer| layer.submit(&commands))
+        };
+        // SAFETY: the caller promises `count` structs of the size that their struct_size says.
+        let commands = unsafe { convert::read_array(commands, count, command) }?;
+        LAYERS.write(layer.id, |layer| layer.submit(commands))
     })
 }
 
@@ -101,7 +100,7 @@ pub unsafe extern "C" fn kasmina_layer_end_epoch(
     if summary.is_null() {
         return call("kasmina_layer_end_epoch", error, || end().map(drop));
     }
-    call_for("kasmina_layer_end_epoch", (summary, "summary"), error, || kasmina_bytes::json(&end()?))
+    call_for("kasmina_layer_end_epoch", (summary, "summary"), error, || Ok(kasmina_bytes::json(end()?)))
 }
 
 /// Tells the layer's circuit breakers the time, in seconds on any clock that does not go back. From then on they go by what

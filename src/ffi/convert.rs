@@ -25,6 +25,10 @@ const LARGEST_STRUCT: usize = 4096;
 pub unsafe fn read<T: Growing>(pointer: *const T) -> Result<T> {
     // SAFETY: the caller promises at least the struct_size at the start.
     let (name, size) = (T::NAME, unsafe { struct_size(pointer) }?);
+    if size == size_of::<T>() {
+        // SAFETY: not null, aligned and of T's size by the check.
+        return Ok(unsafe { pointer.read() });
+    }
     let known = size.min(size_of::<T>());
     // SAFETY: the caller promises that struct_size bytes are there.
     let tail = unsafe { std::slice::from_raw_parts(pointer.cast::<u8>().add(known), size - known) };
@@ -38,8 +42,15 @@ pub unsafe fn read<T: Growing>(pointer: *const T) -> Result<T> {
     Ok(value)
 }
 
-/// Reads an array of structs that all have the `struct_size` of the first one.
-pub unsafe fn read_array<T: Growing>(pointer: *const T, count: usize) -> Result<Vec<T>> {
+/// Room for what is made of an array before it is looked at; its count may be wrong.
+const MOST_ROOM: usize = 1 << 20;
+
+/// Reads an array of structs that all have the `struct_size` of the first one, and makes something of each.
+pub unsafe fn read_array<T: Growing, R>(
+    pointer: *const T,
+    count: usize,
+    make: impl Fn(&T) -> Result<R>,
+) -> Result<Vec<R>> {
     if count == 0 {
         return Ok(Vec::new());
     }
@@ -48,19 +59,20 @@ pub unsafe fn read_array<T: Growing>(pointer: *const T, count: usize) -> Result<
     if step % align_of::<T>() != 0 || count > isize::MAX as usize / step {
         fail!(InvalidArgument, "{count} of {} with struct_size {step} are no array", T::NAME);
     }
-    let structs = (0..count).map(|index| {
+    let mut made = Vec::with_capacity(count.min(MOST_ROOM));
+    for index in 0..count {
         // SAFETY: the caller promises `count` structs of that size, one after the other.
         let pointer = unsafe { pointer.byte_add(index * step) };
         // SAFETY: as above.
-        match unsafe { struct_size(pointer) } {
+        let given = match unsafe { struct_size(pointer) } {
             // SAFETY: as above.
             Ok(size) if size == step => unsafe { read(pointer) },
             Ok(size) => fail!(InvalidArgument, "struct_size of {}s differ: {step} and {size}", T::NAME),
             Err(error) => Err(error),
-        }
-        .map_err(|error| error.context(format!("element {index}")))
-    });
-    structs.collect()
+        };
+        made.push(make(&given.map_err(|error| error.context(format!("element {index}")))?)?);
+    }
+    Ok(made)
 }
 
 /// Writes a struct to a caller that may be compiled with an older or newer header: `struct_size`, which the caller set,

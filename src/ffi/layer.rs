@@ -203,7 +203,7 @@ pub unsafe extern "C" fn kasmina_layer_report(
     error: *mut *mut kasmina_error,
 ) -> Status {
     call_for("kasmina_layer_report", (report, "report"), error, || {
-        kasmina_bytes::json(&LAYERS.read(layer.id, |layer| Ok(layer.report()))?)
+        Ok(kasmina_bytes::json(LAYERS.read(layer.id, |layer| Ok(layer.report()))?))
     })
 }
 

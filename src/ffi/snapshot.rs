@@ -121,7 +121,7 @@ pub unsafe extern "C" fn kasmina_layer_restore(
     if restoration.is_null() {
         return call("kasmina_layer_restore", error, || restore().map(drop));
     }
-    call_for("kasmina_layer_restore", (restoration, "restoration"), error, || kasmina_bytes::json(&restore()?))
+    call_for("kasmina_layer_restore", (restoration, "restoration"), error, || Ok(kasmina_bytes::json(restore()?)))
 }
 
 /// Ends a snapshot's handle and gives its memory back. Allowed after kasmina_shutdown.

@@ -45,40 +45,69 @@ unsafe impl Growing for kasmina_tensor {
 }
 
 /// A descriptor whose numbers are checked: no size is negative and no element lies outside what 63 bits can address.
-pub struct Tensor {
+pub struct Tensor<'a> {
     pub name: &'static str,
     pub address: Address,
     pub data_type: DataType,
     pub device: DeviceKind,
-    /// Size and stride of each dimension.
-    pub dimensions: Dimensions,
+    pub dimensions: Dimensions<'a>,
 }
 
 /// More dimensions than any tensor of a trainer has.
 const MOST_DIMENSIONS: usize = 16;
 
-/// Sizes and strides, without an allocation.
+/// Sizes and strides where the caller has them, none of them negative.
 #[derive(Clone, Copy)]
-pub struct Dimensions {
-    rank: usize,
-    sizes: [usize; MOST_DIMENSIONS],
-    strides: [usize; MOST_DIMENSIONS],
+pub struct Dimensions<'a> {
+    sizes: &'a [i64],
+    /// `None`: dense.
+    strides: Option<&'a [i64]>,
 }
 
-impl Dimensions {
-    fn iter(&self) -> impl DoubleEndedIterator<Item = (usize, usize)> {
-        self.sizes[..self.rank].iter().copied().zip(self.strides[..self.rank].iter().copied())
+impl<'a> Dimensions<'a> {
+    /// Checks sizes, and as many strides, of elements of so many bytes.
+    fn check(sizes: &'a [i64], strides: Option<&'a [i64]>, bytes: usize) -> Result<Dimensions<'a>> {
+        let dimensions = Dimensions { sizes, strides };
+        if sizes.iter().any(|size| *size < 0) {
+            fail!(ShapeMismatch, "shape is {sizes:?}; no size may be negative");
+        }
+        if strides.is_some_and(|strides| strides.iter().any(|stride| *stride < 0)) {
+            fail!(ShapeMismatch, "strides are {:?}; none may be negative", strides.unwrap_or_default());
+        }
+        let overflow = || error!(ShapeMismatch, "shape {sizes:?} with strides {strides:?} overflows the address space");
+        let (mut elements, mut reach) = (1_usize, 0_usize);
+        for axis in (0..sizes.len()).rev() {
+            let (size, stride) = (sizes[axis] as usize, strides.map_or(elements, |strides| strides[axis] as usize));
+            elements = elements.checked_mul(size.max(1)).ok_or_else(overflow)?;
+            let last = stride.checked_mul(size.saturating_sub(1)).ok_or_else(overflow)?;
+            reach = reach.checked_add(last).ok_or_else(overflow)?;
+        }
+        let limit = isize::MAX as usize / bytes;
+        if elements > limit || reach >= limit {
+            return Err(overflow());
+        }
+        Ok(dimensions)
     }
 
-    /// The sizes alone.
-    pub fn sizes(&self) -> &[usize] {
-        &self.sizes[..self.rank]
+    /// Size and stride of each dimension, the last one first.
+    fn innermost_first(self) -> impl Iterator<Item = (usize, usize)> {
+        let mut dense = 1;
+        (0..self.sizes.len()).rev().map(move |axis| {
+            let size = self.sizes[axis] as usize;
+            let stride = self.strides.map_or(dense, |strides| strides[axis] as usize);
+            dense *= size.max(1);
+            (size, stride)
+        })
+    }
+
+    fn are(self, shape: &[usize]) -> bool {
+        self.sizes.iter().map(|size| *size as usize).eq(shape.iter().copied())
     }
 }
 
-impl Tensor {
+impl<'a> Tensor<'a> {
     /// Reads and checks a descriptor.
-    pub unsafe fn read(pointer: *const kasmina_tensor, name: &'static str) -> Result<Tensor> {
+    pub unsafe fn read(pointer: *const kasmina_tensor, name: &'static str) -> Result<Tensor<'a>> {
         convert::check(pointer, name)?;
         // SAFETY: the caller's promise about the pointer is passed on.
         let tensor = unsafe { convert::read(pointer) }.map_err(|error| error.context(name))?;
@@ -86,7 +115,7 @@ impl Tensor {
         unsafe { Self::from_descriptor(&tensor, name) }.map_err(|error| error.context(name))
     }
 
-    unsafe fn from_descriptor(tensor: &kasmina_tensor, name: &'static str) -> Result<Tensor> {
+    unsafe fn from_descriptor(tensor: &kasmina_tensor, name: &'static str) -> Result<Tensor<'a>> {
         let data_type = convert::data_type(tensor.data_type)?;
         let device = convert::device(tensor.device_type, tensor.device_index)?;
         let rank = usize::try_from(tensor.rank).ok().filter(|&rank| rank <= MOST_DIMENSIONS);
@@ -98,15 +127,15 @@ impl Tensor {
             // SAFETY: as above.
             false => Some(unsafe { convert::slice(tensor.strides, rank, "strides") }?),
         };
-        let dimensions = dimensions(sizes, strides, data_type.bytes())?;
-        if tensor.data.is_null() && dimensions.sizes().iter().all(|&size| size != 0) {
+        let dimensions = Dimensions::check(sizes, strides, data_type.bytes())?;
+        if tensor.data.is_null() && sizes.iter().all(|&size| size != 0) {
             fail!(InvalidArgument, "data is NULL, but the shape is {sizes:?}");
         }
         Ok(Tensor { name, address: Address(tensor.data as u64), data_type, device, dimensions })
     }
 
     /// Checks where the tensor lies.
-    pub fn on(self, device: DeviceKind) -> Result<Tensor> {
+    pub fn on(self, device: DeviceKind) -> Result<Tensor<'a>> {
         if self.device != device {
             fail!(ShapeMismatch, "{} is on {:?}, but the layer is on {device:?}", self.name, self.device);
         }
@@ -114,7 +143,7 @@ impl Tensor {
     }
 
     /// Checks what the elements are.
-    pub fn of(self, data_type: DataType) -> Result<Tensor> {
+    pub fn of(self, data_type: DataType) -> Result<Tensor<'a>> {
         if self.data_type != data_type {
             let (found, wanted) = (self.data_type.name(), data_type.name());
             fail!(TypeMismatch, "{} has elements of type {found}; it needs {wanted}", self.name);
@@ -124,11 +153,11 @@ impl Tensor {
 
     /// The address of a dense tensor of exactly this shape.
     pub fn dense(&self, shape: &[usize]) -> Result<Address> {
-        if self.dimensions.sizes() != shape {
-            fail!(ShapeMismatch, "{} has shape {:?}; it needs {shape:?}", self.name, self.dimensions.sizes());
+        if !self.dimensions.are(shape) {
+            fail!(ShapeMismatch, "{} has shape {:?}; it needs {shape:?}", self.name, self.dimensions.sizes);
         }
         let mut expected = 1;
-        for (size, stride) in self.dimensions.iter().rev() {
+        for (size, stride) in self.dimensions.innermost_first() {
             if size > 1 && stride != expected && !shape.contains(&0) {
                 fail!(ShapeMismatch, "{} is not dense; make it contiguous", self.name);
             }
@@ -141,15 +170,15 @@ impl Tensor {
     /// and the others are rows that one or two strides can walk.
     pub fn rows(&self, hidden: usize) -> Result<(Rows, usize)> {
         let name = self.name;
-        let sizes = self.dimensions.sizes();
-        let mut dimensions = self.dimensions.iter().rev();
+        let sizes = self.dimensions.sizes;
+        let mut dimensions = self.dimensions.innermost_first();
         let Some((channels, channel_stride)) = dimensions.next() else {
             fail!(ShapeMismatch, "{name} is a scalar; its last dimension must be {hidden}");
         };
         if channels != hidden {
             fail!(ShapeMismatch, "{name} has shape {sizes:?}; its last dimension must be {hidden}");
         }
-        let count: usize = sizes[..sizes.len() - 1].iter().product();
+        let count: usize = sizes[..sizes.len() - 1].iter().map(|size| *size as usize).product();
         let mut rows = Rows::spaced(self.address, hidden);
         if count == 0 {
             return Ok((rows, 0));
@@ -168,7 +197,7 @@ impl Tensor {
             } else if walked == group {
                 (rows.group, rows.group_stride) = (group, stride);
             } else if stride != rows.group_stride * (walked / group) {
-                let strides = &self.dimensions.strides[..self.dimensions.rank];
+                let strides = self.dimensions.strides.unwrap_or_default();
                 fail!(
                     ShapeMismatch,
                     "the rows of {name} (shape {sizes:?}, strides {strides:?}) need more than two strides; make it contiguous"
@@ -180,37 +209,13 @@ impl Tensor {
     }
 }
 
-fn dimensions(sizes: &[i64], strides: Option<&[i64]>, bytes: usize) -> Result<Dimensions> {
-    let mut dimensions = Dimensions { rank: sizes.len(), sizes: [0; _], strides: [0; _] };
-    let overflow = || error!(ShapeMismatch, "shape {sizes:?} with strides {strides:?} overflows the address space");
-    let (mut elements, mut reach) = (1_usize, 0_usize);
-    for axis in (0..sizes.len()).rev() {
-        let size = usize::try_from(sizes[axis]);
-        let size = size.map_err(|_| error!(ShapeMismatch, "shape is {sizes:?}; no size may be negative"))?;
-        let stride = match strides {
-            None => elements,
-            Some(strides) => usize::try_from(strides[axis])
-                .map_err(|_| error!(ShapeMismatch, "strides are {strides:?}; none may be negative"))?,
-        };
-        (dimensions.sizes[axis], dimensions.strides[axis]) = (size, stride);
-        elements = elements.checked_mul(size.max(1)).ok_or_else(overflow)?;
-        let last = stride.checked_mul(size.saturating_sub(1)).ok_or_else(overflow)?;
-        reach = reach.checked_add(last).ok_or_else(overflow)?;
-    }
-    let limit = isize::MAX as usize / bytes;
-    if elements > limit || reach >= limit {
-        return Err(overflow());
-    }
-    Ok(dimensions)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Status;
 
-    fn tensor(shape: &[i64], strides: Option<&[i64]>) -> Result<Tensor> {
-        let dimensions = dimensions(shape, strides, 4)?;
+    fn tensor<'a>(shape: &'a [i64], strides: Option<&'a [i64]>) -> Result<Tensor<'a>> {
+        let dimensions = Dimensions::check(shape, strides, 4)?;
         let (data_type, device) = (DataType::F32, DeviceKind::Cpu);
         Ok(Tensor { name: "x", address: Address(64), data_type, device, dimensions })
     }

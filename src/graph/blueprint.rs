@@ -64,12 +64,11 @@ impl Blueprint {
 
     /// The elements of one fresh slot. Equal seeds give equal slots on every platform.
     pub fn initialize(&self, random_seed: u64) -> Vec<f64> {
-        self.parameters
-            .iter()
-            .enumerate()
-            .flat_map(|(position, parameter)| {
-                parameter.initializer.fill(&parameter.shape, &mut Random::new(random_seed, position))
-            })
-            .collect()
+        let mut elements = Vec::with_capacity(self.parameter_count());
+        for (position, parameter) in self.parameters.iter().enumerate() {
+            let mut random = Random::new(random_seed, position);
+            elements.extend(parameter.initializer.elements(&parameter.shape, &mut random));
+        }
+        elements
     }
 }

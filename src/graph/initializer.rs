@@ -3,10 +3,12 @@
 use super::Shape;
 use crate::error::Result;
 use crate::fail;
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use serde::ser::Error;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::f64::consts::TAU;
+use std::sync::LazyLock;
 
 /// What a parameter starts as. In JSON: `"zeros"`, `{"constant": 0.5}`, `{"uniform": {"low": -1, "high": 1}}`,
 /// `{"values": [1, 2, 3]}`.
@@ -86,9 +88,9 @@ impl Initializer {
     }
 
     /// The elements of a parameter of this shape, from a stream of random numbers.
-    pub(super) fn fill(&self, shape: &Shape, random: &mut Random) -> Vec<f64> {
+    pub(super) fn elements(&self, shape: &Shape, random: &mut Random) -> impl Iterator<Item = f64> {
         let fan_in = shape.0.last().copied().unwrap_or(1) as f64;
-        let element = |position: usize| match *self {
+        let element = move |position: usize| match *self {
             Initializer::Zeros => 0.0,
             Initializer::Ones => 1.0,
             Initializer::Constant(value) => value,
@@ -97,24 +99,43 @@ impl Initializer {
             Initializer::FanIn => (2.0 * random.uniform() - 1.0) / fan_in.sqrt(),
             Initializer::Values(ref values) => values[position],
         };
-        (0..shape.elements()).map(element).collect()
+        (0..shape.elements()).map(element)
     }
 }
 
-/// A stream of random numbers that depends on a seed and a position only.
-pub(super) struct Random(blake3::OutputReader);
+/// A stream of random numbers that depends on a seed and a position only. It begins when the first one is drawn.
+pub(super) struct Random {
+    seed: u64,
+    position: usize,
+    stream: Option<blake3::OutputReader>,
+    /// Numbers of the stream that are not drawn yet, from `next` on.
+    drawn: [[u8; 8]; AT_ONCE],
+    next: usize,
+}
+
+/// Numbers that are taken from a stream at once: single ones cost as much as eight.
+const AT_ONCE: usize = 64;
 
 impl Random {
     pub(super) fn new(seed: u64, position: usize) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("kasmina 1 parameter initialisation");
-        hasher.update(&seed.to_le_bytes()).update(&(position as u64).to_le_bytes());
-        Self(hasher.finalize_xof())
+        Self { seed, position, stream: None, drawn: [[0; 8]; AT_ONCE], next: AT_ONCE }
     }
 
     /// Evenly in [0, 1).
     fn uniform(&mut self) -> f64 {
-        let mut bytes = [0; 8];
-        self.0.fill(&mut bytes);
+        static KEY: LazyLock<ContextKey> =
+            LazyLock::new(|| hash_derive_key_context("kasmina 1 parameter initialisation"));
+        if self.next == AT_ONCE {
+            let stream = self.stream.get_or_insert_with(|| {
+                let mut hasher = blake3::Hasher::new_from_context_key(&KEY);
+                hasher.update(&self.seed.to_le_bytes()).update(&(self.position as u64).to_le_bytes());
+                hasher.finalize_xof()
+            });
+            stream.fill(self.drawn.as_flattened_mut());
+            self.next = 0;
+        }
+        let bytes = self.drawn[self.next];
+        self.next += 1;
         (u64::from_le_bytes(bytes) >> 11) as f64 / (1u64 << 53) as f64
     }
 

@@ -3,11 +3,13 @@
 //! A slot belongs to a seed from its germination to its reset. This file must know no lifecycle: who may have a slot,
 //! and in which mode it is, is decided elsewhere.
 
+mod free;
+
 use super::BankArrays;
 use crate::device::{Adamw, Address, Buffer, Device, Stream};
 use crate::graph::{Blueprint, DataType, Initializer};
 use crate::{Result, error, fail};
-use std::collections::BTreeSet;
+use free::FreeSlots;
 use std::sync::Arc;
 
 /// Bytes of fresh parameters that are put together on the host before they are uploaded.
@@ -72,11 +74,11 @@ pub(super) struct Bank {
 }
 
 /// What the host keeps of a bank.
-#[derive(Clone, PartialEq)]
+#[derive(Clone)]
 pub(super) struct BankHost {
     /// The modes as the device has them.
     pub modes: Vec<u8>,
-    free: BTreeSet<u32>,
+    free: FreeSlots,
 }
 
 impl Bank {
@@ -127,7 +129,7 @@ impl Bank {
         };
         Ok(Bank {
             gradient: buffer(bytes)?,
-            host: Arc::new(BankHost { modes: vec![mode::FROZEN; slots], free: (0..capacity).collect() }),
+            host: Arc::new(BankHost { modes: vec![mode::FROZEN; slots], free: FreeSlots::new(slots) }),
             memory,
             arrays,
             parameter_type,
@@ -141,7 +143,7 @@ impl Bank {
     ///
     /// `CapacityExceeded` naming the bank.
     pub fn take(&mut self) -> Result<u32> {
-        Arc::make_mut(&mut self.host).free.pop_first().ok_or_else(|| {
+        Arc::make_mut(&mut self.host).free.take_first().ok_or_else(|| {
             error!(
                 CapacityExceeded,
                 "all {} slots of blueprint '{}' are taken", self.arrays.capacity, self.blueprint.name
@@ -151,12 +153,12 @@ impl Bank {
 
     /// Takes this very slot, if it is free.
     pub fn take_slot(&mut self, slot: u32) -> bool {
-        Arc::make_mut(&mut self.host).free.remove(&slot)
+        Arc::make_mut(&mut self.host).free.take(slot)
     }
 
     /// Gives a slot back.
     pub fn release(&mut self, slot: u32) {
-        Arc::make_mut(&mut self.host).free.insert(slot);
+        Arc::make_mut(&mut self.host).free.release(slot);
     }
 
     /// Gives slots fresh parameters, each from its own random seed, and forgets their moments and steps.
@@ -192,10 +194,13 @@ impl Bank {
         Ok(())
     }
 
-    /// For each slot, whether a gradient was not finite since the last call. Waits for the stream.
+    /// For each slot, whether a gradient was not finite since the last call; empty if none was. Waits for the stream.
     pub fn take_non_finite(&self, stream: Stream) -> Result<Vec<u8>> {
         let mut marks = vec![0; self.arrays.capacity];
         self.device().download(&mut marks, self.arrays.non_finite.address(), stream)?;
+        if marks.iter().all(|mark| *mark == 0) {
+            return Ok(Vec::new());
+        }
         self.device().zero(self.arrays.non_finite.address(), marks.len(), stream)?;
         Ok(marks)
     }

@@ -8,7 +8,7 @@
 use super::breaker::{Breaker, BreakerReport};
 use super::epoch::{blueprints_of, running_blueprints};
 use super::state::Columns;
-use super::telemetry::Observation;
+use super::telemetry::Observations;
 use super::{BreakerSettings, Layer, Lifecycle};
 use crate::compile::is_of_the_kernel;
 use crate::{Error, ErrorClass, Result, Status, fail};
@@ -134,9 +134,9 @@ impl Layer {
     }
 
     /// Tells the breakers what the epoch showed, before commands are judged by them.
-    pub(super) fn note_failures(&mut self) {
+    pub(super) fn note_failures(&mut self, errors: &[Errors]) {
         let columns = self.state.columns();
-        let mut failures = not_finite(columns, &self.telemetry.last);
+        let mut failures = not_finite(errors);
         failures.extend(self.missing_kernels(columns));
         let failed: BTreeSet<u32> = failures.iter().map(|(blueprint, ..)| *blueprint).collect();
         let passed: BTreeSet<u32> = trials(columns, &self.telemetry.last).difference(&failed).copied().collect();
@@ -163,28 +163,43 @@ impl Layer {
     }
 }
 
-/// The seeds whose output or gradient was not finite.
-fn not_finite(columns: &Columns, observations: &[Observation]) -> Vec<(u32, ErrorClass, String)> {
-    let failed = (0..).zip(columns.iter().zip(observations)).filter_map(|(number, (seed, seen)): (u32, _)| {
-        let blueprint = u32::try_from(seed.blueprint).ok()?;
-        let what = match (seen.fell_back(), seen.non_finite_gradient) {
-            (true, _) => "rows of its output were not finite",
-            (false, true) => "a gradient of its parameters was not finite",
-            (false, false) => return None,
-        };
-        Some((blueprint, ErrorClass::Execute, format!("seed {number}: {what}")))
+/// What went wrong with a seed in an epoch.
+pub(super) struct Errors {
+    pub seed: u32,
+    blueprint: u32,
+    /// A row of its output was not finite.
+    pub fell_back: bool,
+    /// A gradient of its parameters was not finite.
+    pub non_finite_gradient: bool,
+}
+
+/// The seeds with a blueprint whose output or gradient was not finite.
+pub(super) fn errors(columns: &Columns, observations: &Observations) -> Vec<Errors> {
+    let all = (0..).zip(columns.blueprints()).filter_map(|(seed, blueprint): (u32, _)| {
+        let blueprint = u32::try_from(blueprint).ok()?;
+        let non_finite_gradient = observations.non_finite_gradients[seed as usize];
+        Some(Errors { seed, blueprint, fell_back: observations.fell_back(seed), non_finite_gradient })
     });
-    failed.collect()
+    all.filter(|errors| errors.fell_back || errors.non_finite_gradient).collect()
+}
+
+/// What counts against the blueprints of these seeds.
+fn not_finite(errors: &[Errors]) -> Vec<(u32, ErrorClass, String)> {
+    let failures = errors.iter().map(|&Errors { seed, blueprint, fell_back, .. }| {
+        let of = if fell_back { "rows of its output were" } else { "a gradient of its parameters was" };
+        (blueprint, ErrorClass::Execute, format!("seed {seed}: {of} not finite"))
+    });
+    failures.collect()
 }
 
 /// The blueprints of seeds that trained in isolation or were being grafted, and were seen doing it.
-fn trials(columns: &Columns, observations: &[Observation]) -> BTreeSet<u32> {
-    let tried = columns.iter().zip(observations).filter(|(seed, seen)| match seed.lifecycle {
-        Lifecycle::Training => !seen.loss.is_nan(),
-        Lifecycle::Grafting => !seen.root_mean_square().is_nan(),
-        _ => false,
+fn trials(columns: &Columns, observations: &Observations) -> BTreeSet<u32> {
+    let trying = columns.seeds_in(|state| matches!(state, Lifecycle::Training | Lifecycle::Grafting));
+    let tried = trying.filter(|(number, seed)| {
+        let seen = observations.get(*number);
+        if seed.lifecycle == Lifecycle::Training { !seen.loss.is_nan() } else { !seen.root_mean_square().is_nan() }
     });
-    tried.filter_map(|(seed, _)| u32::try_from(seed.blueprint).ok()).collect()
+    tried.filter_map(|(_, seed)| u32::try_from(seed.blueprint).ok()).collect()
 }
 
 #[cfg(test)]

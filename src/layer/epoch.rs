@@ -1,18 +1,21 @@
 //! Between two epochs: commands are judged when they come and applied when the epoch ends.
 
 use super::bank::{Bank, mode};
+use super::breakers::{Errors, errors};
 use super::command::Batch;
 use super::plan::{Plan, World};
 use super::state::{Columns, SeedState, flags};
-use super::telemetry::Observation;
+use super::telemetry::{Observation, Observations};
 use super::user_strategy::Answers;
 use super::{
     Action, Command, EpochSummary, Evidence, Layer, Lifecycle, Refusal, Settings, TransitionRecord, Verdict, transition,
 };
 use crate::device::Stream;
 use crate::{ErrorClass, Result, fail};
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::LazyLock;
 
 impl Layer {
     /// Checks commands against the table and their gates, as they will stand when this epoch ends, and queues them.
@@ -24,17 +27,18 @@ impl Layer {
     ///
     /// `TransitionRefused` or `CapacityExceeded`, naming the seed, the transition, the value and the threshold;
     /// `InvalidArgument` for a seed or blueprint that does not exist; `Unsupported` for a strategy that does not.
-    pub fn submit(&mut self, commands: &[Command]) -> Result<()> {
+    pub fn submit<'a>(&mut self, commands: impl Into<Cow<'a, [Command]>>) -> Result<()> {
+        let commands = commands.into();
         let (mut plan, fits) = match self.pending.take() {
             Some(plan) => (plan, true),
             None => self.plan_queue()?,
         };
-        let verdict = plan.apply(commands, &self.world());
+        let verdict = plan.apply(&commands, &self.world());
         // What does not fit now may once a kernel is compiled, so the next commands are judged anew.
         self.pending = fits.then_some(plan);
         verdict?;
         if !commands.is_empty() {
-            self.enqueue(commands.to_vec());
+            self.enqueue(commands.into_owned());
         }
         Ok(())
     }
@@ -72,18 +76,22 @@ impl Layer {
         self.repaired.extend(repaired);
         self.observe(stream)?;
         self.kernels.collect(stream);
-        self.note_failures();
+        let errors = errors(self.state.columns(), &self.telemetry.last);
+        self.note_failures(&errors);
 
-        self.pending = None;
+        if let Some(plan) = self.pending.take() {
+            self.state.discard(plan.columns);
+        }
+        let mut plan = self.plan();
         let world = World { ends: true, ..self.world() };
         let epoch = world.epoch;
         let (mut applied, mut refused) = (Vec::new(), Vec::new());
-        let mut plan = self.plan();
-        note_errors(&mut plan.columns, &self.telemetry.last);
+        note_errors(&mut plan.columns, &errors);
         let measured = self.measured(&self.telemetry.last, answers);
         let held = plan.advance(&self.config.settings, Some(&measured))?;
         for Batch { commands, .. } in &self.queue {
-            match plan.apply(commands, &world) {
+            match plan.apply_recorded(commands, &world) {
+                Ok(records) if applied.is_empty() => applied = records,
                 Ok(records) => applied.extend(records),
                 Err(error) => refused.push(Refusal { commands: commands.clone(), reason: error.to_string() }),
             }
@@ -94,7 +102,9 @@ impl Layer {
         self.queue.clear();
         self.last_metric = if self.metric.is_nan() { self.last_metric } else { self.metric };
         self.metric = f64::NAN;
-        applied.splice(..0, std::mem::take(&mut self.rolled_back));
+        if !self.rolled_back.is_empty() {
+            applied.splice(..0, std::mem::take(&mut self.rolled_back));
+        }
         let (repaired, restored) = (std::mem::take(&mut self.repaired), std::mem::take(&mut self.restored));
         Ok(EpochSummary { epoch, applied, refused, held, repaired, restored })
     }
@@ -113,7 +123,7 @@ impl Layer {
         let before = self.state.columns().get(seed);
         let next = transition(before.lifecycle, Action::RollBack, |_| Ok(Verdict::Pass))
             .map_err(|error| error.context(format!("seed {seed}")))?;
-        let mut columns = self.state.columns().clone();
+        let mut columns = self.state.draft();
         let epoch = self.epoch + 1;
         columns.set(seed, before.entering(next.state, epoch));
         self.replace_state(columns, stream)?;
@@ -153,13 +163,13 @@ impl Layer {
         }
     }
 
-    fn plan(&self) -> Plan {
-        Plan::new(self.state.columns().clone(), self.banks.len())
+    fn plan(&mut self) -> Plan {
+        Plan::new(self.state.draft(), self.banks.len())
     }
 
     /// What the end of this epoch will make of the seeds, given what is queued, and whether all of that still fits. A batch
     /// that does not is reported when the epoch ends.
-    fn plan_queue(&self) -> Result<(Plan, bool)> {
+    fn plan_queue(&mut self) -> Result<(Plan, bool)> {
         let (mut plan, world) = (self.plan(), self.world());
         plan.advance(&self.config.settings, None)?;
         let applied = self.queue.iter().map(|Batch { commands, .. }| plan.apply(commands, &world).is_ok());
@@ -171,10 +181,17 @@ impl Layer {
     fn observe(&mut self, stream: Stream) -> Result<()> {
         self.telemetry.end_epoch(stream)?;
         let marks = self.banks.iter().map(|bank| bank.take_non_finite(stream)).collect::<Result<Vec<_>>>()?;
-        for (observation, state) in Arc::make_mut(&mut self.telemetry.last).iter_mut().zip(self.state.columns().iter())
-        {
-            let mark = usize::try_from(state.blueprint).ok().zip(usize::try_from(state.slot).ok());
-            observation.non_finite_gradient = mark.is_some_and(|(blueprint, slot)| marks[blueprint][slot] != 0);
+        if marks.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
+        let columns = self.state.columns();
+        for (seed, (blueprint, slot)) in (0..).zip(columns.blueprints().zip(columns.slots())) {
+            let mark = usize::try_from(blueprint).ok().zip(usize::try_from(slot).ok());
+            let marked =
+                mark.is_some_and(|(blueprint, slot)| marks[blueprint].get(slot).is_some_and(|mark| *mark != 0));
+            if marked {
+                self.telemetry.note_non_finite_gradient(seed);
+            }
         }
         Ok(())
     }
@@ -190,19 +207,21 @@ impl Layer {
         if self.kernels.swap(&live, &running) {
             log::debug!("layer '{}' now runs blueprints {live:?}", self.config.settings.layer_id);
         }
-        self.mark_ready(&mut columns);
+        columns.mark_ready(&self.kernels.current().members);
         self.replace_state(columns, stream)
     }
 
     /// Takes slots back from seeds that were reset and gives fresh ones to seeds that germinated.
     fn exchange_slots(&mut self, columns: &mut Columns, stream: Stream) -> Result<()> {
-        let mut germinated = Vec::new();
-        for (seed, before) in (0..).zip(self.state.columns().iter()) {
-            let after = columns.get(seed);
-            if before.slot >= 0 && after.slot != before.slot {
-                self.banks[before.blueprint as usize].release(before.slot as u32);
+        let (before, mut germinated) = (self.state.columns(), Vec::new());
+        let had = before.blueprints().zip(before.slots());
+        for (seed, ((had_blueprint, had_slot), (blueprint, slot))) in
+            (0..).zip(had.zip(columns.blueprints().zip(columns.slots())))
+        {
+            if had_slot >= 0 && slot != had_slot {
+                self.banks[had_blueprint as usize].release(had_slot as u32);
             }
-            if after.blueprint >= 0 && after.slot < 0 {
+            if blueprint >= 0 && slot < 0 {
                 germinated.push(seed);
             }
         }
@@ -217,20 +236,10 @@ impl Layer {
         self.banks.iter().zip(&fresh).try_for_each(|(bank, slots)| bank.initialize(slots, stream))
     }
 
-    fn mark_ready(&self, columns: &mut Columns) {
-        for seed in 0..columns.seeds() {
-            let state = columns.get(seed);
-            let ready = u32::try_from(state.blueprint)
-                .is_ok_and(|blueprint| self.kernels.current().members.binary_search(&blueprint).is_ok());
-            let others = state.flags & !flags::READY;
-            columns.set(seed, SeedState { flags: others | if ready { flags::READY } else { 0 }, ..state });
-        }
-    }
-
     /// Makes these columns the state, and the modes of the slots what they say.
     pub(super) fn replace_state(&mut self, columns: Columns, stream: Stream) -> Result<()> {
         let modes = modes(&columns, &self.banks, &self.telemetry.last, &self.config.settings);
-        self.training = columns.iter().any(|seed| seed.lifecycle == Lifecycle::Training);
+        self.training = columns.lifecycles().any(|state| state == Lifecycle::Training);
         for (bank, modes) in self.banks.iter_mut().zip(modes) {
             bank.set_modes(modes, stream)?;
         }
@@ -250,20 +259,24 @@ pub(super) fn running_blueprints(columns: &Columns) -> BTreeSet<u32> {
 
 /// The blueprints of seeds in certain states.
 pub(super) fn blueprints_of(columns: &Columns, wanted: impl Fn(Lifecycle) -> bool) -> BTreeSet<u32> {
-    let seeds = columns.iter().filter(|seed| wanted(seed.lifecycle));
-    seeds.filter_map(|seed| u32::try_from(seed.blueprint).ok()).collect()
+    let mut found = BTreeSet::new();
+    let mut last = None;
+    for (_, blueprint) in columns.lifecycles().zip(columns.blueprints()).filter(|(state, _)| wanted(*state)) {
+        // Neighbours mostly have the same one.
+        if last.replace(blueprint) != Some(blueprint) {
+            found.extend(u32::try_from(blueprint));
+        }
+    }
+    found
 }
 
 /// Records on each seed what went wrong with it in the epoch.
-fn note_errors(columns: &mut Columns, observations: &[Observation]) {
-    for (seed, observation) in (0..).zip(observations) {
+fn note_errors(columns: &mut Columns, errors: &[Errors]) {
+    for &Errors { seed, fell_back, non_finite_gradient, .. } in errors {
         let mut state = columns.get(seed);
-        if state.blueprint < 0 || !(observation.fell_back() || observation.non_finite_gradient) {
-            continue;
-        }
         state.error_count = state.error_count.saturating_add(1);
-        state.flags |= if observation.fell_back() { flags::FALLBACK_USED } else { 0 };
-        state.flags |= if observation.non_finite_gradient { flags::NON_FINITE_SEEN } else { 0 };
+        state.flags |= if fell_back { flags::FALLBACK_USED } else { 0 };
+        state.flags |= if non_finite_gradient { flags::NON_FINITE_SEEN } else { 0 };
         columns.set(seed, state);
     }
 }
@@ -272,15 +285,15 @@ fn note_errors(columns: &mut Columns, observations: &[Observation]) {
 pub(super) fn modes(
     columns: &Columns,
     banks: &[Bank],
-    observations: &[Observation],
+    observations: &Observations,
     settings: &Settings,
 ) -> Vec<Vec<u8>> {
     let mut modes: Vec<_> = banks.iter().map(|bank| vec![mode::FROZEN; bank.arrays.capacity]).collect();
-    for (seed, observation) in columns.iter().zip(observations) {
+    for (number, seed) in columns.seeds_in(|state| state == Lifecycle::Training || state.trains_on_main_loss()) {
         let mode = match seed.lifecycle {
-            Lifecycle::Training if still_learns(&seed, observation, settings) => mode::ISOLATED,
-            state if state.trains_on_main_loss() => mode::MAIN,
-            _ => continue,
+            Lifecycle::Training if !still_learns(&seed, &observations.get(number), settings) => continue,
+            Lifecycle::Training => mode::ISOLATED,
+            _ => mode::MAIN,
         };
         if let (Ok(blueprint), Ok(slot)) = (usize::try_from(seed.blueprint), usize::try_from(seed.slot)) {
             modes[blueprint][slot] = mode;
@@ -298,9 +311,9 @@ fn still_learns(seed: &SeedState, observation: &Observation, settings: &Settings
 
 /// The random seed of a germination: another one for every seed and every time, the same in every run.
 fn germination_seed(settings: &Settings, seed: u32, germinations: u32) -> u64 {
-    let mut hasher = blake3::Hasher::new_derive_key("kasmina 1 germination");
-    hasher.update(&settings.random_seed.to_le_bytes());
-    hasher.update(&seed.to_le_bytes());
-    hasher.update(&germinations.to_le_bytes());
+    static KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context("kasmina 1 germination"));
+    let germination = u64::from(germinations) << 32 | u64::from(seed);
+    let mut hasher = blake3::Hasher::new_from_context_key(&KEY);
+    hasher.update(bytemuck::cast_slice(&[settings.random_seed.to_le_bytes(), germination.to_le_bytes()]));
     hasher.finalize().as_bytes().iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }

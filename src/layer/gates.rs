@@ -16,8 +16,8 @@ pub(super) struct Situation<'a> {
     pub seed: &'a SeedState,
     /// What the controller measured.
     pub evidence: &'a Evidence,
-    /// What the library saw in the last epoch that ended.
-    pub observation: &'a Observation,
+    /// What the library saw in the last epoch that ended, for those gates that look at it.
+    pub observation: &'a dyn Fn() -> Observation,
     /// What is left of the layer's places.
     pub resources: &'a dyn Resources,
 }
@@ -78,14 +78,14 @@ fn deserved(gate: Gate, situation: &Situation<'_>) -> Result<()> {
             resources.kernel_ready()?;
             resources.breaker_closed()
         }
-        Gate::Grafting => trained(observation, settings.training.loss_threshold),
+        Gate::Grafting => trained(&observation(), settings.training.loss_threshold),
         Gate::Stabilization => {
             if seed.alpha < 1.0 {
                 fail!(TransitionRefused, "the ramp is not complete: alpha is {} and must be 1", seed.alpha);
             }
             Ok(())
         }
-        Gate::Evaluation => stable(observation.change, settings.gates.statistics_change),
+        Gate::Evaluation => stable(observation().change, settings.gates.statistics_change),
         Gate::FineTuning => helps(evidence, &settings.gates),
         Gate::Fossilization => {
             at_least("improvement", evidence.improvement, settings.gates.improvement, "gates.improvement")?;
@@ -263,7 +263,7 @@ mod tests {
         }];
         change(&mut case);
         let Case { settings, seed, evidence, observation, places } = &case;
-        check(gate, &Situation { settings, seed, evidence, observation, resources: places })
+        check(gate, &Situation { settings, seed, evidence, observation: &|| *observation, resources: places })
     }
 
     /// The refusal of a gate after a change, or nothing if it is open.

@@ -61,7 +61,8 @@ impl Action {
 
     /// The action of a number, if there is one.
     pub fn from_number(number: i32) -> Option<Action> {
-        Self::ALL.into_iter().find(|action| *action as i32 == number)
+        let index = usize::try_from(number).ok()?.checked_sub(1)?;
+        Self::ALL.get(index).copied()
     }
 
     /// The name messages and reports use, such as `start_training`.

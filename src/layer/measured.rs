@@ -2,7 +2,7 @@
 
 use super::grafting::{self, GraftingInput, Step, Strategy};
 use super::state::{SeedState, flags};
-use super::telemetry::Observation;
+use super::telemetry::Observations;
 use super::user_strategy::{Answers, Inquiry, Question, UserStrategy};
 use super::{Layer, Lifecycle, Settings};
 use crate::Result;
@@ -17,7 +17,7 @@ pub(super) struct Measured<'a> {
     /// The last one that was known before, or NaN.
     pub last_metric: f64,
     /// By seed, of this epoch.
-    pub observations: &'a [Observation],
+    pub observations: &'a Observations,
     /// What the user's strategy said.
     pub answers: &'a Answers,
 }
@@ -49,7 +49,7 @@ pub(super) fn rises(state: &SeedState) -> bool {
 
 impl Measured<'_> {
     fn input(&self, seed: u32, state: &SeedState) -> GraftingInput {
-        let observation = &self.observations[seed as usize];
+        let observation = self.observations.get(seed);
         GraftingInput {
             seed,
             epoch: self.epoch,
@@ -84,7 +84,8 @@ impl Layer {
     /// `DeviceFailed` if the telemetry cannot be read.
     pub fn inquire(&self, stream: Stream) -> Result<Inquiry> {
         let asked = |(_, state): &(u32, SeedState)| state.strategy == Strategy::User as i8 && rises(state);
-        let seeds: Vec<_> = (0..).zip(self.state.columns().iter()).filter(asked).collect();
+        let grafting = self.state.columns().seeds_in(|state| state == Lifecycle::Grafting);
+        let seeds: Vec<_> = grafting.filter(asked).collect();
         if seeds.is_empty() {
             return Ok(Inquiry::default());
         }
@@ -99,7 +100,7 @@ impl Layer {
     }
 
     /// What is known as the running epoch ends.
-    pub(super) fn measured<'a>(&self, observations: &'a [Observation], answers: &'a Answers) -> Measured<'a> {
+    pub(super) fn measured<'a>(&self, observations: &'a Observations, answers: &'a Answers) -> Measured<'a> {
         let (metric, last_metric) = (self.metric, self.last_metric);
         Measured { epoch: self.epoch + 1, metric, last_metric, observations, answers }
     }

@@ -295,6 +295,16 @@ impl Layer {
         Ok(self.bank_at(index)?.arrays.clone())
     }
 
+    /// Slots of a blueprint's bank, and elements of each.
+    ///
+    /// # Errors
+    ///
+    /// As [`Layer::bank`].
+    pub fn bank_shape(&self, index: u32) -> Result<[usize; 2]> {
+        let arrays = &self.bank_at(index)?.arrays;
+        Ok([arrays.capacity, arrays.size])
+    }
+
     /// A state array by name: `lifecycle` i8, `blueprint` i32, `slot` i32, `alpha` f32, `epochs_in_state` i16,
     /// `strategy` i8, `last_update_epoch` u32, `embargo` u16, `error_count` u16, `flags` u8, `germinations` u32,
     /// `strategy_memory` f64, each `[seeds]`; `telemetry` f64 `[seeds, 10]`; `loss` f64 `[seeds, 2]`.

@@ -10,7 +10,7 @@ use super::kernels::Kernels;
 use super::measured::{self, Measured};
 use super::settings::Settings;
 use super::state::{Columns, SeedState, flags};
-use super::telemetry::Observation;
+use super::telemetry::Observations;
 use super::{Command, Effect, Held, Lifecycle, Strategy, TransitionRecord, grafting, transition};
 use crate::{Error, Result, error, fail};
 use std::collections::BTreeSet;
@@ -20,7 +20,7 @@ pub(super) struct World<'a> {
     pub settings: &'a Settings,
     pub banks: &'a [Bank],
     pub kernels: &'a Kernels,
-    pub observations: &'a [Observation],
+    pub observations: &'a Observations,
     pub breakers: &'a Breakers,
     /// The time on the breakers' clock.
     pub now: f64,
@@ -33,6 +33,11 @@ pub(super) struct World<'a> {
 /// The state as it will be, and what is taken of the layer's places.
 pub(super) struct Plan {
     pub columns: Columns,
+    taken: Taken,
+}
+
+/// What seeds have taken of the layer's places.
+struct Taken {
     active: u32,
     training: u32,
     /// By blueprint: seeds that hold a slot.
@@ -47,64 +52,91 @@ impl Plan {
     /// A plan in which nothing happens yet.
     pub fn new(columns: Columns, blueprints: usize) -> Plan {
         let [holding, running, trying] = std::array::from_fn(|_| vec![0; blueprints]);
-        let mut plan = Plan { columns, active: 0, training: 0, holding, running, trying };
-        for seed in 0..plan.columns.seeds() {
-            let state = plan.columns.get(seed);
-            plan.count(&state, u32::wrapping_add);
+        let mut taken = Taken { active: 0, training: 0, holding, running, trying };
+        for (lifecycle, blueprint) in columns.lifecycles().zip(columns.blueprints()) {
+            taken.count(lifecycle, blueprint, u32::wrapping_add);
         }
-        plan
+        Plan { columns, taken }
     }
 
     /// The end of an epoch as far as no command is needed for it: epochs pass, embargoes run down, alphas rise. Returns
     /// whose alpha does not. Before the epoch has ended, nothing is measured.
     pub fn advance(&mut self, settings: &Settings, measured: Option<&Measured<'_>>) -> Result<Vec<Held>> {
+        self.columns.pass_epoch();
         let mut held = Vec::new();
-        for seed in 0..self.columns.seeds() {
-            let mut state = self.columns.get(seed);
-            state.epochs_in_state = state.epochs_in_state.saturating_add(1);
-            state.embargo = state.embargo.saturating_sub(1);
-            if measured::rises(&state) {
-                let step = measured::step(seed, &state, settings, measured)?;
-                state.alpha = grafting::raised(state.alpha, step.increment);
-                state.strategy_memory = step.memory;
-                held.extend(step.held.map(|reason| Held { seed, reason }));
-            }
+        let grafting: Vec<_> = self.columns.seeds_in(|state| state == Lifecycle::Grafting).collect();
+        for (seed, mut state) in grafting.into_iter().filter(|(_, state)| measured::rises(state)) {
+            let step = measured::step(seed, &state, settings, measured)?;
+            state.alpha = grafting::raised(state.alpha, step.increment);
+            state.strategy_memory = step.memory;
+            held.extend(step.held.map(|reason| Held { seed, reason }));
             self.columns.set(seed, state);
         }
         Ok(held)
     }
 
     /// Applies a batch in order: all of it, or nothing and the reason.
-    pub fn apply(&mut self, commands: &[Command], world: &World<'_>) -> Result<Vec<TransitionRecord>> {
-        let mut before = Vec::with_capacity(commands.len());
+    pub fn apply(&mut self, commands: &[Command], world: &World<'_>) -> Result<()> {
+        self.apply_each(commands, world, |_, _, _| ())
+    }
+
+    /// The same, and returns what took place.
+    pub fn apply_recorded(&mut self, commands: &[Command], world: &World<'_>) -> Result<Vec<TransitionRecord>> {
         let mut records = Vec::with_capacity(commands.len());
+        self.apply_each(commands, world, |command, [before, after], culled_for| {
+            records.push(TransitionRecord {
+                epoch: world.epoch,
+                seed: command.seed,
+                action: command.action,
+                from: before.lifecycle,
+                to: after.lifecycle,
+                blueprint: before.blueprint.max(after.blueprint),
+                evidence: command.evidence,
+                reason: command.reason.clone(),
+                culled_for,
+            });
+        })?;
+        Ok(records)
+    }
+
+    /// Applies a batch, and tells of each command what it did: the seed before and after, and why it was culled if it was.
+    fn apply_each(
+        &mut self,
+        commands: &[Command],
+        world: &World<'_>,
+        mut tell: impl FnMut(&Command, [&SeedState; 2], Option<String>),
+    ) -> Result<()> {
+        let mut undo = Vec::with_capacity(commands.len());
         for command in commands {
             match self.step(command, world) {
-                Ok((state, record)) => {
-                    before.push((command.seed, state));
-                    records.push(record);
+                Ok((before, after, culled_for)) => {
+                    tell(command, [&before, &after], culled_for);
+                    undo.push(before);
                 }
                 Err(error) => {
-                    before.into_iter().rev().for_each(|(seed, state)| self.put(seed, state));
+                    for (command, before) in commands.iter().zip(undo).rev() {
+                        let after = self.columns.get(command.seed);
+                        self.put(command.seed, &after, before);
+                    }
                     return Err(error);
                 }
             }
         }
-        Ok(records)
+        Ok(())
     }
 
     /// The blueprints of seeds in states 2 to 7.
     pub fn running(&self) -> BTreeSet<u32> {
-        (0..).zip(&self.running).filter(|(_, seeds)| **seeds > 0).map(|(blueprint, _)| blueprint).collect()
+        (0..).zip(&self.taken.running).filter(|(_, seeds)| **seeds > 0).map(|(blueprint, _)| blueprint).collect()
     }
 
     /// Bytes of device memory in the slots of seeds.
     fn bytes_held(&self, banks: &[Bank]) -> u64 {
-        banks.iter().zip(&self.holding).map(|(bank, seeds)| u64::from(*seeds) * bank.bytes_of_a_slot()).sum()
+        banks.iter().zip(&self.taken.holding).map(|(bank, seeds)| u64::from(*seeds) * bank.bytes_of_a_slot()).sum()
     }
 
-    /// Applies one command. Returns the seed as it was.
-    fn step(&mut self, command: &Command, world: &World<'_>) -> Result<(SeedState, TransitionRecord)> {
+    /// Applies one command. Returns the seed as it was and as it is, and why it was culled if it was.
+    fn step(&mut self, command: &Command, world: &World<'_>) -> Result<(SeedState, SeedState, Option<String>)> {
         let seed = command.seed;
         if seed >= self.columns.seeds() {
             fail!(InvalidArgument, "there is no seed {seed}; the layer has {}", self.columns.seeds());
@@ -117,7 +149,7 @@ impl Plan {
                 settings: world.settings,
                 seed: &before,
                 evidence: &command.evidence,
-                observation: &world.observations[seed as usize],
+                observation: &|| world.observations.get(seed),
                 resources: &Needs { plan: self, world, command, seed: &before },
             };
             gates::check(gate, &situation)
@@ -140,37 +172,29 @@ impl Plan {
             Effect::Pause => after.flags |= flags::PAUSED,
             Effect::Resume => after.flags &= !flags::PAUSED,
         }
-        self.put(seed, after);
-        let record = TransitionRecord {
-            epoch: world.epoch,
-            seed,
-            action: command.action,
-            from: before.lifecycle,
-            to: after.lifecycle,
-            blueprint: before.blueprint.max(after.blueprint),
-            evidence: command.evidence,
-            reason: command.reason.clone(),
-            culled_for: next.culled_for,
-        };
-        Ok((before, record))
+        self.put(seed, &before, after);
+        Ok((before, after, next.culled_for))
     }
 
-    fn put(&mut self, seed: u32, state: SeedState) {
-        let before = self.columns.get(seed);
-        self.count(&before, u32::wrapping_sub);
-        self.count(&state, u32::wrapping_add);
-        self.columns.set(seed, state);
+    /// Makes a seed another one.
+    fn put(&mut self, seed: u32, before: &SeedState, after: SeedState) {
+        self.taken.count(before.lifecycle, before.blueprint, u32::wrapping_sub);
+        self.taken.count(after.lifecycle, after.blueprint, u32::wrapping_add);
+        self.columns.set(seed, after);
     }
+}
 
+impl Taken {
     /// Adds a seed to what is taken, or subtracts it.
-    fn count(&mut self, state: &SeedState, add: fn(u32, u32) -> u32) {
+    #[inline]
+    fn count(&mut self, lifecycle: Lifecycle, blueprint: i32, add: impl Fn(u32, u32) -> u32) {
         let one = |place: &mut u32, counts: bool| *place = add(*place, u32::from(counts));
-        one(&mut self.active, state.lifecycle.is_active());
-        one(&mut self.training, state.lifecycle == Lifecycle::Training);
-        if let Ok(blueprint) = usize::try_from(state.blueprint) {
+        one(&mut self.active, lifecycle.is_active());
+        one(&mut self.training, lifecycle == Lifecycle::Training);
+        if let Ok(blueprint) = usize::try_from(blueprint) {
             one(&mut self.holding[blueprint], true);
-            one(&mut self.running[blueprint], state.lifecycle.needs_kernel());
-            one(&mut self.trying[blueprint], matches!(state.lifecycle, Lifecycle::Germinated | Lifecycle::Training));
+            one(&mut self.running[blueprint], lifecycle.needs_kernel());
+            one(&mut self.trying[blueprint], matches!(lifecycle, Lifecycle::Germinated | Lifecycle::Training));
         }
     }
 }
@@ -192,13 +216,13 @@ impl Resources for Needs<'_> {
             fail!(InvalidArgument, "there is no blueprint {index}; the layer knows {}", banks.len());
         };
         let (capacity, name) = (bank.arrays.capacity, &bank.blueprint.name);
-        if plan.holding[index as usize] as usize >= capacity {
+        if plan.taken.holding[index as usize] as usize >= capacity {
             fail!(
                 CapacityExceeded,
                 "all {capacity} slots of bank {index} (blueprint '{name}') are taken; reset a seed or give it more slots"
             );
         }
-        let (active, most) = (plan.active, self.world.settings.max_active_seeds);
+        let (active, most) = (plan.taken.active, self.world.settings.max_active_seeds);
         if active >= most {
             fail!(CapacityExceeded, "{active} seeds are active and {most} may be (max_active_seeds)");
         }
@@ -225,7 +249,8 @@ impl Resources for Needs<'_> {
             return Ok(());
         };
         let others = |count: u32| if germinates { count } else { 0 };
-        let trying = [others(self.plan.trying[blueprint as usize]), others(self.plan.trying.iter().sum())];
+        let trying = &self.plan.taken.trying;
+        let trying = [others(trying[blueprint as usize]), others(trying.iter().sum())];
         self.world.breakers.check(self.world.now, blueprint as u32, &bank.blueprint.name, trying)
     }
 
@@ -238,6 +263,6 @@ impl Resources for Needs<'_> {
     }
 
     fn training(&self) -> u32 {
-        self.plan.training
+        self.plan.taken.training
     }
 }

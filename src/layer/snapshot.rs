@@ -11,7 +11,7 @@ use super::bank::BankHost;
 use super::command::Batch;
 use super::kernels::Running;
 use super::state::{HostState, StateArrays};
-use super::telemetry::Observation;
+use super::telemetry::Observations;
 use super::{Command, Layer, TransitionRecord};
 use crate::device::{Buffer, Stream};
 use crate::{Result, fail};
@@ -32,7 +32,7 @@ pub struct Snapshot {
 struct HostSnapshot {
     epoch: u32,
     state: HostState,
-    observations: Arc<Vec<Observation>>,
+    observations: Arc<Observations>,
     banks: Vec<Arc<BankHost>>,
     running: Running,
     queue: Vec<Batch>,

@@ -1,12 +1,15 @@
 //! The state of all seeds as a structure of arrays, twice: on the host, which is the authority, and on the device,
 //! where kernels read it.
 //!
-//! Both copies are the same bytes: the columns one after the other, each aligned to 16 bytes. So an upload is one copy,
-//! a comparison is one comparison, and one checksum covers everything.
+//! Both copies are the same bytes: the columns one after the other, each aligned to 16 bytes. So a download is one copy
+//! and a comparison one comparison. Each column has its checksum, so that a change costs no more than the columns that it
+//! is in: those are summed anew and uploaded.
 
 mod columns;
 
 pub(super) use columns::{COLUMNS, Columns, SeedState, flags};
+
+use columns::{LIFECYCLE, PIECES};
 
 use crate::device::{Address, Buffer, Device, Stream};
 use crate::{Result, error, fail};
@@ -16,24 +19,31 @@ use std::sync::Arc;
 pub(super) struct StateArrays {
     host: HostState,
     device: Buffer,
+    /// Memory for another copy, of any content.
+    spare: Option<Columns>,
 }
 
-/// The host's copy and the checksum that both copies must have. Cheap to clone: copied only when it changes.
+/// The host's copy and the checksums that both copies must have. Cheap to clone: copied only when it changes.
 #[derive(Clone)]
 pub(super) struct HostState {
     columns: Arc<Columns>,
-    checksum: u32,
+    checksums: [u32; PIECES],
 }
 
 impl HostState {
     fn new(mut columns: Columns) -> HostState {
         columns.arrange();
-        let checksum = columns.checksum();
-        HostState { columns: Arc::new(columns), checksum }
+        let checksums = columns.checksums();
+        HostState { columns: Arc::new(columns), checksums }
     }
 
     fn is_intact(&self) -> bool {
-        self.columns.checksum() == self.checksum
+        self.columns.checksums() == self.checksums
+    }
+
+    /// The one checksum of everything.
+    fn checksum(&self) -> u32 {
+        self.columns.checksum(&self.checksums)
     }
 }
 
@@ -41,7 +51,7 @@ impl StateArrays {
     /// Puts columns on a device.
     pub fn new(columns: Columns, device: &Arc<dyn Device>, stream: Stream) -> Result<StateArrays> {
         let buffer = Buffer::new(device, columns.bytes.len())?;
-        let arrays = StateArrays { host: HostState::new(columns), device: buffer };
+        let arrays = StateArrays { host: HostState::new(columns), device: buffer, spare: None };
         arrays.upload(stream)?;
         Ok(arrays)
     }
@@ -61,11 +71,39 @@ impl StateArrays {
         &self.device
     }
 
+    /// A copy of the host's copy, to be changed and given to [`StateArrays::replace`].
+    pub fn draft(&mut self) -> Columns {
+        let mut columns = self.room();
+        columns.copy_from(&self.host.columns);
+        columns
+    }
+
+    /// Columns of any content.
+    fn room(&mut self) -> Columns {
+        self.spare.take().unwrap_or_else(|| Columns::clone(&self.host.columns))
+    }
+
+    /// Takes a draft back that comes to nothing, for its memory.
+    pub fn discard(&mut self, draft: Columns) {
+        self.spare = Some(draft);
+    }
+
     /// Makes these columns the state, on the host and on the device.
-    pub fn replace(&mut self, columns: Columns, stream: Stream) -> Result<()> {
-        if columns != *self.host.columns {
-            self.host = HostState::new(columns);
-            self.upload(stream)?;
+    pub fn replace(&mut self, mut columns: Columns, stream: Stream) -> Result<()> {
+        if columns.column(LIFECYCLE) != self.host.columns.column(LIFECYCLE) {
+            columns.arrange();
+        }
+        let pieces = columns.pieces();
+        let changed = pieces.clone().map(|piece| columns.bytes[piece.clone()] != self.host.columns.bytes[piece]);
+        for ((piece, checksum), _) in
+            pieces.iter().zip(&mut self.host.checksums).zip(changed).filter(|(_, changed)| *changed)
+        {
+            *checksum = crc32fast::hash(&columns.bytes[piece.clone()]);
+        }
+        self.spare = Arc::into_inner(std::mem::replace(&mut self.host.columns, Arc::new(columns)));
+        for (piece, _) in pieces.into_iter().zip(changed).filter(|(_, changed)| *changed) {
+            let address = self.device.address().offset(piece.start);
+            self.device.device().upload(address, &self.host.columns.bytes[piece], stream)?;
         }
         Ok(())
     }
@@ -82,12 +120,12 @@ impl StateArrays {
         let mut columns = Columns::clone(&kept.columns);
         on_device.device().download(&mut columns.bytes, on_device.address(), stream)?;
         let damage = kept.columns.difference(&columns);
-        let repaired = HostState { columns: Arc::new(columns), checksum: kept.checksum };
+        let repaired = HostState { columns: Arc::new(columns), checksums: kept.checksums };
         if !repaired.is_intact() {
             fail!(
                 StateCorrupted,
                 "neither copy of the state arrays in the snapshot has the checksum {:08x}; load the last checkpoint",
-                kept.checksum
+                kept.checksum()
             );
         }
         let repair = format!(
@@ -113,8 +151,9 @@ impl StateArrays {
     ///
     /// `StateCorrupted` if they do not match.
     pub fn check(&self) -> Result<()> {
-        let (expected, found) = (self.host.checksum, self.host.columns.checksum());
-        if expected != found {
+        if !self.host.is_intact() {
+            let columns = &self.host.columns;
+            let (expected, found) = (self.host.checksum(), columns.checksum(&columns.checksums()));
             fail!(
                 StateCorrupted,
                 "the host's state arrays have the checksum {found:08x} and should have {expected:08x}; end an epoch to \
@@ -148,26 +187,32 @@ impl StateArrays {
     ///
     /// `StateCorrupted` if neither matches.
     pub fn verify(&mut self, stream: Stream) -> Result<Vec<String>> {
-        let mut on_device = Columns::clone(&self.host.columns);
+        let mut on_device = self.room();
         self.device.device().download(&mut on_device.bytes, self.device.address(), stream)?;
-        let checksum = self.host.checksum;
-        match (self.host.is_intact(), on_device.checksum() == checksum) {
-            (true, true) => Ok(Vec::new()),
-            (true, false) => {
-                let damage = self.host.columns.difference(&on_device);
-                self.upload(stream)?;
-                Ok(vec![format!("the device's state arrays were damaged ({damage}) and restored from the host's copy")])
-            }
-            (false, true) => {
-                let damage = self.host.columns.difference(&on_device);
-                self.host.columns = Arc::new(on_device);
-                Ok(vec![format!("the host's state arrays were damaged ({damage}) and restored from the device's copy")])
-            }
-            (false, false) => Err(error!(
-                StateCorrupted,
-                "neither copy of the state arrays has the checksum {checksum:08x}; load the last checkpoint"
-            )),
+        on_device.applying = self.host.columns.applying;
+        let (host_is_intact, same) = (self.host.is_intact(), on_device == *self.host.columns);
+        if host_is_intact && same {
+            self.discard(on_device);
+            return Ok(Vec::new());
         }
+        let damage = self.host.columns.difference(&on_device);
+        if host_is_intact {
+            self.upload(stream)?;
+            return Ok(vec![format!(
+                "the device's state arrays were damaged ({damage}) and restored from the host's copy"
+            )]);
+        }
+        if on_device.checksums() == self.host.checksums {
+            self.host.columns = Arc::new(on_device);
+            return Ok(vec![format!(
+                "the host's state arrays were damaged ({damage}) and restored from the device's copy"
+            )]);
+        }
+        let checksum = self.host.checksum();
+        Err(error!(
+            StateCorrupted,
+            "neither copy of the state arrays has the checksum {checksum:08x}; load the last checkpoint"
+        ))
     }
 
     fn upload(&self, stream: Stream) -> Result<()> {
@@ -239,6 +284,53 @@ mod tests {
             let mut bytes = vec![0; buffer.bytes()];
             cpu::device().download(&mut bytes, buffer.address(), STREAM).unwrap();
             assert_eq!(bytes, arrays.columns().column(column), "{name}");
+        }
+    }
+
+    #[test]
+    fn whatever_columns_a_new_state_changes_both_copies_are_it_and_have_its_checksums() {
+        let mut arrays = arrays(33);
+        for round in 0..200_u32 {
+            let seed = round * 7 % 33;
+            let mut draft = arrays.draft();
+            assert_eq!(draft, *arrays.columns(), "round {round}");
+            let (before, other) = (draft.get(seed), sample(round + 5));
+            let after = match round % 5 {
+                0 => other,
+                1 => SeedState { lifecycle: other.lifecycle, ..before },
+                2 => SeedState { alpha: other.alpha, strategy_memory: other.strategy_memory, ..before },
+                3 => SeedState { flags: other.flags, ..before },
+                _ => before,
+            };
+            draft.set(seed, after);
+            if round % 10 == 9 {
+                draft.pass_epoch();
+            }
+            let mut expected = draft.clone();
+            expected.arrange();
+            arrays.replace(draft, STREAM).unwrap();
+            assert_eq!(*arrays.columns(), expected, "round {round}");
+            assert_eq!(arrays.host.checksums, expected.checksums(), "round {round}");
+            assert!(arrays.verify(STREAM).unwrap().is_empty(), "round {round}");
+        }
+    }
+
+    #[test]
+    fn the_one_checksum_is_that_of_all_bytes_after_the_version() {
+        let columns = arrays(13).columns().clone();
+        let mut bytes = vec![super::columns::SCHEMA_VERSION];
+        bytes.extend(&columns.bytes);
+        assert_eq!(columns.checksum(&columns.checksums()), crc32fast::hash(&bytes));
+    }
+
+    #[test]
+    fn ready_are_the_seeds_with_these_blueprints_and_no_other_flag_moves() {
+        let mut columns = arrays(33).columns().clone();
+        let before = columns.clone();
+        columns.mark_ready(&[0, 7, 29]);
+        for (seed, was) in (0..).zip(before.iter()) {
+            let ready = if [0, 7, 29].contains(&was.blueprint) { flags::READY } else { 0 };
+            assert_eq!(columns.get(seed), SeedState { flags: was.flags & !flags::READY | ready, ..was });
         }
     }
 

@@ -108,6 +108,78 @@ fn change(before: &Row, now: &Row) -> f64 {
     if by_mean.is_nan() || by_variance.is_nan() { f64::NAN } else { by_mean.max(by_variance) }
 }
 
+/// What was seen of every seed in an epoch: the bytes that were read, of which those are understood that somebody asks for.
+pub(super) struct Observations {
+    /// `[seeds]` rows, then `[seeds, 2]` f64: sum of losses, steps.
+    seen: Arc<Vec<u8>>,
+    before: Before,
+    /// `[seeds]`
+    pub non_finite_gradients: Vec<bool>,
+}
+
+/// What changes are measured from.
+enum Before {
+    /// What was seen in the epoch before.
+    Seen(Arc<Vec<u8>>),
+    /// The changes themselves, from a checkpoint.
+    Changes(Vec<f64>),
+}
+
+impl Observations {
+    /// Of an epoch in which nothing was seen.
+    pub fn none(seeds: usize) -> Observations {
+        Observations::of(&vec![Observation::NONE; seeds])
+    }
+
+    /// These.
+    pub fn of(observations: &[Observation]) -> Observations {
+        let rows: Vec<_> = observations.iter().map(|seen| seen.row).collect();
+        let losses: Vec<_> = observations.iter().map(|seen| [seen.loss, 1.0]).collect();
+        Observations {
+            seen: Arc::new([encode(&rows), encode(&losses)].concat()),
+            before: Before::Changes(observations.iter().map(|seen| seen.change).collect()),
+            non_finite_gradients: observations.iter().map(|seen| seen.non_finite_gradient).collect(),
+        }
+    }
+
+    pub fn seeds(&self) -> usize {
+        self.non_finite_gradients.len()
+    }
+
+    /// What was seen of one seed.
+    pub fn get(&self, seed: u32) -> Observation {
+        let seed = seed as usize;
+        let row = row(&self.seen, seed);
+        let [sum, steps] = numbers(&self.seen, self.seeds() * size_of::<Row>() + seed * size_of::<[f64; 2]>());
+        let change = match &self.before {
+            Before::Seen(seen) => change(&self::row(seen, seed), &row),
+            Before::Changes(changes) => changes[seed],
+        };
+        Observation { row, loss: ratio(sum, steps), change, non_finite_gradient: self.non_finite_gradients[seed] }
+    }
+
+    /// Whether a row of a seed fell back to identity.
+    pub fn fell_back(&self, seed: u32) -> bool {
+        let [rows] = numbers(&self.seen, seed as usize * size_of::<Row>() + column::FALLBACK_ROWS * size_of::<f64>());
+        rows > 0.0
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Observation> + '_ {
+        (0..self.seeds() as u32).map(|seed| self.get(seed))
+    }
+}
+
+fn row(seen: &[u8], seed: usize) -> Row {
+    numbers(seen, seed * size_of::<Row>())
+}
+
+/// The numbers that begin at a byte.
+fn numbers<const N: usize>(bytes: &[u8], start: usize) -> [f64; N] {
+    let bytes = bytes[start..start + N * size_of::<f64>()].as_chunks().0;
+    std::array::from_fn(|number| f64::from_le_bytes(bytes[number]))
+}
+
 /// The device arrays kernels observe into, and the last epoch's observations.
 pub(super) struct Telemetry {
     /// `[seeds, COLUMNS]` f64.
@@ -116,8 +188,10 @@ pub(super) struct Telemetry {
     pub loss: Buffer,
     /// Both arrays, in one piece, so that a snapshot is one copy.
     pub memory: Buffer,
-    /// By seed, of the last epoch that ended. Shared with snapshots, and copied only when it changes.
-    pub last: Arc<Vec<Observation>>,
+    /// Memory of the host to read both arrays into.
+    unread: Option<Vec<u8>>,
+    /// Of the last epoch that ended. Shared with snapshots.
+    pub last: Arc<Observations>,
 }
 
 impl Telemetry {
@@ -130,7 +204,8 @@ impl Telemetry {
         let telemetry = Telemetry {
             array: memory.part(0, rows)?,
             loss: memory.part(rows, losses)?,
-            last: Arc::new(vec![Observation::NONE; seeds]),
+            unread: None,
+            last: Arc::new(Observations::none(seeds)),
             memory,
         };
         telemetry.reset(stream)?;
@@ -139,26 +214,46 @@ impl Telemetry {
 
     /// Reads what the epoch saw and begins anew. Waits for the stream.
     pub fn end_epoch(&mut self, stream: Stream) -> Result<()> {
-        let rows = decode::<COLUMNS>(&read(&self.array, stream)?);
-        let losses = decode::<2>(&read(&self.loss, stream)?);
+        let device = self.array.device().clone();
+        let mut seen = self.unread.take().unwrap_or_else(|| vec![0; self.memory.bytes()]);
+        device.download(&mut seen, self.memory.address(), stream)?;
         self.reset(stream)?;
-        for ((last, row), [sum, steps]) in Arc::make_mut(&mut self.last).iter_mut().zip(rows).zip(losses) {
-            let change = change(&last.row, &row);
-            *last = Observation { row, loss: ratio(sum, steps), change, non_finite_gradient: false };
+        let seeds = self.last.seeds();
+        let before = Before::Seen(self.last.seen.clone());
+        let next = Observations { seen: Arc::new(seen), before, non_finite_gradients: vec![false; seeds] };
+        let last = std::mem::replace(&mut self.last, Arc::new(next));
+        // What was seen two epochs ago is nobody's any more, unless a snapshot has it.
+        if let Some(Observations { before: Before::Seen(seen), .. }) = Arc::into_inner(last) {
+            self.unread = Arc::into_inner(seen);
         }
         Ok(())
     }
 
-    /// What the running epoch has seen so far, without the losses; nothing begins anew. Waits for the stream.
-    pub fn peek(&self, stream: Stream) -> Result<Vec<Observation>> {
-        let rows = decode::<COLUMNS>(&read(&self.array, stream)?);
-        Ok(rows.into_iter().map(|row| Observation { row, ..Observation::NONE }).collect())
+    /// Adds to what the last epoch saw that an optimiser step met a gradient of this seed that was not finite.
+    pub fn note_non_finite_gradient(&mut self, seed: u32) {
+        // Nobody shares it yet in the epoch's end, which alone calls this.
+        if let Some(last) = Arc::get_mut(&mut self.last) {
+            last.non_finite_gradients[seed as usize] = true;
+        }
+    }
+
+    /// What the running epoch has seen so far; nothing begins anew. Waits for the stream.
+    pub fn peek(&self, stream: Stream) -> Result<Observations> {
+        let seen = Arc::new(read(&self.memory, stream)?);
+        Ok(Observations { seen, ..Observations::none(self.last.seeds()) })
     }
 
     fn reset(&self, stream: Stream) -> Result<()> {
         let device = self.array.device();
-        // Made anew each time: a copy that is kept could be damaged.
-        device.upload(self.array.address(), &encode(&[NOTHING]).repeat(self.last.len()), stream)?;
+        // Made anew each time, because a copy that is kept could be damaged: one row from here, and then twice as many rows with
+        // each copy.
+        device.upload(self.array.address(), &encode(&[NOTHING]), stream)?;
+        let mut filled = size_of::<Row>();
+        while filled < self.array.bytes() {
+            let bytes = filled.min(self.array.bytes() - filled);
+            device.copy(self.array.address().offset(filled), self.array.address(), bytes, stream)?;
+            filled += bytes;
+        }
         device.zero(self.loss.address(), self.loss.bytes(), stream)
     }
 }

@@ -224,13 +224,16 @@ fn state_arrays_that_point_at_nothing_are_identity() {
 #[test]
 fn the_optimiser_agrees_with_the_cpu() {
     let Some(device) = card() else { return };
-    for double in [false, true] {
-        let (expected, actual) = (run_adamw(&cpu::device(), double), run_adamw(&device, double));
+    // In vectors and number by number, more than a block holds at once, and more slots than have a block each.
+    let sizes = [(5, 1000), (5, 999), (7, 9000), (7, 9001), (5000, 12), (5000, 5)];
+    for ((capacity, size), double) in sizes.into_iter().flat_map(|sizes| [(sizes, false), (sizes, true)]) {
+        let run = |device| run_adamw(device, double, capacity, size);
+        let (expected, actual) = (run(&cpu::device()), run(&device));
         let tolerance = if double { 1e-12 } else { 1e-5 };
         for (position, (one, other)) in expected.iter().zip(&actual).enumerate() {
             assert!(
                 (one - other).abs() <= tolerance * (1.0 + one.abs()),
-                "element {position}: {other} instead of {one}"
+                "element {position} of {capacity} slots of {size}: {other} instead of {one}"
             );
         }
     }

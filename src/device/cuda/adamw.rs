@@ -5,8 +5,21 @@ use crate::compile::{Architecture, nvrtc};
 use crate::device::{Adamw, Stream};
 use crate::{Result, fail};
 
-/// Threads of the block that a slot has.
-const THREADS: usize = 256;
+/// Vectors of each array that a thread holds at once, as in `adamw.cu`.
+const HELD: usize = 2;
+
+/// Bytes of a vector.
+const VECTOR: usize = 16;
+
+/// Threads of a block at most.
+const MOST_THREADS: usize = 512;
+
+/// Slots that a block looks at, one after the other, where there are so many that blocks of frozen ones would cost more than
+/// they balance the work.
+const SLOTS: usize = 4;
+
+/// Slots that have a block each, if there are no more: enough blocks for any card.
+const FEW_SLOTS: usize = 4096;
 
 /// `struct Adamw` of `adamw.cu`.
 #[repr(C)]
@@ -18,6 +31,7 @@ struct Parameters {
     steps: u64,
     mode: u64,
     non_finite: u64,
+    capacity: i64,
     size: i64,
     updated: i64,
     learning_rate: f64,
@@ -27,7 +41,7 @@ struct Parameters {
     weight_decay: f64,
 }
 
-const _: () = assert!(std::mem::size_of::<Parameters>() == 112);
+const _: () = assert!(std::mem::size_of::<Parameters>() == 120);
 
 /// The machine code of the optimiser.
 pub(super) fn compile(architecture: Architecture) -> Result<Vec<u8>> {
@@ -63,6 +77,7 @@ pub(super) fn launch(module: &Module, update: &Adamw, stream: Stream) -> Result<
         steps: update.steps.0,
         mode: update.mode.0,
         non_finite: update.non_finite.0,
+        capacity: update.capacity as i64,
         size: update.size as i64,
         updated: i64::from(update.updated),
         learning_rate: update.learning_rate,
@@ -71,10 +86,28 @@ pub(super) fn launch(module: &Module, update: &Adamw, stream: Stream) -> Result<
         epsilon: update.epsilon,
         weight_decay: update.weight_decay,
     };
-    let Ok(blocks) = u32::try_from(update.capacity) else {
+    let wide = [update.parameters, update.gradient, update.first_moment, update.second_moment];
+    let in_vectors = (update.size * bytes as usize).is_multiple_of(VECTOR)
+        && wide.iter().all(|address| address.0.is_multiple_of(VECTOR as u64));
+    let function = module.function(match (update.double, in_vectors) {
+        (false, true) => c"adamw_f32_vectors",
+        (false, false) => c"adamw_f32",
+        (true, true) => c"adamw_f64_vectors",
+        (true, false) => c"adamw_f64",
+    })?;
+    let vectors = if in_vectors { update.size * bytes as usize / VECTOR } else { update.size };
+    if vectors > i32::MAX as usize / 2 {
+        fail!(CapacityExceeded, "slots of {} parameters are more than a step of AdamW can walk", update.size);
+    }
+    let threads = vectors.div_ceil(HELD).next_multiple_of(32).min(MOST_THREADS);
+    let blocks = match update.capacity {
+        few @ ..=FEW_SLOTS => few,
+        // Oddly many, so that a block finds training slots and others where every second or fourth slot trains.
+        many => many.div_ceil(SLOTS) | 1,
+    };
+    let Ok(blocks) = u32::try_from(blocks) else {
         fail!(InvalidArgument, "{} slots are more than a CUDA grid has blocks", update.capacity);
     };
-    let function = module.function(if update.double { c"adamw_f64" } else { c"adamw_f32" })?;
     // SAFETY: the layouts agree (the kernel asserts the size), no array is null, and the caller answers for their lengths.
-    unsafe { function.launch(blocks, THREADS, 0, stream, false, &parameters) }
+    unsafe { function.launch(blocks, threads, 0, stream, false, &parameters) }
 }

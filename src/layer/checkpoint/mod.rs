@@ -9,7 +9,7 @@ mod format;
 use super::bank::Bank;
 use super::epoch::{live_blueprints, running_blueprints};
 use super::state::{COLUMNS, Columns, flags};
-use super::telemetry::{Observation, decode, encode, read};
+use super::telemetry::{Observation, Observations, decode, encode, read};
 use super::{Command, Layer, LayerConfig, Lifecycle, Settings, Strategy, TransitionRecord};
 use crate::device::{Buffer, DeviceKind, Stream, telemetry};
 use crate::graph::{Blueprint, DataType};
@@ -251,7 +251,7 @@ impl Layer {
             change,
             non_finite_gradient: *mark != 0,
         });
-        self.telemetry.last = Arc::new(seen.collect());
+        self.telemetry.last = Arc::new(Observations::of(&seen.collect::<Vec<_>>()));
         let array = tensors.get("telemetry", DataType::F64, &wide)?;
         self.device.upload(self.telemetry.array.address(), array, stream)?;
         let loss = tensors.get("loss", DataType::F64, &[seeds, 2])?;

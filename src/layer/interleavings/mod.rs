@@ -51,7 +51,7 @@ impl Subject {
         let (queued, columns) = (self.layer.queue.len(), self.layer.state.columns().clone());
         pace::set(if self.model.kernels.stalled { Pace::Stuck } else { Pace::Instant });
         let outcome = match event {
-            Event::Submit(batch) => self.layer.submit(&commands(batch)),
+            Event::Submit(batch) => self.layer.submit(commands(batch)),
             Event::EndEpoch(seen) => self.end_epoch(*seen),
             Event::RollBack(seed) => {
                 let outcome = self.layer.roll_back(*seed, "a test", STREAM).map(drop);

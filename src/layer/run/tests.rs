@@ -20,10 +20,10 @@ fn a_step_of_training_is_one_launch_however_many_seeds_and_blueprints_train() {
     }
     let all =
         |action| (0..seeds).map(move |seed| Command { blueprint: (seed % 2) as i32, ..Command::new(seed, action) });
-    layer.submit(&all(Action::Germinate).collect::<Vec<_>>()).unwrap();
+    layer.submit(all(Action::Germinate).collect::<Vec<_>>()).unwrap();
     layer.end_epoch(STREAM).unwrap();
     layer.prepare(DataType::F32, false).unwrap();
-    layer.submit(&all(Action::StartTraining).collect::<Vec<_>>()).unwrap();
+    layer.submit(all(Action::StartTraining).collect::<Vec<_>>()).unwrap();
     layer.end_epoch(STREAM).unwrap();
     assert_eq!(layer.report().totals.training, seeds);
 

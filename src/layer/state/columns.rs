@@ -4,10 +4,12 @@
 
 use crate::graph::DataType;
 use crate::layer::Lifecycle;
+use crate::layer::kernel_set::MAXIMUM_BLUEPRINTS;
 use crate::{Result, fail};
+use std::ops::Range;
 
 /// The version of the columns below; part of the checksum and of checkpoints.
-const SCHEMA_VERSION: u8 = 2;
+pub(super) const SCHEMA_VERSION: u8 = 2;
 
 /// The columns, in the order in which they lie in memory.
 pub const COLUMNS: [(&str, DataType); 12] = [
@@ -25,6 +27,14 @@ pub const COLUMNS: [(&str, DataType); 12] = [
     ("strategy_memory", DataType::F64),
 ];
 
+// Where some of them are among these.
+pub(super) const LIFECYCLE: usize = 0;
+const BLUEPRINT: usize = 1;
+const SLOT: usize = 2;
+const EPOCHS_IN_STATE: usize = 4;
+const EMBARGO: usize = 7;
+const FLAGS: usize = 9;
+
 /// Bits of the column `flags`.
 pub mod flags {
     /// The seed's kernel is compiled and loaded.
@@ -38,6 +48,9 @@ pub mod flags {
     /// All of them.
     pub const ALL: u8 = READY | FALLBACK_USED | NON_FINITE_SEEN | PAUSED;
 }
+
+/// The columns, and the order of the seeds.
+pub(super) const PIECES: usize = COLUMNS.len() + 1;
 
 /// One seed: a row of the columns.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -131,12 +144,19 @@ impl Columns {
         columns
     }
 
+    /// Takes over the content of a copy.
+    pub(super) fn copy_from(&mut self, other: &Columns) {
+        self.applying = other.applying;
+        self.bytes.copy_from_slice(&other.bytes);
+    }
+
     /// How many seeds there are.
     pub fn seeds(&self) -> u32 {
         self.seeds as u32
     }
 
     /// One seed.
+    #[inline]
     pub fn get(&self, seed: u32) -> SeedState {
         let number = i8::from_le_bytes(self.read(0, seed));
         SeedState {
@@ -177,6 +197,49 @@ impl Columns {
         (0..self.seeds()).map(|seed| self.get(seed))
     }
 
+    /// The states of all seeds, in order.
+    pub fn lifecycles(&self) -> impl Iterator<Item = Lifecycle> + '_ {
+        self.column(LIFECYCLE).iter().map(|number| Lifecycle::from_number(*number as i8).unwrap_or_default())
+    }
+
+    /// The blueprints of all seeds, in order; -1 is none.
+    pub fn blueprints(&self) -> impl Iterator<Item = i32> + '_ {
+        self.column(BLUEPRINT).as_chunks().0.iter().map(|number| i32::from_le_bytes(*number))
+    }
+
+    /// The slots of all seeds, in order; -1 is none.
+    pub fn slots(&self) -> impl Iterator<Item = i32> + '_ {
+        self.column(SLOT).as_chunks().0.iter().map(|number| i32::from_le_bytes(*number))
+    }
+
+    /// The seeds in certain states, in order.
+    pub fn seeds_in(&self, wanted: impl Fn(Lifecycle) -> bool) -> impl Iterator<Item = (u32, SeedState)> {
+        let found = (0..).zip(self.lifecycles()).filter(move |(_, state)| wanted(*state));
+        found.map(|(seed, _)| (seed, self.get(seed)))
+    }
+
+    /// Lets an epoch pass for every seed: it is a longer time in its state, and its embargo is nearer its end.
+    pub fn pass_epoch(&mut self) {
+        for epochs in self.column_mut(EPOCHS_IN_STATE).as_chunks_mut().0 {
+            *epochs = i16::from_le_bytes(*epochs).saturating_add(1).to_le_bytes();
+        }
+        for epochs in self.column_mut(EMBARGO).as_chunks_mut().0 {
+            *epochs = u16::from_le_bytes(*epochs).saturating_sub(1).to_le_bytes();
+        }
+    }
+
+    /// Raises the flag `READY` of the seeds with these blueprints, and lowers that of all others.
+    pub fn mark_ready(&mut self, blueprints: &[u32]) {
+        let mut ready = [0; MAXIMUM_BLUEPRINTS];
+        blueprints.iter().for_each(|blueprint| ready[*blueprint as usize] = flags::READY);
+        let (before, after) = self.bytes.split_at_mut(self.offsets[FLAGS]);
+        let blueprints = before[self.offsets[BLUEPRINT]..].as_chunks().0.iter();
+        for (flags, blueprint) in after[..self.seeds].iter_mut().zip(blueprints) {
+            let ready = ready.get(u32::from_le_bytes(*blueprint) as usize).copied().unwrap_or(0);
+            *flags = *flags & !flags::READY | ready;
+        }
+    }
+
     /// The bytes of a column, by its position in [`COLUMNS`].
     pub fn column(&self, column: usize) -> &[u8] {
         &self.bytes[self.range(column)]
@@ -208,21 +271,41 @@ impl Columns {
 
     /// Puts seeds that apply a blueprint first in the order, for kernels to begin with: they take longer.
     pub(super) fn arrange(&mut self) {
-        let states = self.column(0).iter().map(|number| Lifecycle::from_number(*number as i8).unwrap_or_default());
-        let (first, others): (Vec<_>, Vec<_>) = (0u32..).zip(states).partition(|(_, state)| state.applies_blueprint());
-        self.applying = first.len();
-        for (place, (seed, _)) in
-            self.bytes[self.order..].chunks_exact_mut(size_of::<u32>()).zip(first.iter().chain(&others))
-        {
-            place.copy_from_slice(&seed.to_le_bytes());
+        self.applying = self.lifecycles().filter(|state| state.applies_blueprint()).count();
+        let (mut first, mut other) = (0, self.applying);
+        let (columns, order) = self.bytes.split_at_mut(self.order);
+        let order = order.as_chunks_mut().0;
+        for (seed, number) in (0u32..).zip(&columns[..self.seeds]) {
+            let applies = Lifecycle::from_number(*number as i8).is_some_and(Lifecycle::applies_blueprint);
+            let place = if applies { &mut first } else { &mut other };
+            order[*place] = seed.to_le_bytes();
+            *place += 1;
         }
     }
 
-    /// CRC-32 over the schema version and all columns.
-    pub(super) fn checksum(&self) -> u32 {
+    /// The pieces of memory that are checked, compared and uploaded by themselves: each column and the order, with the
+    /// padding that follows.
+    pub(super) fn pieces(&self) -> [Range<usize>; PIECES] {
+        let start = |piece| match self.offsets.get(piece) {
+            Some(offset) => *offset,
+            None if piece == COLUMNS.len() => self.order,
+            None => self.bytes.len(),
+        };
+        std::array::from_fn(|piece| start(piece)..start(piece + 1))
+    }
+
+    /// CRC-32 of each piece.
+    pub(super) fn checksums(&self) -> [u32; PIECES] {
+        self.pieces().map(|piece| crc32fast::hash(&self.bytes[piece]))
+    }
+
+    /// CRC-32 over the schema version and all columns, from those of the pieces.
+    pub(super) fn checksum(&self, checksums: &[u32; PIECES]) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&[SCHEMA_VERSION]);
-        hasher.update(&self.bytes);
+        for (piece, checksum) in self.pieces().into_iter().zip(checksums) {
+            hasher.combine(&crc32fast::Hasher::new_with_initial_len(*checksum, piece.len() as u64));
+        }
         hasher.finalize()
     }
 
@@ -236,11 +319,17 @@ impl Columns {
         if self.bytes[self.order..] == other.bytes[self.order..] { "padding" } else { "order" }.to_owned()
     }
 
-    pub(super) fn range(&self, column: usize) -> std::ops::Range<usize> {
+    fn column_mut(&mut self, column: usize) -> &mut [u8] {
+        let range = self.range(column);
+        &mut self.bytes[range]
+    }
+
+    pub(super) fn range(&self, column: usize) -> Range<usize> {
         let start = self.offsets[column];
         start..start + self.seeds * COLUMNS[column].1.bytes()
     }
 
+    #[inline]
     fn read<const N: usize>(&self, column: usize, seed: u32) -> [u8; N] {
         let start = self.offsets[column] + seed as usize * N;
         let mut element = [0; N];
@@ -248,6 +337,7 @@ impl Columns {
         element
     }
 
+    #[inline]
     fn write<const N: usize>(&mut self, column: usize, seed: u32, element: [u8; N]) {
         let start = self.offsets[column] + seed as usize * N;
         self.bytes[start..start + N].copy_from_slice(&element);

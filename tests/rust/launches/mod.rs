@@ -476,10 +476,10 @@ pub fn damaged(case: &Case) -> (Vec<Case>, Case) {
     (cases, with(&|case| case.blueprint = Some(-1)))
 }
 
-/// A step of the optimiser on every mode, with a slot whose gradient is not finite. Returns everything it wrote.
+/// Two steps of the optimiser on at least five slots in every mode, with one whose gradient is not finite. Returns everything
+/// they wrote.
 #[allow(dead_code, reason = "the emulated device has no optimiser")]
-pub fn run_adamw(device: &Arc<dyn Device>, double: bool) -> Vec<f64> {
-    let (capacity, size) = (5, 1000);
+pub fn run_adamw(device: &Arc<dyn Device>, double: bool, capacity: usize, size: usize) -> Vec<f64> {
     let data_type = if double { DataType::F64 } else { DataType::F32 };
     let mut numbers = Numbers::new(3);
     let mut random = |scale: f64| -> Vec<f64> { (0..capacity * size).map(|_| numbers.next() * scale).collect() };
@@ -487,13 +487,14 @@ pub fn run_adamw(device: &Arc<dyn Device>, double: bool) -> Vec<f64> {
     let mut gradient = random(0.1);
     let first = random(0.1);
     let second: Vec<f64> = random(0.01).iter().map(|value| value.abs()).collect();
-    gradient[3 * size + 999] = f64::NAN;
+    gradient[4 * size - 1] = f64::NAN;
     let memory = |values: &[f64]| Memory::new(device, &encode(data_type, values));
     let (parameters, gradient, first, second) =
         (memory(&parameters), memory(&gradient), memory(&first), memory(&second));
-    let steps = Memory::numbers(device, &[0u32, 3, 1000, 4, 5]);
-    let mode = Memory::numbers(device, &[1u8, 0, 1, 1, 2]);
-    let marks = Memory::numbers(device, &[0u8; 5]);
+    let steps: Vec<u32> = [0, 3, 1000, 4, 5].into_iter().cycle().take(capacity).collect();
+    let modes: Vec<u8> = [1, 0, 1, 1, 2].into_iter().cycle().take(capacity).collect();
+    let (steps, mode) = (Memory::numbers(device, &steps), Memory::numbers(device, &modes));
+    let marks = Memory::numbers(device, &vec![0u8; capacity]);
     for _ in 0..2 {
         let update = Adamw {
             double,
