@@ -84,10 +84,13 @@ class Descriptor {
         descriptor_.struct_size = sizeof(descriptor_);
         descriptor_.data = tensor.data_ptr();
         descriptor_.data_type = to_kasmina(tensor.scalar_type());
-        descriptor_.device_type = tensor.is_cuda() ? KASMINA_DEVICE_TYPE_CUDA : KASMINA_DEVICE_TYPE_CPU;
-        descriptor_.device_index = tensor.is_cuda() ? tensor.get_device_index() : 0;
-        descriptor_.rank = static_cast<int32_t>(tensor.dim());
-        descriptor_.shape = tensor.sizes().data();
+        // Each of these is a call into torch.
+        const bool cuda = tensor.is_cuda();
+        const auto sizes = tensor.sizes();
+        descriptor_.device_type = cuda ? KASMINA_DEVICE_TYPE_CUDA : KASMINA_DEVICE_TYPE_CPU;
+        descriptor_.device_index = cuda ? tensor.get_device_index() : 0;
+        descriptor_.rank = static_cast<int32_t>(sizes.size());
+        descriptor_.shape = sizes.data();
         descriptor_.strides = tensor.strides().data();
     }
 
@@ -134,8 +137,8 @@ class Descriptors {
     std::vector<const kasmina_tensor*> pointers_;
 };
 
-/// An uninitialised tensor of another one's type and device. Unlike torch::stable's functions it looks no operator up by its
-/// name, which costs more than the memory.
+/// An uninitialised tensor of another one's type and device. Unlike torch::stable's functions it looks no operator up
+/// by its name, which costs more than the memory.
 inline Tensor empty(torch::headeronly::IntHeaderOnlyArrayRef sizes, torch::headeronly::IntHeaderOnlyArrayRef strides,
                     const Tensor& like) {
     int32_t data_type = 0, device_type = 0;

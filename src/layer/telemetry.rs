@@ -146,7 +146,8 @@ impl Observations {
         self.non_finite_gradients.len()
     }
 
-    /// What was seen of one seed.
+    /// What was seen of one seed. Inlined, so that what the caller does not look at is not computed.
+    #[inline(always)]
     pub fn get(&self, seed: u32) -> Observation {
         let seed = seed as usize;
         let row = row(&self.seen, seed);
