@@ -33,8 +33,11 @@ const VECTOR_BYTES: usize = 16;
 /// The widest chunk that is copied in fragments: what a lane has in flight must fit its registers.
 const WIDEST_CHUNK: usize = 256;
 
-/// Bytes of rows that a warp has on their way to it, where that allows the most stages. More gain nothing, on an H100.
-const COMFORTABLE_STAGE_BYTES: usize = 9 << 10;
+/// Bytes of rows that a warp has on their way to it, where that allows the most stages. More gain nothing, on an H200; where
+/// gradients are summed, few warps wait for memory at a time, so each asks for more.
+fn comfortable_stage_bytes(pass: Pass) -> usize {
+    if pass == Pass::Forward { 9 << 10 } else { 14 << 10 }
+}
 const MOST_STAGES: usize = 3;
 
 /// Registers that the values of a lane may take by our count, which takes values whole that the compiler makes piece by
@@ -190,7 +193,7 @@ fn line_vectors(bytes: usize) -> usize {
 
 /// How many times those rows a warp has at a time: enough to keep memory busy.
 pub(super) fn stages(class: &KernelClass) -> usize {
-    (COMFORTABLE_STAGE_BYTES / stage_bytes(class)).clamp(1, MOST_STAGES)
+    (comfortable_stage_bytes(class.pass) / stage_bytes(class)).clamp(1, MOST_STAGES)
 }
 
 /// Threads of a block whose programs run in fragments. Its warps need nothing of each other but the weights, which they make
@@ -198,7 +201,8 @@ pub(super) fn stages(class: &KernelClass) -> usize {
 pub(super) fn threads<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments>) -> usize {
     let weights = 4 * programs.map(|fragments| fragments.extent(class)).max().unwrap_or(0);
     match weights {
-        0..=0x4000 if class.pass != Pass::Forward || class.data_type == DataType::F32 => 64,
+        0..=0x4000 if class.pass != Pass::Forward => 64,
+        0..=0xa000 if class.data_type == DataType::F32 => 64,
         0..=0x10000 => 128,
         _ => 256,
     }
