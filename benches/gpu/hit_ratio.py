@@ -23,7 +23,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "python"), str(ROOT / "examples" / "digits")]
 # Before the library looks for it: what other runs left would be found from the start.
-os.environ["KASMINA_CACHE_DIR"] = tempfile.mkdtemp(prefix="kasmina-hit-ratio-")
+CACHE = tempfile.TemporaryDirectory(prefix="kasmina-hit-ratio-")
+os.environ["KASMINA_CACHE_DIR"] = CACHE.name
 
 import torch  # noqa: E402
 from compare import OUTPUT, commit  # noqa: E402

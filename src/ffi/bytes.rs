@@ -48,7 +48,7 @@ pub unsafe extern "C" fn kasmina_bytes_length(bytes: *const kasmina_bytes) -> us
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_bytes_destroy(bytes: *mut kasmina_bytes) {
     if !bytes.is_null() {
-        // SAFETY: it came from Box::into_raw in `owned`, and the caller gives it back once.
+        // SAFETY: it came from Box::into_raw in `made_when_read`, and the caller gives it back once.
         drop(unsafe { Box::from_raw(bytes) });
     }
 }

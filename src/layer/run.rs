@@ -194,6 +194,7 @@ impl Layer {
             deterministic: true,
             // The order of the other passes is none for seeds in TRAINING.
             order: Address::NULL,
+            busy: 0,
             ..self.launch(None)
         };
         let own = |index: usize| {

@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
-struct uint2 { unsigned x, y; };
-struct uint4 { unsigned x, y, z, w; };
+struct alignas(8) uint2 { unsigned x, y; };
+struct alignas(16) uint4 { unsigned x, y, z, w; };
 struct dim3 { unsigned x, y, z; };
 
 static dim3 threadIdx, blockIdx, gridDim;

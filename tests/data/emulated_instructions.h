@@ -40,12 +40,12 @@ template <int LEFT> static void wait_for_stages() {
 
 static unsigned transposed(unsigned word) { return emulation::transposed(word); }
 
-template <bool TURN> static void read_matrices(int count, unsigned (&to)[4], const uint4* row) {
+template <bool TRANSPOSED> static void read_matrices(int count, unsigned (&to)[4], const uint4* row) {
   const emulation::Rows rows = emulation::rows_of_matrices(row);
   const unsigned g = emulation::current % 32 / 4, t = emulation::current % 4;
   for (int m = 0; m < count; ++m) {
     const auto element_at = [&](unsigned row, unsigned column) { return (unsigned)rows.of[8 * m + row][column]; };
-    to[m] = TURN ? element_at(2 * t, g) | element_at(2 * t + 1, g) << 16 : element_at(g, 2 * t) | element_at(g, 2 * t + 1) << 16;
+    to[m] = TRANSPOSED ? element_at(2 * t, g) | element_at(2 * t + 1, g) << 16 : element_at(g, 2 * t) | element_at(g, 2 * t + 1) << 16;
   }
 }
 

@@ -97,7 +97,7 @@ impl Loaded {
         let tail = if self.pass == Pass::Train { 0 } else { launch.hidden - launch.seeds * self.chunk };
         let (busy, others) = (launch.busy, launch.seeds - launch.busy + tail.div_ceil(TAIL));
         let tiles = launch.rows.div_ceil(self.shape.rows).max(1);
-        let weight = self.shape.busy as f64 / 100.0;
+        let weight = self.shape.busy_weight as f64 / 100.0;
         let slots = (self.resident_blocks * self.shape.waves) as f64;
         let of_other = slots / (busy as f64 * weight + others as f64).max(1.0);
         let parts = |wanted: f64| {

@@ -42,7 +42,7 @@ pub fn device(ordinal: u32) -> Result<Arc<dyn Device>> {
     Ok(device)
 }
 
-/// The least driver version that also records kernels so which overlap (CUDA 12.3).
+/// The least driver version that can also record kernels which overlap in a graph (CUDA 12.3).
 const LEAST_OVERLAPPING: i32 = 12_030;
 
 /// A card.

@@ -3,17 +3,17 @@
 
 // Nothing is fetched before it is known what the seed runs.
 struct Ahead {
-  Turn turn;
-  __device__ Ahead(const Launch&, Turn turn) : turn(turn) {}
+  Assignment assignment;
+  __device__ Ahead(const Launch&, Assignment assignment) : assignment(assignment) {}
 };
 
 template <int N, Watch WATCH>
-static __device__ void copy_vectors(const Launch& launch, const Rows& from, int seed, Turn turn, Observed& seen) {
+static __device__ void copy_vectors(const Launch& launch, const Rows& from, int seed, Assignment assignment, Observed& seen) {
   constexpr int VECTORS = CHUNK / N;
   constexpr int COPIES = N == WIDEST ? 4 : 1;  // vectors that a thread has in flight
   constexpr int ROWS = VECTORS >= COPIES * THREADS ? 1 : COPIES * THREADS / VECTORS;
   const bool in_place = from.address == launch.output.address;
-  for (long long first = (long long)turn.part * ROWS; first < launch.rows; first += (long long)turn.parts * ROWS) {
+  for (long long first = (long long)assignment.part * ROWS; first < launch.rows; first += (long long)assignment.parts * ROWS) {
     const int valid = launch.rows - first < ROWS ? (int)(launch.rows - first) : ROWS;
     for (int start = threadIdx.x; start < valid * VECTORS; start += COPIES * THREADS) {
       Vector<N> vectors[COPIES];
@@ -44,10 +44,10 @@ static __device__ void copy_vectors(const Launch& launch, const Rows& from, int 
 
 // As copy_vectors for tensors of any layout: a warp has 32 rows, its threads one each.
 template <Watch WATCH>
-static __device__ void copy_rows(const Launch& launch, const Rows& from, int seed, Turn turn, Observed& seen) {
+static __device__ void copy_rows(const Launch& launch, const Rows& from, int seed, Assignment assignment, Observed& seen) {
   const bool in_place = from.address == launch.output.address;
   const long long step = from.channel_stride, output_step = launch.output.channel_stride;
-  for (long long first = (long long)turn.part * 32; first < launch.rows; first += (long long)turn.parts * 32) {
+  for (long long first = (long long)assignment.part * 32; first < launch.rows; first += (long long)assignment.parts * 32) {
     const long long row = first + threadIdx.x % 32;
     if (row >= launch.rows) continue;
     const element* const read = chunk_of(from, seed, row);
@@ -75,20 +75,20 @@ static __device__ void copy_rows(const Launch& launch, const Rows& from, int see
 
 // The widest vector that fits the alignment of both tensors.
 template <int N, Watch WATCH> struct Copy {
-  static __device__ void run(const Launch& launch, const Rows& from, int seed, Turn turn, Observed& seen) {
-    if (is_aligned(from, N) && is_aligned(launch.output, N)) copy_vectors<N, WATCH>(launch, from, seed, turn, seen);
-    else Copy<N / 2, WATCH>::run(launch, from, seed, turn, seen);
+  static __device__ void run(const Launch& launch, const Rows& from, int seed, Assignment assignment, Observed& seen) {
+    if (is_aligned(from, N) && is_aligned(launch.output, N)) copy_vectors<N, WATCH>(launch, from, seed, assignment, seen);
+    else Copy<N / 2, WATCH>::run(launch, from, seed, assignment, seen);
   }
 };
 template <Watch WATCH> struct Copy<1, WATCH> {
-  static __device__ void run(const Launch& launch, const Rows& from, int seed, Turn turn, Observed& seen) {
-    copy_vectors<1, WATCH>(launch, from, seed, turn, seen);
+  static __device__ void run(const Launch& launch, const Rows& from, int seed, Assignment assignment, Observed& seen) {
+    copy_vectors<1, WATCH>(launch, from, seed, assignment, seen);
   }
 };
 
 template <Watch WATCH>
 static __device__ void copy_rows_of_seed(const Launch& launch, const Rows& from, int seed, Ahead& ahead, Observed& seen) {
-  const Turn turn = ahead.turn;
-  if (from.channel_stride != 1 || launch.output.channel_stride != 1) copy_rows<WATCH>(launch, from, seed, turn, seen);
-  else Copy<WIDEST, WATCH>::run(launch, from, seed, turn, seen);
+  const Assignment assignment = ahead.assignment;
+  if (from.channel_stride != 1 || launch.output.channel_stride != 1) copy_rows<WATCH>(launch, from, seed, assignment, seen);
+  else Copy<WIDEST, WATCH>::run(launch, from, seed, assignment, seen);
 }

@@ -34,7 +34,7 @@ impl Image {
         };
         let rest = bytes.strip_prefix(&MAGIC).ok_or_else(damaged)?;
         let image: Image = postcard::from_bytes(rest).map_err(|reason| damaged().caused_by(reason))?;
-        let LaunchShape { rows, threads, shared_bytes, waves, busy } = image.shape;
+        let LaunchShape { rows, threads, shared_bytes, waves, busy_weight } = image.shape;
         if !image.machine_code.starts_with(b"\x7fELF") {
             fail!(FileCorrupted, "the machine code of a CUDA kernel is not an ELF file; compile it again");
         }
@@ -43,11 +43,11 @@ impl Image {
             || !(32..=1024).contains(&threads)
             || shared_bytes > 232_448
             || !(1..=64).contains(&waves)
-            || !(100..=1600).contains(&busy)
+            || !(100..=1600).contains(&busy_weight)
         {
             fail!(
                 FileCorrupted,
-                "a CUDA kernel asks for {threads} threads, {rows} rows, {shared_bytes} bytes, {waves} waves and {busy} % of \
+                "a CUDA kernel asks for {threads} threads, {rows} rows, {shared_bytes} bytes, {waves} waves and {busy_weight} % of \
                  blocks for busy seeds"
             );
         }

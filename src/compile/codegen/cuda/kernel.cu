@@ -3,7 +3,7 @@
 
 // Blocks start in the order of their numbers. All parts of the seeds that take long come first, and are more, so that all blocks
 // are done at about the same time; then those of the other seeds, and of the channels after the last chunk.
-static __device__ Turn turn_of_block(const Launch& launch) {
+static __device__ Assignment assignment_of_block(const Launch& launch) {
   const unsigned seeds = (unsigned)launch.seeds, busy = (unsigned)launch.busy, others = seeds - busy;
   const unsigned of_busy = busy * launch.busy_parts, of_others = others * launch.other_parts;
   const unsigned number = blockIdx.x;
@@ -44,11 +44,11 @@ static __device__ void copy_chunk(const Launch& launch, int seed, Ahead& ahead, 
 
 extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) kasmina(const __grid_constant__ Launch launch) {
   await_earlier_kernels();
-  const Turn turn = turn_of_block(launch);
-  if (turn.seed >= launch.seeds) return copy_tail(launch, turn);
-  const int seed = turn.seed;
+  const Assignment assignment = assignment_of_block(launch);
+  if (assignment.seed >= launch.seeds) return copy_tail(launch, assignment);
+  const int seed = assignment.seed;
   Observed seen = nothing_observed();
-  Ahead ahead(launch, turn);
+  Ahead ahead(launch, assignment);
   const Selection selection = select_program(launch, seed);
   if (PASS == TRAIN && selection.program < 0) return;
   if (!run_program(launch, seed, selection, ahead, seen)) copy_chunk(launch, seed, ahead, seen);

@@ -176,15 +176,20 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         text += include_str!("identity.cu");
     }
     for (number, planned) in plan.programs.iter().enumerate() {
-        text.push('\n');
-        text += &program::print(class, number, planned, plan);
+        if let Some(planned) = planned {
+            text.push('\n');
+            text += &program::print(class, number, planned, plan);
+        }
     }
     text += "\n// Runs a program for the rows of this block; false if there is none of this number.\n";
     text += "static __device__ bool run_program(const Launch& launch, int seed, const Selection& selection, Ahead& ahead, Observed& seen) {\n";
     text += "  switch (selection.program) {\n";
-    for number in 0..plan.programs.len() {
-        let _ =
-            writeln!(text, "    case {number}: program_{number}(launch, seed, selection, ahead, seen); return true;");
+    for (number, _) in plan.programs.iter().enumerate().filter(|(_, planned)| planned.is_some()) {
+        // A program that serves for its frozen one has one place to be called from, or the compiler would make it twice.
+        let frozen = number + class.programs.len();
+        let serves = plan.programs.get(frozen).is_some_and(Option::is_none);
+        let cases = if serves { format!("case {number}: case {frozen}") } else { format!("case {number}") };
+        let _ = writeln!(text, "    {cases}: program_{number}(launch, seed, selection, ahead, seen); return true;");
     }
     text += "    default: return false;\n  }\n}\n";
     text += include_str!("kernel.cu");

@@ -21,7 +21,7 @@ pub struct LaunchShape {
     /// How often a launch fills the card, if it has the rows.
     pub waves: usize,
     /// How many blocks a seed that runs a program gets where another gets 100.
-    pub busy: usize,
+    pub busy_weight: usize,
 }
 
 /// A kernel before it is printed.
@@ -31,8 +31,8 @@ pub(super) struct Plan {
     /// How the work is cut. Rows in shared memory are a power of two, at most 32; fragments mean that identity copies in
     /// them as well.
     pub tiling: Tiling,
-    /// The programs, and after them the frozen ones.
-    pub programs: Vec<Planned>,
+    /// The programs, and after them the frozen ones; `None` where the program itself runs and adds no gradient.
+    pub programs: Vec<Option<Planned>>,
 }
 
 /// A program before it is printed.
@@ -133,7 +133,7 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
 
 /// What tuning may try instead: for each number its other values, if it has a part in the kernel.
 pub(in crate::compile) fn alternatives(class: &KernelClass, from: Tiling) -> Vec<Vec<Tiling>> {
-    let shared = !(from.fragments && Choice::best(class).is_all_in_fragments());
+    let shared = !(from.fragments && Choice::best(class).is_all_in_fragments(class));
     let with = |values: &[u16], set: fn(&mut Tiling, u16)| -> Vec<Tiling> {
         let other = |value: &u16| {
             let mut tiling = from;
@@ -186,6 +186,12 @@ struct Choice {
     programs: Vec<Option<Fragments>>,
 }
 
+/// Whether a program, by its number, is a frozen one for which the program itself serves: in fragments gradients are added last,
+/// and can be left out.
+fn is_served(class: &KernelClass, programs: &[Option<Fragments>], number: usize) -> bool {
+    number.checked_sub(class.programs.len()).is_some_and(|branch| programs[branch].is_some())
+}
+
 impl Choice {
     fn nothing(class: &KernelClass) -> Choice {
         Choice { identity: false, programs: class.programs.iter().chain(&class.frozen).map(|_| None).collect() }
@@ -193,19 +199,23 @@ impl Choice {
 
     /// All that can.
     fn best(class: &KernelClass) -> Choice {
-        let programs = class.programs.iter().chain(&class.frozen);
-        Choice { identity: true, programs: programs.map(|program| fragments::plan(program, class)).collect() }
+        let mut programs: Vec<Option<Fragments>> = Vec::new();
+        for (number, program) in class.programs.iter().chain(&class.frozen).enumerate() {
+            let served = is_served(class, &programs, number);
+            programs.push(if served { None } else { fragments::plan(program, class) });
+        }
+        Choice { identity: true, programs }
     }
 
-    fn is_all_in_fragments(&self) -> bool {
-        self.identity && self.programs.iter().all(Option::is_some)
+    fn is_all_in_fragments(&self, class: &KernelClass) -> bool {
+        self.identity && self.programs[..class.programs.len()].iter().all(Option::is_some)
     }
 
     /// How many blocks a seed that runs a program gets where another gets 100. Measured on an H200: bottlenecks of a quarter of
     /// the chunk's width, maps without a product, and programs outside fragments.
-    fn busy(&self, class: &KernelClass) -> usize {
+    fn busy_weight(&self, class: &KernelClass) -> usize {
         let has_products = self.programs.iter().flatten().any(Fragments::has_products);
-        match (class.pass, self.is_all_in_fragments(), has_products) {
+        match (class.pass, self.is_all_in_fragments(class), has_products) {
             (_, false, _) => 400,
             (Pass::Forward, _, true) => 175,
             (Pass::Forward, _, false) => 115,
@@ -216,7 +226,7 @@ impl Choice {
 
     /// How the work is cut by rule.
     fn tiling(&self, class: &KernelClass, rows: u16) -> Tiling {
-        let all = self.is_all_in_fragments();
+        let all = self.is_all_in_fragments(class);
         let in_fragments = || self.programs.iter().flatten();
         let threads = if all { fragments::threads(class, in_fragments()) } else { threads(class, rows.into()) };
         let blocks = if all { (fragments::warps(class, in_fragments()) * 32 / threads).max(1) } else { 1 };
@@ -228,12 +238,16 @@ impl Choice {
 
 fn attempt(class: &KernelClass, choice: &Choice, tiling: Tiling, economy: Economy) -> Plan {
     let [tile, threads, stages, waves] = [tiling.rows, tiling.threads, tiling.stages, tiling.waves].map(usize::from);
-    let programs: Vec<Planned> = class
+    let programs: Vec<Option<Planned>> = class
         .programs
         .iter()
         .chain(&class.frozen)
         .zip(&choice.programs)
-        .map(|(program, fragments)| {
+        .enumerate()
+        .map(|(number, (program, fragments))| {
+            if is_served(class, &choice.programs, number) {
+                return None;
+            }
             let (groups, workers) = match (fragments, economy) {
                 (_, Economy::Partials) => (1, 1),
                 (Some(_), _) => (1, threads),
@@ -242,18 +256,18 @@ fn attempt(class: &KernelClass, choice: &Choice, tiling: Tiling, economy: Econom
             let program = arrange(program, class.pass.watched(), groups, workers);
             let room = stages * fragments::stage_bytes(class);
             let layout = lay_out(&program, tile, economy, fragments.as_ref().map(|fragments| (fragments, room)));
-            Planned { program, layout, fragments: fragments.clone() }
+            Some(Planned { program, layout, fragments: fragments.clone() })
         })
         .collect();
     let numbers = |planned: &Planned| {
         planned.layout.numbers + planned.fragments.as_ref().map_or(0, |fragments| fragments.extent(class))
     };
-    let numbers = programs.iter().map(numbers).max().unwrap_or(0);
+    let numbers = programs.iter().flatten().map(numbers).max().unwrap_or(0);
     let bytes = if class.data_type == DataType::F64 { 8 } else { 4 };
-    let rows = if choice.is_all_in_fragments() { threads / 32 * fragments::ROWS } else { tile };
+    let rows = if choice.is_all_in_fragments(class) { threads / 32 * fragments::ROWS } else { tile };
     let shared_bytes = reserved_bytes(class, threads, stages) + numbers * bytes;
-    let busy = choice.busy(class);
-    Plan { shape: LaunchShape { rows, threads, shared_bytes, waves, busy }, tiling, programs }
+    let busy_weight = choice.busy_weight(class);
+    Plan { shape: LaunchShape { rows, threads, shared_bytes, waves, busy_weight }, tiling, programs }
 }
 
 /// Enough threads that each has about four elements of the widest per-row value.

@@ -86,7 +86,7 @@ struct Launch {
 static_assert(sizeof(Launch) == 304 + 32 * (PROGRAMS > 0 ? PROGRAMS : 1), "src/device/cuda/parameters.rs differs");
 
 // Which part of the rows of a seed a block takes, and of how many. Seeds beyond the last are channels after the last chunk.
-struct Turn {
+struct Assignment {
   unsigned seed, part, parts;
 };
 

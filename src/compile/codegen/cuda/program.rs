@@ -63,7 +63,7 @@ impl Writer<'_> {
              const Bank& bank = launch.banks[{branch}];\n\
              const long long start = selection.slot * bank.size;\n\
              const Parameters parameters = {{bank.parameters + start}};\n\
-             number* const gradient = bank.gradient ? bank.gradient + start : nullptr;\n\
+             number* const gradient = bank.gradient && selection.program < PROGRAMS ? bank.gradient + start : nullptr;\n\
              const number alpha = selection.alpha;\n\
              const number loss_scale = (number)launch.loss_scale;\n\
              const int row = threadIdx.x % TILE, group = threadIdx.x / TILE;\n"
@@ -104,7 +104,7 @@ impl Writer<'_> {
 
     fn rows(&mut self, class: &KernelClass) {
         let program = &self.planned.program;
-        self.text += "for (long long first = (long long)ahead.turn.part * TILE; first < launch.rows; first += (long long)ahead.turn.parts * TILE) {\n\
+        self.text += "for (long long first = (long long)ahead.assignment.part * TILE; first < launch.rows; first += (long long)ahead.assignment.parts * TILE) {\n\
                       const int valid = launch.rows - first < TILE ? (int)(launch.rows - first) : TILE;\n";
         self.wait();
         let mut watched = class.pass.watched();
@@ -196,7 +196,7 @@ impl Writer<'_> {
                 ),
                 Destination::Loss => format!(
                     "if (threadIdx.x == 0 && launch.loss) atomicAdd(launch.loss + 2ll * seed, (double){});\n\
-                     if (threadIdx.x == 0 && launch.loss && ahead.turn.part == 0) atomicAdd(launch.loss + 2ll * seed + 1, 1.0);",
+                     if (threadIdx.x == 0 && launch.loss && ahead.assignment.part == 0) atomicAdd(launch.loss + 2ll * seed + 1, 1.0);",
                     element("0")
                 ),
             };

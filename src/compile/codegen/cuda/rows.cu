@@ -147,18 +147,23 @@ static __device__ __noinline__ void store_tile(const number* from, const Rows& r
     store_vectors<1>(from, rows, fallback, seed, first, valid);
 }
 
-// Channels after the last chunk; nobody watches them. Blocks past the seeds have TAIL of them each.
-static __device__ void copy_tail(const Launch& launch, Turn turn) {
+// Channels after the last chunk; nobody watches them. Blocks past the seeds have TAIL of them each. Neighbouring threads take
+// neighbouring channels where those are adjacent, else neighbouring rows.
+static __device__ void copy_tail(const Launch& launch, Assignment assignment) {
   if (PASS == TRAIN) return;
   const Rows& from = PASS == FORWARD ? launch.x : launch.output_gradient;
-  const long long start = launch.seeds * CHUNK + (turn.seed - launch.seeds) * TAIL;
-  const long long width = launch.hidden - start < TAIL ? launch.hidden - start : TAIL;
-  const long long step = (long long)turn.parts * THREADS;
-  const bool by_row = from.channel_stride != 1;
-  for (long long i = (long long)turn.part * THREADS + threadIdx.x; i < launch.rows * width; i += step) {
-    const long long row = by_row ? i % launch.rows : i / width;
-    const long long channel = start + (by_row ? i / launch.rows : i % width);
-    chunk_of(launch.output, 0, row)[channel * launch.output.channel_stride] =
-        chunk_of(from, 0, row)[channel * from.channel_stride];
+  const long long start = launch.seeds * CHUNK + (assignment.seed - launch.seeds) * TAIL;
+  const int width = launch.hidden - start < TAIL ? (int)(launch.hidden - start) : TAIL;
+  int across = 1;  // threads for a row
+  while (from.channel_stride == 1 && across < width && across < THREADS) across *= 2;
+  const int down = THREADS / across;
+  const long long step = (long long)assignment.parts * down;
+#pragma unroll 1
+  for (long long row = (long long)assignment.part * down + threadIdx.x / across; row < launch.rows; row += step) {
+    const element* const source = chunk_of(from, 0, row) + start * from.channel_stride;
+    element* const target = chunk_of(launch.output, 0, row) + start * launch.output.channel_stride;
+#pragma unroll 1
+    for (int channel = threadIdx.x % across; channel < width; channel += across)
+      target[channel * launch.output.channel_stride] = source[channel * from.channel_stride];
   }
 }

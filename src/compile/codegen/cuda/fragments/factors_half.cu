@@ -47,9 +47,9 @@ static __device__ void keep_factors(number* to, int vector, const number (&line)
                                           packed(line[6], line[7])};
 }
 
-// Adds the product with a matrix [K, N] whose columns are lines of shared memory, PITCH vectors apart; if it is to be TURNed,
+// Adds the product with a matrix [K, N] whose columns are lines of shared memory, LINE vectors apart; if it is to be TRANSPOSED,
 // its rows are.
-template <bool TURN, int K, int N, int PITCH>
+template <bool TRANSPOSED, int K, int N, int LINE>
 static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& rows, const number* factors) {
   // Matrices 0 and 1 are the first and the last eight rows of eight columns, 2 and 3 those of the next eight.
   const int lane = threadIdx.x % 32, r = lane % 8, last = lane / 8 % 2, next = lane / 16;
@@ -59,13 +59,13 @@ static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& 
     const bool both = k + 1 < K / 8;
     const int second = both ? k + 1 : k;
     const int half = both ? last : 0;
-    const uint4* const at = lines + (TURN ? (8 * (k + half) + r) * PITCH + next : (8 * next + r) * PITCH + k + half);
+    const uint4* const at = lines + (TRANSPOSED ? (8 * (k + half) + r) * LINE + next : (8 * next + r) * LINE + k + half);
 #pragma unroll
     for (int n = 0; n < N / 8; n += 2) {
       const bool pair = n + 1 < N / 8;
-      const uint4* const from = at + n * (TURN ? 1 : 8 * PITCH);
+      const uint4* const from = at + n * (TRANSPOSED ? 1 : 8 * LINE);
       unsigned b[4];
-      read_matrices<TURN>(pair ? 4 : both ? 2 : 1, b, from);
+      read_matrices<TRANSPOSED>(pair ? 4 : both ? 2 : 1, b, from);
 #pragma unroll
       for (int column = 0; column < (pair ? 2 : 1); ++column)
         multiply(sums[n + column], rows.words[0][k], rows.words[1][k], both ? rows.words[0][second] : 0,

@@ -35,10 +35,10 @@ struct Tiles {
   int count;  // of this warp
   int most;   // of any warp of the block
   int last;   // rows of the last one
-  __device__ Tiles(long long rows, Turn turn) {
+  __device__ Tiles(long long rows, Assignment assignment) {
     const unsigned all = (unsigned)((rows + FRAGMENT_ROWS - 1) / FRAGMENT_ROWS), warp = threadIdx.x / 32;
-    first = turn.part * WARPS + warp;
-    step = turn.parts * WARPS;
+    first = assignment.part * WARPS + warp;
+    step = assignment.parts * WARPS;
     count = first < all ? (all - 1 - first) / step + 1 : 0;
     most = first - warp < all ? (all - 1 - (first - warp)) / step + 1 : 0;
     last = first + (count - 1) * step + 1 == all ? (int)(rows - (long long)(all - 1) * FRAGMENT_ROWS) : FRAGMENT_ROWS;
@@ -62,7 +62,7 @@ struct Share {
   __device__ Share() : row(threadIdx.x % 32 / LANES_OF_ROW), vector(threadIdx.x % 32 % LANES_OF_ROW) {}
 };
 
-union Tile {
+union alignas(16) Tile {
   element channels[2][CHUNK / 4];
   unsigned words[2][WORDS];
 };
@@ -179,14 +179,14 @@ struct Ahead {
   Share share;
   Tiles tiles;
   Walk walk_watched;
-  Turn turn;
-  __device__ Ahead(const Launch& launch, Turn turn) : place(place_of_lane()), tiles(launch.rows, turn), turn(turn) {
+  Assignment assignment;
+  __device__ Ahead(const Launch& launch, Assignment assignment) : place(place_of_lane()), tiles(launch.rows, assignment), assignment(assignment) {
     if (PASS == TRAIN) return;
     const Rows& rows = watched(launch);
-    walk_watched = walk(rows, turn.seed, tiles, launch.rows, share);
+    walk_watched = walk(rows, assignment.seed, tiles, launch.rows, share);
 #pragma unroll
     for (int early = 0; early < STAGES - 1; ++early)
-      if (early < tiles.count) fetch(early, 0, walk_watched, rows, turn.seed, tiles, early, share);
+      if (early < tiles.count) fetch(early, 0, walk_watched, rows, assignment.seed, tiles, early, share);
   }
   static __device__ const Rows& watched(const Launch& launch) { return PASS == FORWARD ? launch.x : launch.output_gradient; }
 };
@@ -212,6 +212,13 @@ static __device__ void forget(Tile& tile) {
   for (int h = 0; h < 2; ++h)
 #pragma unroll
     for (int j = 0; j < WORDS; ++j) asm volatile("" : "+r"(tile.words[h][j]));
+}
+
+// A condition that the compiler takes for another one in each tile: it would make the loop over tiles twice.
+static __device__ bool anew(bool condition) {
+  int word = condition;
+  asm volatile("" : "+r"(word));
+  return word;
 }
 
 // Puts the bits of the fallback in the place of rows that are not alive.
@@ -252,7 +259,7 @@ template <int E> static __device__ Fragment<E> scaled(Fragment<E> value, number 
   return value;
 }
 
-// The largest number that is finite as an element of the tensors.
+// The largest number that is finite as an element of the tensors; for f16 the f32 before it.
 constexpr number GREATEST = 3.402823466e+38f / HEADROOM;
 
 // A row is no longer alive if one of its elements is not finite, or would not be in the tensors.

@@ -22,12 +22,12 @@ static __device__ unsigned transposed(unsigned word) {
   return result;
 }
 
-// Reads 1, 2 or 4 matrices from shared memory, TURNed or as they lie. Lane 8 m + r says where row r of matrix m is.
-template <bool TURN> static __device__ void read_matrices(int count, unsigned (&to)[4], const uint4* row) {
+// Reads 1, 2 or 4 matrices from shared memory, TRANSPOSED or as they lie. Lane 8 m + r says where row r of matrix m is.
+template <bool TRANSPOSED> static __device__ void read_matrices(int count, unsigned (&to)[4], const uint4* row) {
   const unsigned at = (unsigned)__cvta_generic_to_shared(row);
 #define READ(COUNT, TURNED, WORDS, ADDRESS, ...) \
   asm volatile("ldmatrix.sync.aligned.m8n8." COUNT TURNED ".shared.b16 {" WORDS "}, [" ADDRESS "];" : __VA_ARGS__ : "r"(at) : "memory")
-  if (TURN) {
+  if (TRANSPOSED) {
     if (count == 1) READ("x1", ".trans", "%0", "%1", "=r"(to[0]));
     if (count == 2) READ("x2", ".trans", "%0, %1", "%2", "=r"(to[0]), "=r"(to[1]));
     if (count == 4) READ("x4", ".trans", "%0, %1, %2, %3", "%4", "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3]));
@@ -55,7 +55,8 @@ static __device__ void write_matrices(int count, uint4* row, const unsigned (&wo
 
 // To four neighbours, which lie on 16 bytes if they are whole.
 static __device__ void add_four(number* to, bool whole, number a, number b, number c, number d) {
-#if __CUDA_ARCH__ >= 900
+  // PTX has had the instruction since CUDA 12.1.
+#if __CUDA_ARCH__ >= 900 && (__CUDACC_VER_MAJOR__ > 12 || __CUDACC_VER_MINOR__ > 0)
   if (whole) {
     asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
     return;

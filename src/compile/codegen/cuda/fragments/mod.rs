@@ -4,13 +4,15 @@
 //! reduction ends with two shuffles, and a contraction is a product of the tensor cores whose result lies where the next
 //! step wants it. What does not fit this vocabulary runs in shared memory, as [`super::step`] prints it.
 //!
-//! In order: this file says which programs fit and what each of their steps is, [`stream`] which values are made in slices;
+//! In order: this file says which programs fit and what each of their steps is, [`stream`] which values are made in slices, [`weight`]
+//! where the factors of contractions lie;
 //! [`program`] prints the loop over rows, [`step`] what it does with a tile, and [`sums`] what is added up over tiles and warps.
 
 mod program;
 mod step;
 mod stream;
 mod sums;
+mod weight;
 
 pub(super) use program::Rows;
 
@@ -20,15 +22,13 @@ use crate::compile::{Binary, Expression, KernelClass, Operand, Pass, Program, Re
 use crate::graph::DataType;
 use std::collections::BTreeMap;
 use stream::{SLICE, Stream};
+use weight::{VECTOR_BYTES, Weight, line_vectors};
 
 /// Rows that a warp works on at a time.
 pub(super) const ROWS: usize = 16;
 
 /// The least compute capability with the instructions that fragments use.
 const LEAST_CAPABILITY: u32 = 80;
-
-/// Bytes of a vector, the most that one instruction moves.
-const VECTOR_BYTES: usize = 16;
 
 /// The widest chunk that is copied in fragments: what a lane has in flight must fit its registers.
 const WIDEST_CHUNK: usize = 256;
@@ -115,58 +115,6 @@ impl Sum {
     }
 }
 
-/// A matrix `[inner, outer]` that a contraction multiplies by.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Weight {
-    pub value: ValueId,
-    pub offset: usize,
-    pub inner: usize,
-    pub inner_stride: usize,
-    pub outer: usize,
-    pub outer_stride: usize,
-    /// Where it begins in shared memory, in numbers from the end of what other values take.
-    pub start: usize,
-}
-
-impl Weight {
-    /// The same numbers with rows and columns exchanged.
-    fn exchanged(&self) -> Weight {
-        let Weight { inner, inner_stride, outer, outer_stride, .. } = *self;
-        let (inner, outer) = (outer, inner);
-        Weight { inner, inner_stride: outer_stride, outer, outer_stride: inner_stride, ..self.clone() }
-    }
-
-    /// Whether lines of shared memory hold what is multiplied and added, and not the results: what lies side by side in the
-    /// value does so there.
-    fn is_inner_along(&self) -> bool {
-        self.inner_stride == 1 || self.outer_stride != 1
-    }
-
-    /// Lines of 16-bit factors in shared memory: how many, of how many elements.
-    fn lines(&self) -> (usize, usize) {
-        if self.is_inner_along() { (self.outer, self.inner) } else { (self.inner, self.outer) }
-    }
-
-    /// Vectors from such a line to the next.
-    fn line_vectors(&self) -> usize {
-        line_vectors(2 * self.lines().1)
-    }
-
-    /// Numbers of shared memory. f32 lies as the tensor cores want 8 by 8 factors, two to a lane, in two parts each unless they
-    /// are rounded.
-    fn extent(&self, class: &KernelClass) -> usize {
-        match class.data_type.bytes() {
-            2 => self.lines().0 * self.line_vectors() * VECTOR_BYTES / 4,
-            _ => self.inner / 8 * (self.outer / 8) * Weight::extent_together(class),
-        }
-    }
-
-    /// Numbers that 8 by 8 factors of f32 take.
-    fn extent_together(class: &KernelClass) -> usize {
-        if class.tf32 { 64 } else { 128 }
-    }
-}
-
 /// Whether identity copies in fragments, and programs may run in them.
 pub(super) fn serve(class: &KernelClass, capability: u32) -> bool {
     capability >= LEAST_CAPABILITY
@@ -183,12 +131,6 @@ pub(super) fn inputs(pass: Pass) -> usize {
 /// Bytes of shared memory for the rows that a warp works on at a time.
 pub(super) fn stage_bytes(class: &KernelClass) -> usize {
     inputs(class.pass) * ROWS * line_vectors(class.chunk * class.data_type.bytes()) * VECTOR_BYTES
-}
-
-/// Vectors from a line of so many bytes to the next: an odd number, so that the same part of eight lines meets in no bank of
-/// shared memory.
-fn line_vectors(bytes: usize) -> usize {
-    (bytes / VECTOR_BYTES) | 1
 }
 
 /// How many times those rows a warp has at a time: enough to keep memory busy.
@@ -222,8 +164,8 @@ pub(super) fn warps<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a 
 pub(super) fn plan(program: &Program, class: &KernelClass) -> Option<Fragments> {
     let number = |value: &Value| matches!(value.data_type, DataType::F32 | DataType::Bool);
     let whole = |value: &Value| !value.per_row || value.elements == 1 || value.elements.is_multiple_of(8);
-    // Kernels with random numbers in fragments left rows of their last tile unwritten on an H100, because of the condition that
-    // `advance` in fragments.cu no longer has. They have not been tried again since.
+    // Kernels with random numbers in fragments once left rows of their last tile unwritten on an H100, because NVRTC 13.0 lost a
+    // condition on the way to the next tile that is no longer there. They have not been tried again since.
     let random = |value: &Value| matches!(value.source, Source::Random(_));
     if !program.values.iter().all(|value| number(value) && whole(value) && !random(value)) {
         return None;

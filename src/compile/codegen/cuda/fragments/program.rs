@@ -1,7 +1,8 @@
 //! Prints what a program does with rows in fragments. `fragments.cu` has the functions that the text calls.
 
 use super::stream::{SLICE, Stream};
-use super::{Form, Fragments, Sum, Weight};
+use super::weight::Weight;
+use super::{Form, Fragments, Sum};
 use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::plan::Planned;
 use crate::compile::codegen::cuda::program::{note, row_name, watch};
@@ -204,12 +205,22 @@ impl<'a> Rows<'a> {
         }
         self.text += "const bool whole = __all_sync(0xffffffffu, alive[0] && alive[1]);\n";
         self.output();
+        // Sums of slices are gradients, and come last.
         let is_of_slices = |step: &Step| stream.is_some_and(|stream| stream.is_read(step));
-        for (position, (step, sum)) in self.sums().enumerate().filter(|(_, (step, _))| !is_of_slices(step)) {
+        let whole = self.sums().enumerate().filter(|(_, (step, _))| !is_of_slices(step));
+        let (gradients, others): (Vec<_>, Vec<_>) = whole.partition(|(_, (step, sum))| self.is_gradient(step, sum));
+        for (position, (step, sum)) in others {
             self.sum(position, step, sum);
         }
-        if let Some(stream) = stream {
-            self.sums_of_slices(stream);
+        if !gradients.is_empty() || self.sums().any(|(step, _)| is_of_slices(step)) {
+            self.text += "if (anew(gradient != nullptr)) {\n";
+            for (position, (step, sum)) in gradients {
+                self.sum(position, step, sum);
+            }
+            if let Some(stream) = stream {
+                self.sums_of_slices(stream);
+            }
+            self.text += "}\n";
         }
         if self.has_output() {
             // By way of the input that no lane reads any more.

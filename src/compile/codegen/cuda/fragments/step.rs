@@ -2,7 +2,8 @@
 
 use super::program::Rows;
 use super::stream::SLICE;
-use super::{Form, Scaled, VECTOR_BYTES, Weight};
+use super::weight::{VECTOR_BYTES, Weight};
+use super::{Form, Scaled};
 use crate::compile::codegen::cuda::expression;
 use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::program::{note, row_name};

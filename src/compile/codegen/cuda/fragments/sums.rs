@@ -5,8 +5,9 @@ use super::program::Rows;
 use super::stream::SLICE;
 use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::program::{note, row_name};
-use crate::compile::{Expression, Source, Step, ValueId};
+use crate::compile::{Destination, Expression, Source, Step, ValueId};
 use crate::graph::RowInput;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 impl Rows<'_> {
@@ -23,17 +24,21 @@ impl Rows<'_> {
                 Sum::Products { .. } => ("keep_products", String::new()),
             };
             let scale = self.scale_of(step, sum);
+            let condition = if self.is_gradient(step, sum) { "if (gradient) " } else { "" };
             let _ = match self.planned.layout.places[step.result.index()] {
                 Some(Place::Gradient(offset)) => {
-                    writeln!(totals, "if (gradient) add_parts<{elements}>(gradient + {offset}, parts + {part}, PART);")
+                    writeln!(totals, "{condition}add_parts<{elements}>(gradient + {offset}, parts + {part}, PART);")
                 }
                 Some(Place::Shared(start)) => {
-                    let _ = writeln!(turns, "{name}<true{size}>(shared + {start}, sum_{position}, {scale}, place);");
-                    writeln!(totals, "keep_parts<{elements}>(shared + {start}, parts + {part}, PART);")
+                    let _ = writeln!(
+                        turns,
+                        "{condition}{name}<true{size}>(shared + {start}, sum_{position}, {scale}, place);"
+                    );
+                    writeln!(totals, "{condition}keep_parts<{elements}>(shared + {start}, parts + {part}, PART);")
                 }
                 _ => continue,
             };
-            let _ = writeln!(parts, "{name}<false{size}>(part + {part}, sum_{position}, {scale}, place);");
+            let _ = writeln!(parts, "{condition}{name}<false{size}>(part + {part}, sum_{position}, {scale}, place);");
             part += elements;
         }
         if part > 0 {
@@ -54,6 +59,21 @@ impl Rows<'_> {
             };
         }
         self.take()
+    }
+
+    /// Whether nothing comes of a sum but gradients of parameters, which frozen seeds do without. One number of each row is added
+    /// up in any case.
+    pub(super) fn is_gradient(&self, step: &Step, sum: &Sum) -> bool {
+        let program = &self.planned.program;
+        let others =
+            program.outputs.iter().filter(|output| !matches!(output.target, Destination::ParameterGradient(_)));
+        let mut needed: BTreeSet<ValueId> = others.map(|output| output.value).collect();
+        for step in program.epilogue.iter().rev() {
+            if needed.contains(&step.result) {
+                needed.extend(step.reads());
+            }
+        }
+        !matches!(sum, Sum::Single(_)) && !needed.contains(&step.result)
     }
 
     pub(super) fn sum(&mut self, position: usize, step: &Step, sum: &Sum) {
@@ -111,9 +131,9 @@ impl Rows<'_> {
         let _ = write!(
             self.text,
             "#pragma unroll 1\n\
-             for (int turn = 0; turn < (ahead.turn.parts == 1 ? WARPS : 1); ++turn) {{\n\
-             if (ahead.turn.parts == 1) __syncthreads();\n\
-             if (gradient && (ahead.turn.parts > 1 || threadIdx.x / 32 == turn)) {{\n\
+             for (int turn = 0; turn < (ahead.assignment.parts == 1 ? WARPS : 1); ++turn) {{\n\
+             if (ahead.assignment.parts == 1) __syncthreads();\n\
+             if (gradient && (ahead.assignment.parts > 1 || threadIdx.x / 32 == turn)) {{\n\
              number* const to = gradient + {offset}{slice};\n{add}\n}}\n}}\n"
         );
     }
