@@ -104,12 +104,7 @@ static __device__ void multiply_rows(Products<M, N>& products, const Turned<M>& 
     }
 }
 
-// Four neighbours of a row of a product, of which a lane has two of eight columns and two of the next.
-struct Four {
-  number values[4];
-  int column;  // of the first
-};
-
+// A lane's two of eight columns and two of the next are neighbours as they are.
 template <int N> static __device__ Four four_of(const number* first, const number* second, int eight, Place place) {
   return {{first[0], first[1], second[0], second[1]}, channel<N>(place.t, 2 * eight)};
 }

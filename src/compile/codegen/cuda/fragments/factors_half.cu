@@ -69,7 +69,7 @@ static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& 
 #pragma unroll
       for (int column = 0; column < (pair ? 2 : 1); ++column)
         multiply(sums[n + column], rows.words[0][k], rows.words[1][k], both ? rows.words[0][second] : 0,
-                 both ? rows.words[1][second] : 0, b[2 * column], both ? b[2 * column + (both ? 1 : 0)] : 0);
+                 both ? rows.words[1][second] : 0, b[2 * column], both ? b[2 * column + 1] : 0);
     }
   }
 }
@@ -113,12 +113,7 @@ static __device__ void multiply_rows(Products<M, N>& products, const Turned<M>& 
   }
 }
 
-// Four neighbours of a row of a product, of which a lane has two of eight columns and two of the next: lanes exchange them.
-struct Four {
-  number values[4];
-  int column;  // of the first
-};
-
+// A lane has two neighbours of eight columns and two of the next: lanes exchange them.
 template <int N> static __device__ Four four_of(const number* first, const number* second, int eight, Place place) {
   const bool odd = place.t % 2;
   const number a = __shfl_xor_sync(0xffffffffu, odd ? first[0] : second[0], 1);

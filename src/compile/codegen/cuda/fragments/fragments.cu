@@ -180,7 +180,8 @@ struct Ahead {
   Tiles tiles;
   Walk walk_watched;
   Assignment assignment;
-  __device__ Ahead(const Launch& launch, Assignment assignment) : place(place_of_lane()), tiles(launch.rows, assignment), assignment(assignment) {
+  __device__ Ahead(const Launch& launch, Assignment assignment)
+      : place(place_of_lane()), tiles(launch.rows, assignment), assignment(assignment) {
     if (PASS == TRAIN) return;
     const Rows& rows = watched(launch);
     walk_watched = walk(rows, assignment.seed, tiles, launch.rows, share);
@@ -294,6 +295,12 @@ template <int N> static __device__ Fragment<N> fragment_of(const number (&sums)[
     for (int c = 0; c < 4; ++c) fragment.rows[c / 2][2 * n + c % 2] = sums[n][c];
   return fragment;
 }
+
+// Four neighbours of a row of a product.
+struct Four {
+  number values[4];
+  int column;  // of the first
+};
 
 // The sums over rows of the products of M elements of one value and N of another.
 template <int M, int N> struct Products {

@@ -7,6 +7,12 @@ static __device__ const uint4* matrices_of(const uint4* tile) {
   return tile + lane % FRAGMENT_ROWS * PITCH_VECTORS + lane / FRAGMENT_ROWS;
 }
 
+// The same, but rows 0 to 7 of both eights of channels first: so the left of a product wants them, turned.
+static __device__ const uint4* matrices_of_left(const uint4* tile) {
+  const int lane = threadIdx.x % 32;
+  return tile + (lane / 16 * 8 + lane % 8) * PITCH_VECTORS + lane / 8 % 2;
+}
+
 static __device__ Tile take(const uint4* from, Place) {
   const uint4* const at = matrices_of(from);
   Tile tile;
@@ -48,8 +54,7 @@ template <int E> struct Turned {
 
 // The rows of a tile so. What stands on the LEFT of a product wants other words side by side than what stands on the right.
 template <bool LEFT> static __device__ Turned<CHUNK> turned_tile(const uint4* from) {
-  const int lane = threadIdx.x % 32;
-  const uint4* const at = LEFT ? from + (lane / 16 * 8 + lane % 8) * PITCH_VECTORS + lane / 8 % 2 : matrices_of(from);
+  const uint4* const at = LEFT ? matrices_of_left(from) : matrices_of(from);
   Turned<CHUNK> turned;
 #pragma unroll
   for (int j = 0; j < WORDS; j += 2) {

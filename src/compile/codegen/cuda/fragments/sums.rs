@@ -123,7 +123,7 @@ impl Rows<'_> {
         self.over(elements, &reads, &add);
     }
 
-    /// Adds to the gradient what a tile or a slice of it has; slices lie so many numbers apart. A block that has all rows of its
+    /// Adds to the gradient, which there is, what a tile or a slice of it has; slices lie so many numbers apart. A block that has all rows of its
     /// seed does so in the order of its warps.
     fn add_at_once(&mut self, step: &Step, slices: usize, add: &str) {
         let Some(Place::Gradient(offset)) = self.planned.layout.places[step.result.index()] else { return };
@@ -133,7 +133,7 @@ impl Rows<'_> {
             "#pragma unroll 1\n\
              for (int turn = 0; turn < (ahead.assignment.parts == 1 ? WARPS : 1); ++turn) {{\n\
              if (ahead.assignment.parts == 1) __syncthreads();\n\
-             if (gradient && (ahead.assignment.parts > 1 || threadIdx.x / 32 == turn)) {{\n\
+             if (ahead.assignment.parts > 1 || threadIdx.x / 32 == turn) {{\n\
              number* const to = gradient + {offset}{slice};\n{add}\n}}\n}}\n"
         );
     }

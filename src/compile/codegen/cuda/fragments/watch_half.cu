@@ -31,8 +31,7 @@ static __device__ void multiply_ones(number (&sums)[4], const unsigned (&words)[
 
 // Adds the products of each eight channels with themselves and the one that follows them.
 static __device__ void multiply_channels(number (&sums)[2][4], const uint4* tile) {
-  const int lane = threadIdx.x % 32;
-  const uint4* const at = tile + (lane / 16 * 8 + lane % 8) * PITCH_VECTORS + lane / 8 % 2;
+  const uint4* const at = matrices_of_left(tile);
   const Turned<CHUNK> right = turned_tile<false>(tile);
 #pragma unroll
   for (int j = 0; j < WORDS; ++j) {
