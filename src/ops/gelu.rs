@@ -63,12 +63,11 @@ impl Operator for Gelu {
         let density = match approximate(call.attributes) {
             // p (1 - p) * 2 u'
             true => {
-                let (scale, cube, one) =
-                    (builder.constant(2.0 * SCALE), builder.constant(3.0 * CUBE), builder.constant(1.0));
+                let (linear, cubic, one) =
+                    (builder.constant(2.0 * SCALE), builder.constant(6.0 * SCALE * CUBE), builder.constant(1.0));
                 let square = builder.mul(a, a);
-                let square = builder.mul(square, cube);
-                let inner = builder.add(square, one);
-                let inner = builder.mul(inner, scale);
+                let square = builder.mul(square, cubic);
+                let inner = builder.add(square, linear);
                 let above = builder.sub(one, below);
                 let outer = builder.mul(below, above);
                 builder.mul(outer, inner)
@@ -99,12 +98,11 @@ impl Operator for Gelu {
 /// (1 + tanh(u)) / 2 with u = sqrt(2 / pi) * (a + CUBE * a^3), which is the sigmoid of 2 u and loses nothing far below 0.
 fn below(builder: &mut Builder, a: ValueId, approximate: bool) -> ValueId {
     if approximate {
-        let (scale, factor) = (builder.constant(2.0 * SCALE), builder.constant(CUBE));
+        let (linear, cubic) = (builder.constant(2.0 * SCALE), builder.constant(2.0 * SCALE * CUBE));
         let square = builder.mul(a, a);
-        let cube = builder.mul(square, a);
-        let cube = builder.mul(cube, factor);
-        let sum = builder.add(a, cube);
-        let doubled = builder.mul(sum, scale);
+        let square = builder.mul(square, cubic);
+        let factor = builder.add(square, linear);
+        let doubled = builder.mul(a, factor);
         builder.sigmoid(doubled)
     } else {
         let (scale, half, one) = (builder.constant(FRAC_1_SQRT_2), builder.constant(0.5), builder.constant(1.0));

@@ -46,7 +46,9 @@ fn run(form: Form, kind: &str, source: &str, architecture: Architecture) -> Resu
         fail!(InvalidArgument, "NVRTC cannot compile for {architecture:?}; give a CUDA architecture");
     };
     let library = library()?;
-    let mut options = vec![format!("--gpu-architecture={kind}_{capability}")];
+    // Kernels for 9.0 use what no other card has.
+    let only = if capability == 90 { "a" } else { "" };
+    let mut options = vec![format!("--gpu-architecture={kind}_{capability}{only}")];
     options.extend(self::options());
     let outcome = library.compile(form, "kasmina.cu", source, &options);
     match outcome.code {

@@ -33,10 +33,11 @@ macro_rules! fragments {
 }
 
 /// Files of instructions, and what has functions of the same names that do what they do.
-const INSTRUCTIONS: [(&str, &str); 4] = [
+const INSTRUCTIONS: [(&str, &str); 5] = [
     (include_str!("../../../src/compile/codegen/cuda/order.cu"), "static void await_earlier_kernels() {}\n"),
     (fragments!("instructions.cu"), include_str!("../../data/emulated_instructions.h")),
     (fragments!("tensor_half.cu"), include_str!("../../data/emulated_tensor_half.h")),
+    (fragments!("tensor_warpgroup.cu"), include_str!("../../data/emulated_tensor_warpgroup.h")),
     (fragments!("tensor_f32.cu"), include_str!("../../data/emulated_tensor_f32.h")),
 ];
 

@@ -1,6 +1,5 @@
 // Functions with about 20 bits, of which rows of 16 bits show at most 11. None of them branches.
 static __device__ number exponential(number v) { return __expf(v); }
-static __device__ number sigmoid(number v) { return __fdividef(1, 1 + __expf(-v)); }
 // One instruction each, for what comes out alike whether subnormal numbers are taken for 0 or not.
 static __device__ number binary_exponential(number v) {
   number power;
@@ -12,6 +11,7 @@ static __device__ number reciprocal(number v) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(quotient) : "f"(v));
   return quotient;
 }
+static __device__ number sigmoid(number v) { return reciprocal(1 + binary_exponential(-1.442695041f * v)); }
 // Abramowitz and Stegun 7.1.26, at most 1.5e-7 off.
 static __device__ number error_function(number v) {
   const number a = fabsf(v), t = reciprocal(1 + 0.3275911f * a);

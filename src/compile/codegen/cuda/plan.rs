@@ -45,6 +45,14 @@ pub(super) struct Planned {
     pub fragments: Option<Fragments>,
 }
 
+impl Plan {
+    /// Whether some program's warps multiply together.
+    pub fn multiplies_together(&self) -> bool {
+        let mut fragments = self.programs.iter().flatten().filter_map(|planned| planned.fragments.as_ref());
+        fragments.any(|fragments| fragments.warpgroups.is_some())
+    }
+}
+
 impl Planned {
     /// Whether a program has so many steps that a compiler has enough to do with each of them once.
     pub fn is_long(&self) -> bool {
@@ -112,7 +120,7 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
                 Schedule::Tuned(tiling) => tiling,
                 Schedule::Best | Schedule::Generic => choice.tiling(class, tile),
             };
-            let plan = attempt(class, choice, tiling, economy);
+            let plan = attempt(class, capability, choice, tiling, economy);
             needed = plan.shape.shared_bytes;
             if needed <= limit {
                 return Ok(plan);
@@ -236,7 +244,7 @@ impl Choice {
     }
 }
 
-fn attempt(class: &KernelClass, choice: &Choice, tiling: Tiling, economy: Economy) -> Plan {
+fn attempt(class: &KernelClass, capability: u32, choice: &Choice, tiling: Tiling, economy: Economy) -> Plan {
     let [tile, threads, stages, waves] = [tiling.rows, tiling.threads, tiling.stages, tiling.waves].map(usize::from);
     let programs: Vec<Option<Planned>> = class
         .programs
@@ -256,11 +264,16 @@ fn attempt(class: &KernelClass, choice: &Choice, tiling: Tiling, economy: Econom
             let program = arrange(program, class.pass.watched(), groups, workers);
             let room = stages * fragments::stage_bytes(class);
             let layout = lay_out(&program, tile, economy, fragments.as_ref().map(|fragments| (fragments, room)));
-            Some(Planned { program, layout, fragments: fragments.clone() })
+            let mut fragments = fragments.clone();
+            if let Some(fragments) = &mut fragments {
+                fragments.join_warps(&program, class, capability, threads);
+            }
+            Some(Planned { program, layout, fragments })
         })
         .collect();
     let numbers = |planned: &Planned| {
-        planned.layout.numbers + planned.fragments.as_ref().map_or(0, |fragments| fragments.extent(class))
+        let of_fragments = |fragments: &Fragments| fragments.extent(class) + fragments.exchanged_numbers(threads);
+        planned.layout.numbers + planned.fragments.as_ref().map_or(0, of_fragments)
     };
     let numbers = programs.iter().flatten().map(numbers).max().unwrap_or(0);
     let bytes = if class.data_type == DataType::F64 { 8 } else { 4 };

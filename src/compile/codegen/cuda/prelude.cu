@@ -127,7 +127,7 @@ struct Parameters {
 
 // Of COUNT items each to one thread. Few turns are taken apart, so that the reads of all are on their way at once.
 template <int COUNT, class Item> static __device__ void share_out(Item item) {
-  constexpr int TURNS = (COUNT + THREADS - 1) / THREADS, ABREAST = TURNS <= 4 ? TURNS : 1;
+  constexpr int TURNS = (COUNT + THREADS - 1) / THREADS, ABREAST = TURNS < 4 ? TURNS : 4;
 #pragma unroll ABREAST
   for (int turn = 0; turn < TURNS; ++turn) {
     const int i = turn * THREADS + (int)threadIdx.x;

@@ -47,8 +47,8 @@ static __device__ void keep_factors(number* to, int vector, const number (&line)
                                           packed(line[6], line[7])};
 }
 
-// Adds the product with a matrix [K, N] whose columns are lines of shared memory, LINE vectors apart; if it is to be TRANSPOSED,
-// its rows are.
+// Adds the product with a matrix [K, N] whose columns are lines, of LINE vectors; if it is to be TRANSPOSED, its rows are. Of
+// eight lines the first vectors lie together, then the second ones.
 template <bool TRANSPOSED, int K, int N, int LINE>
 static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& rows, const number* factors) {
   // Matrices 0 and 1 are the first and the last eight rows of eight columns, 2 and 3 those of the next eight.
@@ -59,11 +59,11 @@ static __device__ void contract(number (&sums)[N / 8][4], const FirstFactor<K>& 
     const bool both = k + 1 < K / 8;
     const int second = both ? k + 1 : k;
     const int half = both ? last : 0;
-    const uint4* const at = lines + (TRANSPOSED ? (8 * (k + half) + r) * LINE + next : (8 * next + r) * LINE + k + half);
+    const uint4* const at = lines + 8 * (TRANSPOSED ? (k + half) * LINE + next : next * LINE + k + half) + r;
 #pragma unroll
     for (int n = 0; n < N / 8; n += 2) {
       const bool pair = n + 1 < N / 8;
-      const uint4* const from = at + n * (TRANSPOSED ? 1 : 8 * LINE);
+      const uint4* const from = at + 8 * n * (TRANSPOSED ? 1 : LINE);
       unsigned b[4];
       read_matrices<TRANSPOSED>(pair ? 4 : both ? 2 : 1, b, from);
 #pragma unroll

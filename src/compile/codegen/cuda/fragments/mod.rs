@@ -5,13 +5,14 @@
 //! step wants it. What does not fit this vocabulary runs in shared memory, as [`super::step`] prints it.
 //!
 //! In order: this file says which programs fit and what each of their steps is, [`stream`] which values are made in slices,
-//! [`weight`] where the factors of contractions lie; [`program`] prints the loop over rows, [`step`] what it does with a tile, and
+//! [`weight`] where the factors of contractions lie, [`warpgroup`] which warps multiply together; [`program`] prints the loop over rows, [`step`] what it does with a tile, and
 //! [`sums`] what is added up over tiles and warps.
 
 mod program;
 mod step;
 mod stream;
 mod sums;
+mod warpgroup;
 mod weight;
 
 pub(super) use program::Rows;
@@ -21,7 +22,8 @@ use super::memory::{direct, is_single};
 use crate::compile::{Binary, Expression, KernelClass, Operand, Pass, Program, Reducer, Source, Step, Value, ValueId};
 use crate::graph::DataType;
 use std::collections::BTreeMap;
-use stream::{SLICE, Stream};
+use stream::Stream;
+use warpgroup::Exchange;
 use weight::{VECTOR_BYTES, Weight, line_vectors};
 
 /// Rows that a warp works on at a time.
@@ -66,6 +68,8 @@ pub(super) struct Fragments {
     pub stream: Option<Stream>,
     /// Registers of a lane that its values take at the busiest step.
     pub registers: usize,
+    /// What warps that multiply together show each other of sums, if they do.
+    pub warpgroups: Option<Exchange>,
 }
 
 /// A row input times a number that is the same for all elements: an element of a uniform value.
@@ -177,6 +181,7 @@ pub(super) fn plan(program: &Program, class: &KernelClass) -> Option<Fragments> 
         weights: Vec::new(),
         stream: None,
         registers: 0,
+        warpgroups: None,
     };
     for step in &program.body {
         let form = fragments.form(program, step, class.data_type)?;
@@ -209,6 +214,12 @@ impl Fragments {
     /// Numbers of shared memory that the weights take.
     pub fn extent(&self, class: &KernelClass) -> usize {
         self.weights.iter().map(|weight| weight.extent(class)).sum()
+    }
+
+    /// Elements of a value as steps have it: those of a slice, if it is made so.
+    pub fn width(&self, program: &Program, value: ValueId) -> usize {
+        let stream = self.stream.as_ref().filter(|stream| stream.values.contains(&value));
+        stream.map_or(program.values[value.index()].elements, |stream| stream.slice)
     }
 
     /// Whether it multiplies on the tensor cores.
@@ -254,17 +265,16 @@ impl Fragments {
         let elements = |operand: usize| program.values[step.operands[operand].value.index()].elements;
         let is_whole = match *sum {
             Sum::Products { left, right } => elements(left).is_multiple_of(16) && elements(right).is_multiple_of(32),
-            _ => true,
+            _ => step.shape.elements().is_multiple_of(32),
         };
         is_whole && direct(program, step.result).is_some()
     }
 
-    /// Gives up the registers of sums of slices, and of sums of products.
+    /// Gives up the registers of sums.
     fn add_at_once(&mut self, program: &Program) {
         for (step, sum) in program.accumulate.iter().zip(&mut self.sums) {
-            let is_of_slices = self.stream.as_ref().is_some_and(|stream| stream.is_read(step));
             *sum = match *sum {
-                Sum::Elements if is_of_slices => Sum::ElementsAtOnce,
+                Sum::Elements if Self::can_add_at_once(program, step, sum) => Sum::ElementsAtOnce,
                 Sum::Products { left, right } if Self::can_add_at_once(program, step, sum) => {
                     Sum::ProductsAtOnce { left, right }
                 }
@@ -429,11 +439,8 @@ fn registers(program: &Program, fragments: &Fragments) -> usize {
     let outputs = program.outputs.iter().map(|output| output.value).chain(program.guards.iter().copied());
     program.accumulate.iter().flat_map(Step::reads).chain(outputs).for_each(|value| ends[value.index()] = last);
     let size = |value: ValueId| {
-        let is_inline = fragments.is_inline(value);
-        let is_slice = fragments.stream.as_ref().is_some_and(|stream| stream.values.contains(&value));
-        let value = &program.values[value.index()];
-        let elements = if is_slice { SLICE } else { value.elements };
-        if value.per_row && !is_inline { elements.div_ceil(2) } else { 0 }
+        let is_kept = program.values[value.index()].per_row && !fragments.is_inline(value);
+        if is_kept { fragments.width(program, value).div_ceil(2) } else { 0 }
     };
     let sums: usize = program
         .accumulate

@@ -26,15 +26,21 @@ static __device__ void add_products(number* to, const Turned<M>& left, const Tur
     }
 }
 
-// Likewise, of sums of which the lanes of one t have a share each.
+// Likewise, of sums of which the lanes of one t have a share each: of eight, a lane gives away the half that it will not add, then a
+// quarter, then one, and adds the last.
 template <int E> static __device__ void add_elements(number* to, number (&sums)[E / 4], number scale, Place place) {
-  static_assert(E == 32, "each lane adds one");
-  number own = 0;
+  static_assert(E % 32 == 0, "each lane adds one of eight");
 #pragma unroll
-  for (int i = 0; i < E / 4; ++i) {
+  for (int i = 0; i < E / 4; i += 8) {
 #pragma unroll
-    for (int distance = 4; distance < 32; distance *= 2) sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], distance);
-    if (place.g == i) own = sums[i];
+    for (int half = 4; half > 0; half /= 2) {
+      const bool upper = place.g & half;
+#pragma unroll
+      for (int j = i; j < i + half; ++j) {
+        const number kept = upper ? sums[j + half] : sums[j], given = upper ? sums[j] : sums[j + half];
+        sums[j] = kept + __shfl_xor_sync(0xffffffffu, given, 4 * half);
+      }
+    }
+    atomicAdd(to + channel<E>(place.t, i + place.g), scale * sums[i]);
   }
-  atomicAdd(to + channel<E>(place.t, place.g), scale * own);
 }

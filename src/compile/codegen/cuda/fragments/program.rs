@@ -1,6 +1,6 @@
 //! Prints what a program does with rows in fragments. `fragments.cu` has the functions that the text calls.
 
-use super::stream::{SLICE, Stream};
+use super::stream::Stream;
 use super::weight::Weight;
 use super::{Form, Fragments, Sum};
 use crate::compile::codegen::cuda::memory::Place;
@@ -26,6 +26,10 @@ pub(in crate::compile::codegen::cuda) struct Rows<'a> {
     pub(super) turned: BTreeSet<(ValueId, bool)>,
     /// Whether what is printed is of the slice that a loop has come to.
     pub(super) in_slice: bool,
+    /// Whether values are made that have been there before.
+    pub(super) again: bool,
+    /// Whether the tile's rows are still where they came, to be taken again rather than kept.
+    pub(super) rows_stay: bool,
 }
 
 impl<'a> Rows<'a> {
@@ -40,6 +44,8 @@ impl<'a> Rows<'a> {
             operands: BTreeSet::new(),
             turned: BTreeSet::new(),
             in_slice: false,
+            again: false,
+            rows_stay: false,
         }
     }
 
@@ -77,6 +83,9 @@ impl<'a> Rows<'a> {
                 _ => self.factors_of_weight(weight),
             };
         }
+        if self.fragments.warpgroups.is_some() {
+            self.text += "show_tensor_cores();\n";
+        }
         for (position, (step, sum)) in self.sums().enumerate() {
             match sum {
                 Sum::Single(_) | Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. } => {}
@@ -98,10 +107,10 @@ impl<'a> Rows<'a> {
         self.fragments.weights.iter().all(|weight| matches!(place(weight), Some(Place::Parameter(_))))
     }
 
-    /// 16 bits: lines of shared memory, a vector to a thread at a time.
+    /// 16 bits: a vector to a thread at a time, neighbouring threads neighbouring lines.
     fn lines_of_weight(&self, weight: &Weight) -> String {
         let (inner, outer, start) = (weight.inner, weight.outer, self.weights + weight.start);
-        let (lines, length) = weight.lines();
+        let ((lines, length), vectors) = (weight.lines(), weight.vectors());
         let (along, across) = match weight.is_inner_along() {
             true => (weight.inner_stride, weight.outer_stride),
             false => (weight.outer_stride, weight.inner_stride),
@@ -110,14 +119,13 @@ impl<'a> Rows<'a> {
         format!(
             "// v{value} [{inner}, {outer}] as a factor, in lines of {length}\n\
              share_out<{items}>([&](int item) {{\n\
-             const int line = item / {vectors}, vector = item % {vectors};\n\
+             const int line = item / {eight_lines} * 8 + item % 8, vector = item / 8 % {vectors};\n\
              const int at = line * {across} + vector * {stride};\n\
-             keep_factors(shared + {start}, line * {pitch} + vector, {{{elements}}});\n}});\n",
+             keep_factors(shared + {start}, item, {{{elements}}});\n}});\n",
             value = weight.value.0,
-            items = lines * length / 8,
-            vectors = length / 8,
+            items = lines * vectors,
+            eight_lines = 8 * vectors,
             stride = 8 * along,
-            pitch = weight.line_vectors(),
             elements = elements.join(", "),
         )
     }
@@ -151,7 +159,8 @@ impl<'a> Rows<'a> {
     /// step that completes them, and the other sums, which need to know the rows that are alive, come last.
     pub fn rows(&mut self) -> String {
         // Warps that wait for each other go on until the block has no row left.
-        let count = if self.fragments.adds_at_once() { "most" } else { "count" };
+        let keep_step = self.fragments.adds_at_once() || self.fragments.warpgroups.is_some();
+        let count = if keep_step { "most" } else { "count" };
         let _ = write!(
             self.text,
             "#pragma unroll 1\n\
@@ -182,7 +191,7 @@ impl<'a> Rows<'a> {
             );
         }
         for (value, input) in self.rows_read() {
-            let _ = writeln!(self.text, "const Fragment<CHUNK> v{} = numbers_of({});", value.0, row_name(input));
+            let _ = writeln!(self.text, "Fragment<CHUNK> v{} = numbers_of({});", value.0, row_name(input));
         }
         let mut known: BTreeSet<ValueId> = self.rows_read().into_iter().map(|(value, _)| value).collect();
         self.what_is_known(&known, None);
@@ -194,6 +203,7 @@ impl<'a> Rows<'a> {
         }
         if let Some(stream) = stream {
             self.products_of_slices(stream);
+            self.make_again(stream);
             for (step, form) in self.steps().filter(|(step, _)| !stream.values.contains(&step.result)) {
                 if stream.has(step) || stream.after.contains(&step.result) {
                     self.whole_step(step, form, &mut known);
@@ -205,6 +215,11 @@ impl<'a> Rows<'a> {
         }
         self.text += "const bool whole = __all_sync(0xffffffffu, alive[0] && alive[1]);\n";
         self.output();
+        // Rows are shown where others came and went.
+        if self.exchanges() {
+            self.put_output();
+            self.text += "__syncwarp();\n";
+        }
         // Sums of slices are gradients, and come last.
         let is_of_slices = |step: &Step| stream.is_some_and(|stream| stream.is_read(step));
         let whole = self.sums().enumerate().filter(|(_, (step, _))| !is_of_slices(step));
@@ -214,16 +229,28 @@ impl<'a> Rows<'a> {
         }
         if !gradients.is_empty() || self.sums().any(|(step, _)| is_of_slices(step)) {
             self.text += "if (anew(gradient != nullptr)) {\n";
+            self.show_whole();
             for (position, (step, sum)) in gradients {
                 self.sum(position, step, sum);
             }
             if let Some(stream) = stream {
                 self.sums_of_slices(stream);
             }
+            if self.exchanges() {
+                self.text += "__syncthreads();\n";
+            }
             self.text += "}\n";
         }
+        if !self.exchanges() {
+            self.put_output();
+        }
+        self.text += "}\nfinish(watching, seen, tiles, place);\n";
+        self.take()
+    }
+
+    /// By way of the input that no lane reads any more.
+    fn put_output(&mut self) {
         if self.has_output() {
-            // By way of the input that no lane reads any more.
             let input = self.class.pass.watched().map_or("x", row_name);
             let _ = write!(
                 self.text,
@@ -231,8 +258,6 @@ impl<'a> Rows<'a> {
                  put(rows_of_{input}, walk_output, launch.output, seed, tiles, tile, share);\n"
             );
         }
-        self.text += "}\nfinish(watching, seen, tiles, place);\n";
-        self.take()
     }
 
     /// Prints a step whose result is whole, and what can be said of rows when it is known.
@@ -253,7 +278,46 @@ impl<'a> Rows<'a> {
         }
         let steps =
             self.steps().filter(|(step, _)| needed.contains(&step.result) || stream.ends.contains(&step.result));
+        self.rows_stay = true;
         self.over_slices(stream, steps.collect(), |_| {});
+        self.rows_stay = false;
+    }
+
+    /// Makes again of the rows what can be made of them and single numbers at once: it would take registers that slices want.
+    fn make_again(&mut self, stream: &Stream) {
+        let program = &self.planned.program;
+        let is_later = |step: &&Step| stream.after.contains(&step.result) || stream.ends.contains(&step.result);
+        let of_slices = |step: &&Step| stream.is_read(step);
+        let later = program.body.iter().filter(is_later).chain(program.accumulate.iter().filter(|step| !of_slices(step)));
+        let outputs = program.outputs.iter().map(|output| output.value);
+        let mut needed: BTreeSet<ValueId> = later.flat_map(Step::reads).chain(outputs).collect();
+        let is_map = |(step, form): &(&Step, &Form)| {
+            let is_inline = self.fragments.is_inline(step.result);
+            **form == Form::Map && self.width(step.result) > 1 && !stream.has(step) && !is_later(&step) && !is_inline
+        };
+        let maps: Vec<_> = self.steps().filter(is_map).collect();
+        let mut made = Vec::new();
+        for (step, form) in maps.into_iter().rev().filter(|(step, _)| !stream.after.contains(&step.result)) {
+            if needed.contains(&step.result) {
+                needed.extend(step.reads());
+                made.push((step, form));
+            }
+        }
+        for (value, input) in self.rows_read() {
+            if needed.contains(&value) {
+                let name = row_name(input);
+                let _ = write!(
+                    self.text,
+                    "{name} = take(rows_of_{name}, place);\nv{} = numbers_of({name});\n",
+                    value.0
+                );
+            }
+        }
+        self.again = true;
+        for (step, form) in made.into_iter().rev() {
+            self.step(step, form);
+        }
+        self.again = false;
     }
 
     /// The loop in which the slices that sums are of are made again, now that it is known which rows count.
@@ -267,13 +331,14 @@ impl<'a> Rows<'a> {
         for (_, (step, sum)) in &sums {
             let Sum::ProductsAtOnce { left, right } = sum else { continue };
             for &operand in [left, right] {
-                if !stream.values.contains(&step.operands[operand].value) {
+                if !self.exchanges() && !stream.values.contains(&step.operands[operand].value) {
                     self.turned_operand(step, operand, operand == *left);
                 }
             }
         }
         let steps = self.steps().filter(|(step, _)| needed.contains(&step.result)).collect();
         self.over_slices(stream, steps, |rows| {
+            rows.show_slices();
             for (position, (step, sum)) in sums {
                 rows.sum(position, step, sum);
             }
@@ -285,13 +350,13 @@ impl<'a> Rows<'a> {
         for (step, form) in &steps {
             if let Form::Contraction { operand, .. } = form {
                 let (value, _) = self.unscaled(step.operands[*operand].value);
-                if !stream.values.contains(&value) {
+                if !stream.values.contains(&value) && !self.is_taken_again(value) {
                     self.operand(value);
                 }
             }
         }
         let outside = (self.operands.clone(), self.turned.clone());
-        let count = stream.elements / SLICE;
+        let count = stream.elements / stream.slice;
         let _ = writeln!(self.text, "#pragma unroll 1\nfor (int slice = 0; slice < {count}; ++slice) {{");
         self.in_slice = true;
         for (step, form) in steps {
@@ -310,8 +375,17 @@ impl<'a> Rows<'a> {
 
     /// Elements of a value as it is here: those of a slice, if it is made so.
     pub(super) fn width(&self, value: ValueId) -> usize {
-        let is_slice = self.fragments.stream.as_ref().is_some_and(|stream| stream.values.contains(&value));
-        if is_slice { SLICE } else { self.planned.program.values[value.index()].elements }
+        self.fragments.width(&self.planned.program, value)
+    }
+
+    /// Elements of a slice; none where nothing is made so.
+    pub(super) fn slice(&self) -> usize {
+        self.fragments.stream.as_ref().map_or(0, |stream| stream.slice)
+    }
+
+    /// How far beyond the first the slice is that a loop has come to, if they lie so far apart.
+    pub(super) fn of_slice(&self, apart: usize) -> String {
+        if self.in_slice { format!(" + slice * {apart}") } else { String::new() }
     }
 
     /// Sends for the tiles that the walks have come to.

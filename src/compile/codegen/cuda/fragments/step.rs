@@ -1,7 +1,6 @@
 //! Prints one step of rows in fragments: a map, a reduction over the elements of a row, or a contraction with weights.
 
 use super::program::Rows;
-use super::stream::SLICE;
 use super::weight::{VECTOR_BYTES, Weight};
 use super::{Form, Scaled};
 use crate::compile::codegen::cuda::expression;
@@ -19,7 +18,9 @@ impl Rows<'_> {
         match form {
             Form::Map => {
                 let elements = self.width(step.result);
-                self.declare(step.result);
+                if !self.again {
+                    self.declare(step.result);
+                }
                 let term = self.term(step);
                 let reads = self.reads(step, elements);
                 let target = self.name(step.result);
@@ -69,9 +70,10 @@ impl Rows<'_> {
         let weight = &self.fragments.weights[weights];
         match self.class.data_type.bytes() {
             2 => format!(
-                "contract<{}, {inner}, {outer}, {}>",
+                "{}<{}, {inner}, {outer}, {}>",
+                self.contraction(),
                 weight.is_inner_along() == exchanged,
-                weight.line_vectors()
+                weight.vectors()
             ),
             _ => format!("contract<{inner}, {outer}, {}>", weight.outer),
         }
@@ -82,28 +84,32 @@ impl Rows<'_> {
         let weight = &self.fragments.weights[weights];
         let is_inner = slice_is_inner != exchanged;
         let of_slice = match self.class.data_type.bytes() {
-            2 if is_inner == weight.is_inner_along() => SLICE * 2 / 4,
-            2 => SLICE * weight.line_vectors() * VECTOR_BYTES / 4,
-            _ if is_inner => SLICE / 8 * (weight.outer / 8) * Weight::extent_together(self.class),
-            _ => SLICE / 8 * Weight::extent_together(self.class),
+            2 if is_inner == weight.is_inner_along() => self.slice() * VECTOR_BYTES / 4,
+            2 => self.slice() * weight.vectors() * VECTOR_BYTES / 4,
+            _ if is_inner => self.slice() / 8 * (weight.outer / 8) * Weight::extent_together(self.class),
+            _ => self.slice() / 8 * Weight::extent_together(self.class),
         };
-        let mut at = format!("shared + {}", self.weights + weight.start);
-        if self.in_slice {
-            let _ = write!(at, " + slice * {of_slice}");
-        }
-        at
+        let start = if self.fragments.warpgroups.is_some() { "shared, " } else { "shared + " };
+        format!("{start}{}{}", self.weights + weight.start, self.of_slice(of_slice))
     }
 
     /// A value as an operand of the tensor cores; made where it is first wanted.
     pub(super) fn operand(&mut self, value: ValueId) -> String {
         if self.operands.insert(value) {
             let made_of = match self.planned.program.values[value.index()].source {
+                Source::Row(input) if self.is_taken_again(value) => format!("take(rows_of_{}, place)", row_name(input)),
                 Source::Row(input) => row_name(input).to_string(),
                 _ => format!("v{}", value.0),
             };
             let _ = writeln!(self.text, "const auto operand_{} = operand_of({made_of});", value.0);
         }
         format!("operand_{}", value.0)
+    }
+
+    /// Whether a value comes out of shared memory in each slice: rows of 16 bits are operands as they lie.
+    pub(super) fn is_taken_again(&self, value: ValueId) -> bool {
+        let is_row = matches!(self.planned.program.values[value.index()].source, Source::Row(_));
+        self.rows_stay && is_row && self.class.data_type.bytes() == 2
     }
 
     /// What a value is a multiple of, and by what, if it is computed where it is read.
@@ -164,7 +170,11 @@ impl Rows<'_> {
         let channel = format!("channel<{elements}>(place.t, i)");
         let (slice, channel) = match self.in_slice {
             false => (String::new(), channel),
-            true => (format!("{SLICE} * slice + "), format!("({SLICE} * slice + {channel})")),
+            true => {
+                let slice = format!("{} * slice + ", self.slice());
+                let channel = format!("({slice}{channel})");
+                (slice, channel)
+            }
         };
         for (position, operand) in step.operands.iter().enumerate() {
             if self.planned.program.values[operand.value.index()].per_row {

@@ -8,11 +8,16 @@ use std::collections::BTreeSet;
 /// Elements of a slice: as many as a lane's runs take of four lanes, so that a slice lies as a value of its own would.
 pub(super) const SLICE: usize = 32;
 
+/// Where a warpgroup multiplies and no sum wants slices again, for which there would be no registers.
+const WIDE_SLICE: usize = 64;
+
 /// The values of one size that are made slice by slice.
 #[derive(Clone, Debug)]
 pub(in crate::compile::codegen::cuda) struct Stream {
     /// Elements of each.
     pub elements: usize,
+    /// Elements of a slice.
+    pub slice: usize,
     /// The values.
     pub values: BTreeSet<ValueId>,
     /// What their products add up to.
@@ -37,7 +42,7 @@ impl Stream {
             return None;
         }
         let (values, ends, after) = Default::default();
-        let mut stream = Stream { elements, values, ends, after };
+        let mut stream = Stream { elements, slice: SLICE, values, ends, after };
         for (step, form) in program.body.iter().zip(&fragments.body) {
             let reads_wide = step.reads().any(is_wide);
             let is_later = step.reads().any(|value| stream.ends.contains(&value) || stream.after.contains(&value));
@@ -65,6 +70,13 @@ impl Stream {
             _ => Fragments::can_add_at_once(program, step, sum),
         });
         (fits && !stream.ends.is_empty()).then_some(stream)
+    }
+
+    /// Takes wide slices, if they are whole.
+    pub fn widen(&mut self) {
+        if self.elements.is_multiple_of(WIDE_SLICE) && self.elements != WIDE_SLICE {
+            self.slice = WIDE_SLICE;
+        }
     }
 
     /// Whether a step makes a slice, or multiplies one on.

@@ -96,10 +96,17 @@ impl Rows<'_> {
                 let _ = writeln!(self.text, "multiply_rows(sum_{position}, {left}, {right});");
             }
             Sum::ElementsAtOnce => {
-                let _ = writeln!(self.text, "number sum_{position}[{}] = {{}};", SLICE / 4);
-                self.elements_of_tile(position, step, SLICE);
-                let add = format!("add_elements<{SLICE}>(to, sum_{position}, {}, place);", self.scale_of(step, sum));
-                self.add_at_once(step, SLICE, &add);
+                let elements = if self.in_slice { SLICE } else { step.shape.elements() };
+                let _ = writeln!(self.text, "number sum_{position}[{}] = {{}};", elements / 4);
+                self.elements_of_tile(position, step, elements);
+                let add = format!("add_elements<{elements}>(to, sum_{position}, {}, place);", self.scale_of(step, sum));
+                self.add_at_once(step, elements, &add);
+            }
+            Sum::ProductsAtOnce { left, right } if self.exchanges() => {
+                let columns = self.elements(&step.operands[*right]);
+                let scale = self.scale_of(step, sum);
+                let is_left = self.width(step.operands[*left].value) != self.elements(&step.operands[*left]);
+                self.products_of_block(step, [*left, *right], if is_left { SLICE * columns } else { SLICE }, &scale);
             }
             Sum::ProductsAtOnce { left, right } => {
                 let columns = self.elements(&step.operands[*right]);
@@ -127,7 +134,7 @@ impl Rows<'_> {
     /// seed does so in the order of its warps.
     fn add_at_once(&mut self, step: &Step, slices: usize, add: &str) {
         let Some(Place::Gradient(offset)) = self.planned.layout.places[step.result.index()] else { return };
-        let slice = if self.in_slice { format!(" + slice * {slices}") } else { String::new() };
+        let slice = self.of_slice(slices);
         let _ = write!(
             self.text,
             "#pragma unroll 1\n\

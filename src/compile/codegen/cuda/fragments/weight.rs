@@ -1,5 +1,5 @@
-//! Where the uniform factors of contractions lie in shared memory: lines of 16-bit numbers, which serve a matrix and the same one with
-//! rows and columns exchanged, or f32 as the tensor cores want them. Knows no step that reads them.
+//! Where the uniform factors of contractions lie in shared memory: 16-bit numbers as 8 by 8 of them, which serve a matrix and the same
+//! one with rows and columns exchanged, or f32 as the tensor cores want them. Knows no step that reads them.
 
 use crate::compile::{KernelClass, ValueId};
 
@@ -39,21 +39,22 @@ impl Weight {
         self.inner_stride == 1 || self.outer_stride != 1
     }
 
-    /// Lines of 16-bit factors in shared memory: how many, of how many elements.
+    /// Lines of 16-bit factors: how many, of how many elements. In shared memory, eight neighbours of each of eight lines lie together, a
+    /// vector to a line, and those of the same eight lines one after the other.
     pub fn lines(&self) -> (usize, usize) {
         if self.is_inner_along() { (self.outer, self.inner) } else { (self.inner, self.outer) }
     }
 
-    /// Vectors from such a line to the next.
-    pub fn line_vectors(&self) -> usize {
-        line_vectors(2 * self.lines().1)
+    /// Vectors of such a line.
+    pub fn vectors(&self) -> usize {
+        self.lines().1 / 8
     }
 
     /// Numbers of shared memory. f32 lies as the tensor cores want 8 by 8 factors, two to a lane, in two parts each unless they
     /// are rounded.
     pub fn extent(&self, class: &KernelClass) -> usize {
         match class.data_type.bytes() {
-            2 => self.lines().0 * self.line_vectors() * VECTOR_BYTES / 4,
+            2 => self.inner * self.outer / 2,
             _ => self.inner / 8 * (self.outer / 8) * Weight::extent_together(class),
         }
     }
