@@ -5,10 +5,11 @@
 //! step wants it. What does not fit this vocabulary runs in shared memory, as [`super::step`] prints it.
 //!
 //! In order: this file says which programs fit and what each of their steps is, [`stream`] which values are made in slices,
-//! [`weight`] where the factors of contractions lie, [`warpgroup`] which warps multiply together; [`program`] prints the loop over rows, [`step`] what it does with a tile, and
+//! [`weight`] where the factors of contractions lie, [`warpgroup`] which warps multiply together; [`program`] prints the loop over rows, [`slices`] those over slices, [`step`] what it does with a tile, and
 //! [`sums`] what is added up over tiles and warps.
 
 mod program;
+mod slices;
 mod step;
 mod stream;
 mod sums;
@@ -214,12 +215,6 @@ impl Fragments {
     /// Numbers of shared memory that the weights take.
     pub fn extent(&self, class: &KernelClass) -> usize {
         self.weights.iter().map(|weight| weight.extent(class)).sum()
-    }
-
-    /// Elements of a value as steps have it: those of a slice, if it is made so.
-    pub fn width(&self, program: &Program, value: ValueId) -> usize {
-        let stream = self.stream.as_ref().filter(|stream| stream.values.contains(&value));
-        stream.map_or(program.values[value.index()].elements, |stream| stream.slice)
     }
 
     /// Whether it multiplies on the tensor cores.
@@ -439,8 +434,11 @@ fn registers(program: &Program, fragments: &Fragments) -> usize {
     let outputs = program.outputs.iter().map(|output| output.value).chain(program.guards.iter().copied());
     program.accumulate.iter().flat_map(Step::reads).chain(outputs).for_each(|value| ends[value.index()] = last);
     let size = |value: ValueId| {
-        let is_kept = program.values[value.index()].per_row && !fragments.is_inline(value);
-        if is_kept { fragments.width(program, value).div_ceil(2) } else { 0 }
+        let is_inline = fragments.is_inline(value);
+        let stream = fragments.stream.as_ref().filter(|stream| stream.values.contains(&value));
+        let value = &program.values[value.index()];
+        let elements = stream.map_or(value.elements, |stream| stream.slice);
+        if value.per_row && !is_inline { elements.div_ceil(2) } else { 0 }
     };
     let sums: usize = program
         .accumulate

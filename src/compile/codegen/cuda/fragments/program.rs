@@ -1,6 +1,5 @@
 //! Prints what a program does with rows in fragments. `fragments.cu` has the functions that the text calls.
 
-use super::stream::Stream;
 use super::weight::Weight;
 use super::{Form, Fragments, Sum};
 use crate::compile::codegen::cuda::memory::Place;
@@ -24,8 +23,8 @@ pub(in crate::compile::codegen::cuda) struct Rows<'a> {
     pub(super) operands: BTreeSet<ValueId>,
     /// Values of which rows and elements were exchanged, for the left of a product or for its right. Registers serve both.
     pub(super) turned: BTreeSet<(ValueId, bool)>,
-    /// Whether what is printed is of the slice that a loop has come to.
-    pub(super) in_slice: bool,
+    /// How many elements the slices have that a loop has come to, if one has.
+    pub(super) in_slice: Option<usize>,
     /// Whether values are made that have been there before.
     pub(super) again: bool,
     /// Whether the tile's rows are still where they came, to be taken again rather than kept.
@@ -43,7 +42,7 @@ impl<'a> Rows<'a> {
             text: String::new(),
             operands: BTreeSet::new(),
             turned: BTreeSet::new(),
-            in_slice: false,
+            in_slice: None,
             again: false,
             rows_stay: false,
         }
@@ -203,9 +202,10 @@ impl<'a> Rows<'a> {
         }
         if let Some(stream) = stream {
             self.products_of_slices(stream);
-            self.make_again(stream);
-            for (step, form) in self.steps().filter(|(step, _)| !stream.values.contains(&step.result)) {
-                if stream.has(step) || stream.after.contains(&step.result) {
+            let mut made = BTreeSet::new();
+            for (step, form) in self.steps() {
+                if stream.ends.contains(&step.result) || stream.after.contains(&step.result) {
+                    self.make_again(stream, step.reads(), &mut made);
                     self.whole_step(step, form, &mut known);
                 }
             }
@@ -229,8 +229,19 @@ impl<'a> Rows<'a> {
         }
         if !gradients.is_empty() || self.sums().any(|(step, _)| is_of_slices(step)) {
             self.text += "if (anew(gradient != nullptr)) {\n";
-            self.show_whole();
-            for (position, (step, sum)) in gradients {
+            let is_product = |(_, (_, sum)): &(usize, (&Step, &Sum))| matches!(sum, Sum::ProductsAtOnce { .. });
+            let (products, others): (Vec<_>, Vec<_>) = gradients.into_iter().partition(is_product);
+            let mut made = self.overwritten();
+            if let Some(stream) = stream.filter(|_| self.exchanges()) {
+                self.make_again(stream, others.iter().flat_map(|(_, (step, _))| step.reads()), &mut made);
+            }
+            for (position, (step, sum)) in others {
+                self.sum(position, step, sum);
+            }
+            if let Some(stream) = stream.filter(|_| self.exchanges()) {
+                self.show_whole(stream, made);
+            }
+            for (position, (step, sum)) in products {
                 self.sum(position, step, sum);
             }
             if let Some(stream) = stream {
@@ -269,123 +280,9 @@ impl<'a> Rows<'a> {
         self.what_is_known(known, Some(step.result));
     }
 
-    /// The loop in which slices are made and multiplied on.
-    fn products_of_slices(&mut self, stream: &Stream) {
-        let ends = || self.steps().filter(|(step, _)| stream.ends.contains(&step.result));
-        let needed = stream.needed(&self.planned.program, ends().map(|(step, _)| step));
-        for (step, _) in ends() {
-            let _ = writeln!(self.text, "number products_{}[{}][4] = {{}};", step.result.0, step.shape.elements() / 8);
-        }
-        let steps =
-            self.steps().filter(|(step, _)| needed.contains(&step.result) || stream.ends.contains(&step.result));
-        self.rows_stay = true;
-        self.over_slices(stream, steps.collect(), |_| {});
-        self.rows_stay = false;
-    }
-
-    /// Makes again of the rows what can be made of them and single numbers at once: it would take registers that slices want.
-    fn make_again(&mut self, stream: &Stream) {
-        let program = &self.planned.program;
-        let is_later = |step: &&Step| stream.after.contains(&step.result) || stream.ends.contains(&step.result);
-        let of_slices = |step: &&Step| stream.is_read(step);
-        let later = program.body.iter().filter(is_later).chain(program.accumulate.iter().filter(|step| !of_slices(step)));
-        let outputs = program.outputs.iter().map(|output| output.value);
-        let mut needed: BTreeSet<ValueId> = later.flat_map(Step::reads).chain(outputs).collect();
-        let is_map = |(step, form): &(&Step, &Form)| {
-            let is_inline = self.fragments.is_inline(step.result);
-            **form == Form::Map && self.width(step.result) > 1 && !stream.has(step) && !is_later(&step) && !is_inline
-        };
-        let maps: Vec<_> = self.steps().filter(is_map).collect();
-        let mut made = Vec::new();
-        for (step, form) in maps.into_iter().rev().filter(|(step, _)| !stream.after.contains(&step.result)) {
-            if needed.contains(&step.result) {
-                needed.extend(step.reads());
-                made.push((step, form));
-            }
-        }
-        for (value, input) in self.rows_read() {
-            if needed.contains(&value) {
-                let name = row_name(input);
-                let _ = write!(
-                    self.text,
-                    "{name} = take(rows_of_{name}, place);\nv{} = numbers_of({name});\n",
-                    value.0
-                );
-            }
-        }
-        self.again = true;
-        for (step, form) in made.into_iter().rev() {
-            self.step(step, form);
-        }
-        self.again = false;
-    }
-
-    /// The loop in which the slices that sums are of are made again, now that it is known which rows count.
-    fn sums_of_slices(&mut self, stream: &Stream) {
-        let sums: Vec<_> = self.sums().enumerate().filter(|(_, (step, _))| stream.is_read(step)).collect();
-        if sums.is_empty() {
-            return;
-        }
-        let needed = stream.needed(&self.planned.program, sums.iter().map(|(_, (step, _))| *step));
-        // What is the same for all slices.
-        for (_, (step, sum)) in &sums {
-            let Sum::ProductsAtOnce { left, right } = sum else { continue };
-            for &operand in [left, right] {
-                if !self.exchanges() && !stream.values.contains(&step.operands[operand].value) {
-                    self.turned_operand(step, operand, operand == *left);
-                }
-            }
-        }
-        let steps = self.steps().filter(|(step, _)| needed.contains(&step.result)).collect();
-        self.over_slices(stream, steps, |rows| {
-            rows.show_slices();
-            for (position, (step, sum)) in sums {
-                rows.sum(position, step, sum);
-            }
-        });
-    }
-
-    /// A loop over slices: these steps, and what is done with what they made.
-    fn over_slices(&mut self, stream: &Stream, steps: Vec<(&Step, &Form)>, then: impl FnOnce(&mut Self)) {
-        for (step, form) in &steps {
-            if let Form::Contraction { operand, .. } = form {
-                let (value, _) = self.unscaled(step.operands[*operand].value);
-                if !stream.values.contains(&value) && !self.is_taken_again(value) {
-                    self.operand(value);
-                }
-            }
-        }
-        let outside = (self.operands.clone(), self.turned.clone());
-        let count = stream.elements / stream.slice;
-        let _ = writeln!(self.text, "#pragma unroll 1\nfor (int slice = 0; slice < {count}; ++slice) {{");
-        self.in_slice = true;
-        for (step, form) in steps {
-            self.step(step, form);
-        }
-        then(self);
-        self.in_slice = false;
-        (self.operands, self.turned) = outside;
-        self.text += "}\n";
-    }
-
-    fn steps(&self) -> impl Iterator<Item = (&'a Step, &'a Form)> + use<'a> {
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&'a Step, &'a Form)> + use<'a> {
         let (planned, fragments) = (self.planned, self.fragments);
         planned.program.body.iter().zip(&fragments.body)
-    }
-
-    /// Elements of a value as it is here: those of a slice, if it is made so.
-    pub(super) fn width(&self, value: ValueId) -> usize {
-        self.fragments.width(&self.planned.program, value)
-    }
-
-    /// Elements of a slice; none where nothing is made so.
-    pub(super) fn slice(&self) -> usize {
-        self.fragments.stream.as_ref().map_or(0, |stream| stream.slice)
-    }
-
-    /// How far beyond the first the slice is that a loop has come to, if they lie so far apart.
-    pub(super) fn of_slice(&self, apart: usize) -> String {
-        if self.in_slice { format!(" + slice * {apart}") } else { String::new() }
     }
 
     /// Sends for the tiles that the walks have come to.
@@ -451,7 +348,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The values that are rows of an input.
-    fn rows_read(&self) -> Vec<(ValueId, RowInput)> {
+    pub(super) fn rows_read(&self) -> Vec<(ValueId, RowInput)> {
         let values = self.planned.program.values.iter().enumerate();
         values
             .filter_map(|(index, value)| match value.source {

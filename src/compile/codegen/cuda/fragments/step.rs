@@ -13,10 +13,10 @@ use std::fmt::Write;
 
 impl Rows<'_> {
     pub(super) fn step(&mut self, step: &Step, form: &Form) {
-        self.text += &note(step, " per row");
         let result = step.result.0;
         match form {
             Form::Map => {
+                self.text += &note(step, " per row");
                 let elements = self.width(step.result);
                 if !self.again {
                     self.declare(step.result);
@@ -27,6 +27,7 @@ impl Rows<'_> {
                 self.over(elements, &reads, &format!("{target} = {term};\n"));
             }
             Form::Reduction(elements) => {
+                self.text += &note(step, " per row");
                 let start = start(step.reducer, DataType::F32);
                 let _ = writeln!(self.text, "number v{result}[2] = {{{start}, {start}}};");
                 let total = format!("v{result}[h]");
@@ -38,31 +39,44 @@ impl Rows<'_> {
                     [1, 2].map(|distance| combine(step.reducer, DataType::F32, &total, &other(distance))).concat();
                 let _ = write!(self.text, "#pragma unroll\nfor (int h = 0; h < 2; ++h) {{\n{combine}}}\n");
             }
-            Form::Contraction { operand, weights, exchanged } => {
-                let (value, scale) = self.unscaled(step.operands[*operand].value);
-                let elements = self.width(step.result);
-                let is_end = self.fragments.stream.as_ref().is_some_and(|stream| stream.ends.contains(&step.result));
-                if !is_end {
-                    let _ = writeln!(self.text, "number products_{result}[{}][4] = {{}};", elements / 8);
-                }
-                if !is_end || self.in_slice {
-                    let factor = self.operand(value);
-                    let inner = self.width(value);
-                    let contract = self.contract(*weights, *exchanged, inner, elements);
-                    let at = self.factors(*weights, *exchanged, is_end);
-                    let _ = writeln!(self.text, "{contract}(products_{result}, {factor}, {at});");
-                }
-                if is_end && self.in_slice {
-                    return;
-                }
-                let product = format!("fragment_of<{elements}>(products_{result})");
+            Form::Contraction { .. } => self.contractions(&[(step, form)]),
+        }
+    }
+
+    /// Contractions that need nothing of each other. What ends slices is added up over them, and a value after the last.
+    pub(super) fn contractions(&mut self, steps: &[(&Step, &Form)]) {
+        let (mut declarations, mut products, mut results) = (String::new(), String::new(), String::new());
+        let mut held = Vec::new();
+        for (step, form) in steps {
+            let Form::Contraction { operand, weights, exchanged } = form else { continue };
+            let result = step.result.0;
+            let (value, scale) = self.unscaled(step.operands[*operand].value);
+            let (inner, outer) = (self.width(value), self.width(step.result));
+            let is_end = self.fragments.stream.as_ref().is_some_and(|stream| stream.ends.contains(&step.result));
+            if !is_end {
+                let _ = writeln!(declarations, "number products_{result}[{}][4] = {{}};", outer / 8);
+            }
+            if !is_end || self.in_slice.is_some() {
+                held.push(result);
+                let factor = self.operand(value);
+                let contract = self.contract(*weights, *exchanged, inner, outer);
+                let at = self.factors(*weights, *exchanged, is_end);
+                let _ = write!(products, "{}{contract}(products_{result}, {factor}, {at});\n", note(step, " per row"));
+            }
+            if !is_end || self.in_slice.is_none() {
+                let product = format!("fragment_of<{outer}>(products_{result})");
                 let product = match scale {
                     Some(scale) => format!("scaled({product}, {scale})"),
                     None => product,
                 };
-                let _ = writeln!(self.text, "const Fragment<{elements}> v{result} = {product};");
+                let _ = writeln!(results, "const Fragment<{outer}> v{result} = {product};");
             }
         }
+        if self.fragments.warpgroups.is_some() && !products.is_empty() {
+            let held: String = held.iter().map(|result| format!("hold(products_{result});\n")).collect();
+            products = format!("{held}begin_products();\n{products}end_products();\n");
+        }
+        self.text += &format!("{declarations}{products}{results}");
     }
 
     /// The function that multiplies by weights `[inner, outer]`, or by a slice of them.
@@ -83,14 +97,14 @@ impl Rows<'_> {
     fn factors(&self, weights: usize, exchanged: bool, slice_is_inner: bool) -> String {
         let weight = &self.fragments.weights[weights];
         let is_inner = slice_is_inner != exchanged;
-        let of_slice = match self.class.data_type.bytes() {
-            2 if is_inner == weight.is_inner_along() => self.slice() * VECTOR_BYTES / 4,
-            2 => self.slice() * weight.vectors() * VECTOR_BYTES / 4,
-            _ if is_inner => self.slice() / 8 * (weight.outer / 8) * Weight::extent_together(self.class),
-            _ => self.slice() / 8 * Weight::extent_together(self.class),
+        let of_element = match self.class.data_type.bytes() {
+            2 if is_inner == weight.is_inner_along() => VECTOR_BYTES / 4,
+            2 => weight.vectors() * VECTOR_BYTES / 4,
+            _ if is_inner => weight.outer / 8 * Weight::extent_together(self.class) / 8,
+            _ => Weight::extent_together(self.class) / 8,
         };
         let start = if self.fragments.warpgroups.is_some() { "shared, " } else { "shared + " };
-        format!("{start}{}{}", self.weights + weight.start, self.of_slice(of_slice))
+        format!("{start}{}{}", self.weights + weight.start, self.of_slice(of_element))
     }
 
     /// A value as an operand of the tensor cores; made where it is first wanted.
@@ -101,15 +115,9 @@ impl Rows<'_> {
                 Source::Row(input) => row_name(input).to_string(),
                 _ => format!("v{}", value.0),
             };
-            let _ = writeln!(self.text, "const auto operand_{} = operand_of({made_of});", value.0);
+            let _ = writeln!(self.text, "auto operand_{} = operand_of({made_of});", value.0);
         }
         format!("operand_{}", value.0)
-    }
-
-    /// Whether a value comes out of shared memory in each slice: rows of 16 bits are operands as they lie.
-    pub(super) fn is_taken_again(&self, value: ValueId) -> bool {
-        let is_row = matches!(self.planned.program.values[value.index()].source, Source::Row(_));
-        self.rows_stay && is_row && self.class.data_type.bytes() == 2
     }
 
     /// What a value is a multiple of, and by what, if it is computed where it is read.
@@ -169,9 +177,9 @@ impl Rows<'_> {
         let mut text = String::new();
         let channel = format!("channel<{elements}>(place.t, i)");
         let (slice, channel) = match self.in_slice {
-            false => (String::new(), channel),
-            true => {
-                let slice = format!("{} * slice + ", self.slice());
+            None => (String::new(), channel),
+            Some(elements) => {
+                let slice = format!("{elements} * slice + ");
                 let channel = format!("({slice}{channel})");
                 (slice, channel)
             }

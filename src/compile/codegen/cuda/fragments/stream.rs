@@ -8,16 +8,20 @@ use std::collections::BTreeSet;
 /// Elements of a slice: as many as a lane's runs take of four lanes, so that a slice lies as a value of its own would.
 pub(super) const SLICE: usize = 32;
 
-/// Where a warpgroup multiplies and no sum wants slices again, for which there would be no registers.
-const WIDE_SLICE: usize = 64;
+/// Where a warpgroup multiplies, if there are registers.
+pub(super) const WIDE_SLICE: usize = 64;
+
+/// Elements of what slices are multiplied to, up to which there are.
+const FEW_ENDS: usize = 128;
 
 /// The values of one size that are made slice by slice.
 #[derive(Clone, Debug)]
 pub(in crate::compile::codegen::cuda) struct Stream {
     /// Elements of each.
     pub elements: usize,
-    /// Elements of a slice.
+    /// Elements of a slice, while it is multiplied on and when sums want it again.
     pub slice: usize,
+    pub slice_of_sums: usize,
     /// The values.
     pub values: BTreeSet<ValueId>,
     /// What their products add up to.
@@ -42,7 +46,7 @@ impl Stream {
             return None;
         }
         let (values, ends, after) = Default::default();
-        let mut stream = Stream { elements, slice: SLICE, values, ends, after };
+        let mut stream = Stream { elements, slice: SLICE, slice_of_sums: SLICE, values, ends, after };
         for (step, form) in program.body.iter().zip(&fragments.body) {
             let reads_wide = step.reads().any(is_wide);
             let is_later = step.reads().any(|value| stream.ends.contains(&value) || stream.after.contains(&value));
@@ -73,9 +77,12 @@ impl Stream {
     }
 
     /// Takes wide slices, if they are whole.
-    pub fn widen(&mut self) {
-        if self.elements.is_multiple_of(WIDE_SLICE) && self.elements != WIDE_SLICE {
-            self.slice = WIDE_SLICE;
+    pub fn widen(&mut self, program: &Program) {
+        if self.elements.is_multiple_of(WIDE_SLICE) {
+            self.slice_of_sums = WIDE_SLICE;
+            if self.ends.iter().map(|end| program.values[end.index()].elements).sum::<usize>() <= FEW_ENDS {
+                self.slice = WIDE_SLICE;
+            }
         }
     }
 

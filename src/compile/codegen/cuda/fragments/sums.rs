@@ -2,7 +2,6 @@
 
 use super::Sum;
 use super::program::Rows;
-use super::stream::SLICE;
 use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::program::{note, row_name};
 use crate::compile::{Destination, Expression, Source, Step, ValueId};
@@ -96,17 +95,17 @@ impl Rows<'_> {
                 let _ = writeln!(self.text, "multiply_rows(sum_{position}, {left}, {right});");
             }
             Sum::ElementsAtOnce => {
-                let elements = if self.in_slice { SLICE } else { step.shape.elements() };
+                let elements = self.in_slice.unwrap_or(step.shape.elements());
                 let _ = writeln!(self.text, "number sum_{position}[{}] = {{}};", elements / 4);
                 self.elements_of_tile(position, step, elements);
                 let add = format!("add_elements<{elements}>(to, sum_{position}, {}, place);", self.scale_of(step, sum));
-                self.add_at_once(step, elements, &add);
+                self.add_at_once(step, 1, &add);
             }
             Sum::ProductsAtOnce { left, right } if self.exchanges() => {
                 let columns = self.elements(&step.operands[*right]);
                 let scale = self.scale_of(step, sum);
                 let is_left = self.width(step.operands[*left].value) != self.elements(&step.operands[*left]);
-                self.products_of_block(step, [*left, *right], if is_left { SLICE * columns } else { SLICE }, &scale);
+                self.products_of_block(step, [*left, *right], if is_left { columns } else { 1 }, &scale);
             }
             Sum::ProductsAtOnce { left, right } => {
                 let columns = self.elements(&step.operands[*right]);
@@ -114,7 +113,7 @@ impl Rows<'_> {
                 let scale = self.scale_of(step, sum);
                 let (left, right) = (self.turned_operand(step, *left, true), self.turned_operand(step, *right, false));
                 let add = format!("add_products<{columns}>(to, {left}, {right}, {scale}, place);");
-                self.add_at_once(step, if is_left { SLICE * columns } else { SLICE }, &add);
+                self.add_at_once(step, if is_left { columns } else { 1 }, &add);
             }
         }
     }
@@ -132,9 +131,9 @@ impl Rows<'_> {
 
     /// Adds to the gradient, which there is, what a tile or a slice of it has; slices lie so many numbers apart. A block that has all rows of its
     /// seed does so in the order of its warps.
-    fn add_at_once(&mut self, step: &Step, slices: usize, add: &str) {
+    fn add_at_once(&mut self, step: &Step, apart: usize, add: &str) {
         let Some(Place::Gradient(offset)) = self.planned.layout.places[step.result.index()] else { return };
-        let slice = self.of_slice(slices);
+        let slice = self.of_slice(apart);
         let _ = write!(
             self.text,
             "#pragma unroll 1\n\

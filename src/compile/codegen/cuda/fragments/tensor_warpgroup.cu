@@ -20,6 +20,14 @@ struct Matrices {
 // What threads have written to shared memory is there for the tensor cores; the caller synchronises after it.
 static __device__ void show_tensor_cores() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
 
+// The compiler is to have these sums where they stay before products are begun, or it waits for each product apart.
+template <int N> static __device__ void hold(number (&sums)[N][4]) {
+#pragma unroll
+  for (int n = 0; n < N; ++n)
+#pragma unroll
+    for (int c = 0; c < 4; ++c) asm volatile("" : "+f"(sums[n][c]));
+}
+
 static __device__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
 // Until all are done.

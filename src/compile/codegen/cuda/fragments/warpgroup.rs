@@ -4,10 +4,12 @@
 //! then, which its warps show each other; this file says where. Knows no step that multiplies.
 
 use super::program::Rows;
+use super::stream::Stream;
 use super::{Form, Fragments, Sum, stage_bytes};
 use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::{KernelClass, Program, Step, ValueId};
-use std::collections::BTreeMap;
+use crate::graph::RowInput;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 /// The compute capability that has the instructions, and no later one.
@@ -22,21 +24,13 @@ const LEFT: usize = 64;
 /// What all columns are a multiple of.
 const COLUMNS: usize = 32;
 
-/// The values that warps show each other, and from which vector on of a warp's room they lie. Empty if they do not.
+/// The values that warps show each other. Nothing if they do not.
 #[derive(Clone, Debug, Default)]
 pub(in crate::compile::codegen::cuda) struct Exchange {
-    /// Whole values, in the room that the tile's rows came through.
+    /// Whole values, and from which vector on they lie in the room that the warp's rows came through.
     whole: BTreeMap<ValueId, usize>,
-    /// Slices, in a room of their own.
-    slices: BTreeMap<ValueId, usize>,
-    /// Vectors of the latter.
-    vectors: usize,
-}
-
-impl Exchange {
-    fn is_empty(&self) -> bool {
-        self.whole.is_empty() && self.slices.is_empty()
-    }
+    /// Whether there are slices, which have a room of their own, one at a time.
+    has_slices: bool,
 }
 
 /// Vectors of 16 rows of so many 16-bit elements.
@@ -58,12 +52,10 @@ impl Fragments {
         if !can || self.stream.is_none() || !self.body.iter().all(is_whole) {
             return;
         }
-        self.warpgroups = Some(self.exchange(program, class).unwrap_or_default());
-        if let Some(stream) = &mut self.stream
-            && !program.accumulate.iter().any(|step| stream.is_read(step))
-        {
-            stream.widen();
+        if let Some(stream) = &mut self.stream {
+            stream.widen(program);
         }
+        self.warpgroups = Some(self.exchange(program, class).unwrap_or_default());
     }
 
     /// What has to be shown for the sums of products that are added at once; `None` if one of them does not fit.
@@ -76,17 +68,22 @@ impl Fragments {
                 let value = step.operands[operand].value;
                 self.inline.get(&value).map_or(value, |scaled| scaled.row)
             });
-            let widths = values.map(|value| self.width(program, value));
-            if !widths.iter().any(|width| width.is_multiple_of(LEFT)) || widths.iter().any(|width| width % COLUMNS != 0) {
+            let slice = |value: &ValueId| {
+                let stream = self.stream.as_ref().filter(|stream| stream.values.contains(value));
+                stream.map(|stream| stream.slice_of_sums)
+            };
+            let widths = values.map(|value| slice(&value).unwrap_or(program.values[value.index()].elements));
+            if !widths.iter().any(|width| width.is_multiple_of(LEFT)) || widths.iter().any(|width| width % COLUMNS != 0)
+            {
                 return None;
             }
             for (value, width) in values.into_iter().zip(widths) {
-                let is_slice = self.stream.as_ref().is_some_and(|stream| stream.values.contains(&value));
-                let (places, taken) = match is_slice {
-                    true => (&mut exchange.slices, &mut exchange.vectors),
-                    false => (&mut exchange.whole, &mut room),
-                };
-                places.entry(value).or_insert_with(|| std::mem::replace(taken, *taken + vectors(width)));
+                if slice(&value).is_some() {
+                    exchange.has_slices = true;
+                } else if !exchange.whole.contains_key(&value) {
+                    exchange.whole.insert(value, room);
+                    room += vectors(width);
+                }
             }
         }
         (16 * room <= stage_bytes(class)).then_some(exchange)
@@ -94,7 +91,9 @@ impl Fragments {
 
     /// Numbers of shared memory for the slices that the warps of a block show each other.
     pub fn exchanged_numbers(&self, threads: usize) -> usize {
-        self.warpgroups.as_ref().map_or(0, |exchange| threads / 32 * exchange.vectors * 4)
+        let slice = self.stream.as_ref().map_or(0, |stream| stream.slice_of_sums);
+        let has_slices = self.warpgroups.as_ref().is_some_and(|exchange| exchange.has_slices);
+        if has_slices { threads / 32 * vectors(slice) * 4 } else { 0 }
     }
 }
 
@@ -106,34 +105,35 @@ impl Rows<'_> {
 
     /// Whether warps show each other rows.
     pub(super) fn exchanges(&self) -> bool {
-        self.fragments.warpgroups.as_ref().is_some_and(|exchange| !exchange.is_empty())
+        self.fragments.warpgroups.as_ref().is_some_and(|exchange| exchange.has_slices || !exchange.whole.is_empty())
     }
 
-    /// Shows the whole values.
-    pub(super) fn show_whole(&mut self) {
+    /// What is of rows that are no longer where they came once the output has gone that way.
+    pub(super) fn overwritten(&self) -> BTreeSet<ValueId> {
+        let is_watched = |(_, input): &(ValueId, RowInput)| self.class.pass.watched() == Some(*input);
+        let mut values: BTreeSet<ValueId> =
+            self.rows_read().into_iter().filter(is_watched).map(|(value, _)| value).collect();
+        for step in &self.planned.program.body {
+            if step.reads().any(|value| values.contains(&value)) {
+                values.insert(step.result);
+            }
+        }
+        values
+    }
+
+    /// Shows the whole values; what is not `made` is made again, for it would take registers that the steps after slices want.
+    pub(super) fn show_whole(&mut self, stream: &Stream, mut made: BTreeSet<ValueId>) {
         let Some(exchange) = &self.fragments.warpgroups else { return };
         for (value, vector) in &exchange.whole {
+            if self.operands.contains(value) && !made.contains(value) {
+                self.make_again(stream, [*value].into_iter(), &mut made);
+                let _ = writeln!(self.text, "operand_{id} = operand_of(v{id});", id = value.0);
+            }
             self.show(*value, &format!("where_rows_came(stage, {vector})"));
         }
-        self.wait_for_shown();
-    }
-
-    /// Shows what this slice has of values.
-    pub(super) fn show_slices(&mut self) {
-        let Some(exchange) = &self.fragments.warpgroups else { return };
-        if exchange.is_empty() {
-            return;
+        if !exchange.whole.is_empty() {
+            self.text += "show_tensor_cores();\n__syncthreads();\n";
         }
-        self.text += "__syncthreads();\n";
-        let start = self.weights + self.fragments.extent(self.class);
-        for (value, vector) in &exchange.slices {
-            let rows = format!(
-                "{{reinterpret_cast<uint4*>(shared + {start}) + {vector}, {vectors}}}",
-                vectors = exchange.vectors
-            );
-            self.show(*value, &rows);
-        }
-        self.wait_for_shown();
     }
 
     fn show(&mut self, value: ValueId, rows: &str) {
@@ -145,20 +145,22 @@ impl Rows<'_> {
         );
     }
 
-    fn wait_for_shown(&mut self) {
-        if self.exchanges() {
-            self.text += "show_tensor_cores();\n__syncthreads();\n";
-        }
-    }
-
-    /// Adds the products of what was shown to the gradient.
-    pub(super) fn products_of_block(&mut self, step: &Step, operands: [usize; 2], slices: usize, scale: &str) {
+    /// Adds products to the gradient: of values that all warps have shown, and of a slice that they show now.
+    pub(super) fn products_of_block(&mut self, step: &Step, operands: [usize; 2], apart: usize, scale: &str) {
         let Some(Place::Gradient(offset)) = self.planned.layout.places[step.result.index()] else { return };
         let columns = self.elements(&step.operands[operands[1]]);
-        let [left, right] = operands.map(|operand| self.unscaled(step.operands[operand].value).0);
+        let values = operands.map(|operand| self.unscaled(step.operands[operand].value).0);
+        let slices = self.fragments.stream.as_ref().map(|stream| &stream.values);
+        if let Some(&slice) = values.iter().find(|&value| slices.is_some_and(|slices| slices.contains(value))) {
+            let start = self.weights + self.fragments.extent(self.class);
+            self.text += "__syncthreads();\n";
+            self.show(slice, &format!("rows_of_block(shared + {start}, {})", vectors(self.width(slice))));
+            self.text += "show_tensor_cores();\n__syncthreads();\n";
+        }
+        let [left, right] = values;
         let is_exchanged = !self.width(left).is_multiple_of(LEFT);
         let (first, second) = if is_exchanged { (right, left) } else { (left, right) };
-        let slice = self.of_slice(slices);
+        let slice = self.of_slice(apart);
         let _ = writeln!(
             self.text,
             "add_products_of_block<{columns}, {is_exchanged}, {m}, {n}>(gradient + {offset}{slice}, block_{first}, block_{second}, {scale}, place);",
