@@ -29,12 +29,6 @@ static __device__ void add_products(number* to, const Turned<M>& left, const Tur
 // Likewise, of sums of which the lanes of one t have a share each.
 template <int E> static __device__ void add_elements(number* to, number (&sums)[E / 4], number scale, Place place) {
   static_assert(E == 32, "each lane adds one");
-  number own = 0;
-#pragma unroll
-  for (int i = 0; i < E / 4; ++i) {
-#pragma unroll
-    for (int distance = 4; distance < 32; distance *= 2) sums[i] += __shfl_xor_sync(0xffffffffu, sums[i], distance);
-    if (place.g == i) own = sums[i];
-  }
-  atomicAdd(to + channel<E>(place.t, place.g), scale * own);
+  const int own = add_shares(sums);
+  atomicAdd(to + channel<E>(place.t, own), scale * sums[0]);
 }

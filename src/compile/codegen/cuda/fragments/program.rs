@@ -141,8 +141,12 @@ impl<'a> Rows<'a> {
 
     /// The element of a weight so far beyond the index `at`.
     fn element(&self, weight: &Weight, further: usize) -> String {
-        let index = index(weight.offset + further, &[("at", 1)]);
-        Printer::element(self.planned, weight.value, &index)
+        let further = weight.offset + further;
+        match self.planned.layout.places[weight.value.index()] {
+            // So that the place of `at` is worked out once.
+            Some(Place::Parameter(start)) => format!("parameters.beyond(at)[{}]", start + further),
+            _ => Printer::element(self.planned, weight.value, &index(further, &[("at", 1)])),
+        }
     }
 
     /// The loop over tiles of rows.
@@ -178,7 +182,7 @@ impl<'a> Rows<'a> {
             let (name, watch) = (row_name(input), watch(self.class.pass));
             let _ = writeln!(
                 self.text,
-                "watch_tile<{watch}>(watching, seen, rows_of_{name}, {name}, there, place);\nforget({name});"
+                "watch_tile<{watch}>(watching, seen, rows_of_{name}, {name}, there, tile + 1 == tiles.count, place);\nforget({name});"
             );
         }
         for (value, input) in self.rows_read() {
@@ -231,7 +235,7 @@ impl<'a> Rows<'a> {
                  put(rows_of_{input}, walk_output, launch.output, seed, tiles, tile, share);\n"
             );
         }
-        self.text += "}\nfinish(watching, seen, tiles, place);\n";
+        self.text += "}\nfinish(seen, tiles);\n";
         self.take()
     }
 

@@ -27,14 +27,14 @@ impl Rows<'_> {
             let condition = if self.is_gradient(step, sum) { "if (gradient) " } else { "" };
             let _ = match self.planned.layout.places[step.result.index()] {
                 Some(Place::Gradient(offset)) => {
-                    writeln!(totals, "{condition}add_parts<{elements}>(gradient + {offset}, parts + {part}, PART);")
+                    writeln!(totals, "{condition}add_parts(gradient + {offset}, parts + {part}, PART, {elements});")
                 }
                 Some(Place::Shared(start)) => {
                     let _ = writeln!(
                         turns,
                         "{condition}{name}<true{size}>(shared + {start}, sum_{position}, {scale}, place);"
                     );
-                    writeln!(totals, "{condition}keep_parts<{elements}>(shared + {start}, parts + {part}, PART);")
+                    writeln!(totals, "{condition}keep_parts(shared + {start}, parts + {part}, PART, {elements});")
                 }
                 _ => continue,
             };
