@@ -38,6 +38,8 @@ template <int LEFT> static void wait_for_stages() {
   }
 }
 
+static number further(number a, number b) { return a != a || std::fabs(a) > std::fabs(b) ? a : b; }
+
 static unsigned transposed(unsigned word) { return emulation::transposed(word); }
 
 template <bool TRANSPOSED> static void read_matrices(int count, unsigned (&to)[4], const uint4* row) {

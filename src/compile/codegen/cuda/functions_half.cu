@@ -14,13 +14,13 @@ static __device__ number reciprocal(number v) {
 static __device__ number sigmoid(number v) { return reciprocal(1 + binary_exponential(-1.442695041f * v)); }
 // Abramowitz and Stegun 7.1.26, at most 1.5e-7 off.
 static __device__ number error_function(number v) {
-  const number a = fabsf(v), t = reciprocal(1 + 0.3275911f * a);
-  const number series = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
-  return copysignf(1 - series * binary_exponential(-1.442695041f * (a * a)), v);
+  const number t = reciprocal(1 + 0.3275911f * fabsf(v));
+  const number series = t * (-0.254829592f + t * (0.284496736f + t * (-1.421413741f + t * (1.453152027f + t * -1.061405429f))));
+  return copysignf(1 + series * binary_exponential(-1.442695041f * (v * v)), v);
 }
 // By its first terms near 0, where the other form cancels.
 static __device__ number hyperbolic_tangent(number v) {
-  const number a = fabsf(v), s = v * v;
-  const number near = a - a * s * (0.3333333333f - s * (0.1333333333f - s * 0.05396825397f));
-  return copysignf(a < 0.25f ? near : 1 - 2 * reciprocal(1 + binary_exponential(2.885390082f * a)), v);
+  const number s = v * v;
+  const number near = v * (1 + s * (-0.3333333333f + s * (0.1333333333f + s * -0.05396825397f)));
+  return fabsf(v) < 0.25f ? near : 1 - reciprocal(0.5f + 0.5f * binary_exponential(2.885390082f * v));
 }

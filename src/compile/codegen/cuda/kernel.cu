@@ -4,19 +4,16 @@
 // Blocks start in the order of their numbers. All parts of the seeds that take long come first, and are more, so that all blocks
 // are done at about the same time; then those of the other seeds, and of the channels after the last chunk.
 static __device__ Assignment assignment_of_block(const Launch& launch) {
-  const unsigned seeds = (unsigned)launch.seeds, busy = (unsigned)launch.busy, others = seeds - busy;
-  const unsigned of_busy = busy * launch.busy_parts, of_others = others * launch.other_parts;
-  const unsigned number = blockIdx.x;
-  unsigned position, part, parts;
-  if (number < of_busy) {
-    position = number % busy, part = number / busy, parts = launch.busy_parts;
-  } else if (number - of_busy < of_others) {
-    position = busy + (number - of_busy) % others, part = (number - of_busy) / others, parts = launch.other_parts;
-  } else {
-    const unsigned pieces = (unsigned)((launch.hidden - launch.seeds * CHUNK + TAIL - 1) / TAIL), further = number - of_busy - of_others;
-    return {seeds + further % pieces, further / pieces, launch.other_parts};
+  const unsigned seeds = (unsigned)launch.seeds;
+  unsigned number = blockIdx.x, first = 0, among = (unsigned)launch.busy, parts = launch.busy_parts;
+  if (number >= among * parts) {
+    number -= among * parts, first = among, among = seeds - among, parts = launch.other_parts;
+    if (number >= among * parts) {
+      number -= among * parts, first = seeds, among = (unsigned)((launch.hidden - launch.seeds * CHUNK + TAIL - 1) / TAIL);
+    }
   }
-  return {launch.order ? launch.order[position] : position, part, parts};
+  const unsigned position = first + number % among;
+  return {launch.order && position < seeds ? launch.order[position] : position, number / among, parts};
 }
 
 // Whatever the state arrays hold, nothing outside them is read. What can be read at once is, for each of these reads takes as

@@ -56,9 +56,13 @@ impl Plan {
 impl Planned {
     /// Whether a program has so many steps that a compiler has enough to do with each of them once.
     pub fn is_long(&self) -> bool {
-        let Program { prologue, body, epilogue, .. } = &self.program;
-        prologue.len() + body.len() + epilogue.len() > LONG
+        is_long(&self.program)
     }
+}
+
+fn is_long(program: &Program) -> bool {
+    let Program { prologue, body, epilogue, .. } = program;
+    prologue.len() + body.len() + epilogue.len() > LONG
 }
 
 /// Steps outside sums beyond which a program is long.
@@ -194,10 +198,12 @@ struct Choice {
     programs: Vec<Option<Fragments>>,
 }
 
-/// Whether a program, by its number, is a frozen one for which the program itself serves: in fragments gradients are added last,
-/// and can be left out.
+/// Whether a program, by its number, is a frozen one for which the program itself serves: gradients are added last, and can be
+/// left out. Outside fragments, where there is less room so and a frozen program may fit fragments, that is for long ones: two of
+/// them would take a compiler seconds.
 fn is_served(class: &KernelClass, programs: &[Option<Fragments>], number: usize) -> bool {
-    number.checked_sub(class.programs.len()).is_some_and(|branch| programs[branch].is_some())
+    let serves = |branch: usize| programs[branch].is_some() || is_long(&class.programs[branch]);
+    number.checked_sub(class.programs.len()).is_some_and(serves)
 }
 
 impl Choice {

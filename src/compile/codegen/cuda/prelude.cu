@@ -123,6 +123,8 @@ static __device__ number* numbers() { return reinterpret_cast<number*>(stages() 
 struct Parameters {
   const number* at;
   __device__ number operator[](int i) const { return __ldg(at + i); }
+  // Those from the i-th on.
+  __device__ Parameters beyond(int i) const { return {at + i}; }
 };
 
 // Of COUNT items each to one thread. Few turns are taken apart, so that the reads of all are on their way at once.
@@ -159,6 +161,7 @@ static __device__ unsigned alive_rows() {
 
 // The sum of one number of each thread, in a fixed order. The caller synchronises before it reads the result.
 static __device__ __noinline__ void block_sum(number value, number* result) {
+#pragma unroll 1
   for (int distance = 16; distance > 0; distance /= 2) value += __shfl_xor_sync(0xffffffffu, value, distance);
   __syncthreads();
   if (threadIdx.x % 32 == 0) partial()[threadIdx.x / 32] = value;

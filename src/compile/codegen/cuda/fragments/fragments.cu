@@ -43,9 +43,9 @@ struct Tiles {
     most = first - warp < all ? (all - 1 - (first - warp)) / step + 1 : 0;
     last = first + (count - 1) * step + 1 == all ? (int)(rows - (long long)(all - 1) * FRAGMENT_ROWS) : FRAGMENT_ROWS;
   }
-  // How many rows a tile has, and which is its first.
+  // How many rows a tile has, and which of all tiles it is.
   __device__ int rows(int tile) const { return tile + 1 < count ? FRAGMENT_ROWS : tile + 1 == count ? last : 0; }
-  __device__ long long start(int tile) const { return ((long long)first + (long long)tile * step) * FRAGMENT_ROWS; }
+  __device__ unsigned number(int tile) const { return first + tile * step; }
 };
 
 constexpr int WIDE = 16 / (int)sizeof(element);  // elements of a vector
@@ -81,12 +81,12 @@ struct Walk {
   long long step;   // to that of the next tile
 };
 
-// Rows that lie in some other way go by vectors if channels are adjacent, else an element at a time, neighbouring lanes
-// neighbouring rows.
+// Rows that lie in some other way go by vectors if channels are adjacent, else an element at a time. Neighbouring lanes have
+// neighbouring rows, so each works out once where its row is.
 static __device__ bool has_vectors(const Rows& rows) { return rows.channel_stride == 1 && is_aligned(rows, WIDE); }
 
 static __device__ Walk walk(const Rows& rows, int seed, const Tiles& tiles, long long end, Share share) {
-  element* const at = reinterpret_cast<element*>(rows.address) + (tiles.start(0) + share.row) * rows.stride +
+  element* const at = reinterpret_cast<element*>(rows.address) + ((long long)tiles.first * FRAGMENT_ROWS + share.row) * rows.stride +
                       (long long)seed * CHUNK + share.vector * WIDE;
   const long long step = (long long)tiles.step * FRAGMENT_ROWS * rows.stride;
   return {has_vectors(rows) && rows.group >= end, at, ROWS_AT_ONCE * rows.stride, step};
@@ -108,40 +108,33 @@ template <class Move> static __device__ void each_vector(Share share, const Walk
     }
 }
 
-static __device__ __noinline__ void fetch_slowly(uint4* tile, const Rows& rows, int seed, long long start, int there) {
-  const int lane = threadIdx.x % 32;
+static __device__ __noinline__ void fetch_slowly(uint4* tile, const Rows& rows, int seed, unsigned number, int there) {
+  const int row = threadIdx.x % FRAGMENT_ROWS, half = threadIdx.x % 32 / FRAGMENT_ROWS;
+  const bool exists = row < there;
+  const element* const from = chunk_of(rows, seed, (long long)number * FRAGMENT_ROWS + (exists ? row : 0));
+  uint4* const to = tile + row * PITCH_VECTORS;
   if (has_vectors(rows)) {
 #pragma unroll 1
-    for (int i = lane; i < FRAGMENT_ROWS * VECTORS; i += 32) {
-      const int row = i / VECTORS, vector = i % VECTORS;
-      const element* const from = chunk_of(rows, seed, start + (row < there ? row : 0)) + vector * WIDE;
-      copy_ahead(tile + row * PITCH_VECTORS + vector, from, row < there);
-    }
-    return;
-  }
-  const int row = lane % FRAGMENT_ROWS;
-  const element* const from = row < there ? chunk_of(rows, seed, start + row) : nullptr;
-  element* const to = reinterpret_cast<element*>(tile + row * PITCH_VECTORS);
+    for (int i = half; i < VECTORS; i += 2) copy_ahead(to + i, from + i * WIDE, exists);
+  } else {
 #pragma unroll 4
-  for (int i = lane / FRAGMENT_ROWS; i < CHUNK; i += 2) to[i] = from ? from[i * rows.channel_stride] : element(0);
+    for (int i = half; i < CHUNK; i += 2)
+      reinterpret_cast<element*>(to)[i] = exists ? from[i * rows.channel_stride] : element(0);
+  }
 }
 
-static __device__ __noinline__ void put_slowly(const uint4* tile, const Rows& rows, int seed, long long start, int there) {
-  const int lane = threadIdx.x % 32;
+static __device__ __noinline__ void put_slowly(const uint4* tile, const Rows& rows, int seed, unsigned number, int there) {
+  const int row = threadIdx.x % FRAGMENT_ROWS, half = threadIdx.x % 32 / FRAGMENT_ROWS;
+  if (row >= there) return;
+  element* const to = chunk_of(rows, seed, (long long)number * FRAGMENT_ROWS + row);
+  const uint4* const from = tile + row * PITCH_VECTORS;
   if (has_vectors(rows)) {
 #pragma unroll 1
-    for (int i = lane; i < there * VECTORS; i += 32) {
-      const int row = i / VECTORS, vector = i % VECTORS;
-      *reinterpret_cast<uint4*>(chunk_of(rows, seed, start + row) + vector * WIDE) = tile[row * PITCH_VECTORS + vector];
-    }
-    return;
+    for (int i = half; i < VECTORS; i += 2) reinterpret_cast<uint4*>(to)[i] = from[i];
+  } else {
+#pragma unroll 1
+    for (int i = half; i < CHUNK; i += 2) to[i * rows.channel_stride] = reinterpret_cast<const element*>(from)[i];
   }
-  const int row = lane % FRAGMENT_ROWS;
-  if (row >= there) return;
-  element* const to = chunk_of(rows, seed, start + row);
-  const element* const from = reinterpret_cast<const element*>(tile + row * PITCH_VECTORS);
-#pragma unroll 4
-  for (int i = lane / FRAGMENT_ROWS; i < CHUNK; i += 2) to[i * rows.channel_stride] = from[i];
 }
 
 // Sends for the seed's chunk of a tile's rows; rows that are not there become zeros.
@@ -152,7 +145,7 @@ static __device__ void fetch(int stage, int input, Walk& walk, const Rows& rows,
   if (walk.usual) {
     each_vector(share, walk, [&](int, int row, int place, const element* from) { copy_ahead(to + place, from, row < there); });
   } else {
-    fetch_slowly(to, rows, seed, tiles.start(tile), there);
+    fetch_slowly(to, rows, seed, tiles.number(tile), there);
   }
   walk.at += walk.step;
 }
@@ -167,7 +160,7 @@ static __device__ void put(const uint4* from, Walk& walk, const Rows& rows, int 
       if (row < there) __stcs(reinterpret_cast<uint4*>(to), vectors[i]);
     });
   } else {
-    put_slowly(from, rows, seed, tiles.start(tile), there);
+    put_slowly(from, rows, seed, tiles.number(tile), there);
   }
   walk.at += walk.step;
 }
@@ -185,7 +178,7 @@ struct Ahead {
     if (PASS == TRAIN) return;
     const Rows& rows = watched(launch);
     walk_watched = walk(rows, assignment.seed, tiles, launch.rows, share);
-#pragma unroll
+#pragma unroll 1
     for (int early = 0; early < STAGES - 1; ++early)
       if (early < tiles.count) fetch(early, 0, walk_watched, rows, assignment.seed, tiles, early, share);
   }
@@ -196,15 +189,6 @@ struct Ahead {
 static __device__ void end_of_first_stages() {
 #pragma unroll
   for (int stage = 0; stage < STAGES - 1; ++stage) end_of_stage();
-}
-
-static __device__ Fragment<CHUNK> numbers_of(const Tile& tile) {
-  Fragment<CHUNK> fragment;
-#pragma unroll
-  for (int h = 0; h < 2; ++h)
-#pragma unroll
-    for (int i = 0; i < CHUNK / 4; ++i) fragment.rows[h][i] = to_number(tile.channels[h][i]);
-  return fragment;
 }
 
 // The same bits, of which the compiler no longer knows what was made of them: it makes that anew instead of keeping it.
@@ -271,17 +255,17 @@ static __device__ void keep_rows(bool (&alive)[2], bool first, bool second, Plac
   alive[1] = alive[1] && (seconds & row) == row;
 }
 
-template <int E> static __device__ void keep_representable(bool (&alive)[2], const Fragment<E>& value, Place place) {
-  bool fits[2] = {true, true};
-#pragma unroll
-  for (int h = 0; h < 2; ++h)
-#pragma unroll
-    for (int i = 0; i < E / 4; ++i) fits[h] &= magnitude(value.rows[h][i]) <= GREATEST;
-  keep_rows(alive, fits[0], fits[1], place);
-}
-
 static __device__ void keep_representable(bool (&alive)[2], const number (&value)[2], Place place) {
   keep_rows(alive, magnitude(value[0]) <= GREATEST, magnitude(value[1]) <= GREATEST, place);
+}
+
+template <int E> static __device__ void keep_representable(bool (&alive)[2], const Fragment<E>& value, Place place) {
+  number furthest[2];
+#pragma unroll
+  for (int i = 0; i < E / 4; ++i)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) furthest[h] = i == 0 ? value.rows[h][0] : further(furthest[h], value.rows[h][i]);
+  keep_representable(alive, furthest, place);
 }
 
 // ---- Products: a value of each row times a matrix, and the products of two values summed over rows. ----
@@ -319,51 +303,73 @@ template <bool ADD, int M, int N> static __device__ void keep_products(number* t
         if (pair >= M / 8) continue;
         const int row = channel<M>(place.g / 2, 2 * pair + place.g % 2), column = channel<N>(place.t, 2 * n + c % 2);
         number* const at = to + row * N + column;
-        *at = (ADD ? *at : (number)0) + scale * products.sums[m][n][c];
+        const number sum = scale * products.sums[m][n][c];
+        *at = ADD ? *at + sum : sum;
       }
 }
 
-// Likewise, of sums of which the lanes of one t have a share each.
-template <bool ADD, int E> static __device__ void keep_elements(number* to, const number (&sums)[E / 4], number scale, Place place) {
+// How many of the eight lanes of one t can have as many of N sums each.
+template <int N> constexpr int SPLIT = N % 8 == 0 ? 8 : N % 4 == 0 ? 4 : N % 2 == 0 ? 2 : 1;
+
+// Adds up N sums of which the lanes of one t have a share each. While they can be halved, a lane keeps one half and gives the
+// other to the lane that keeps that one; in the end its first N / SPLIT<N> sums are whole. Which the first of them is, is returned.
+template <int N> static __device__ int add_shares(number (&sums)[N]) {
+  int first = 0;
 #pragma unroll
-  for (int i = 0; i < E / 4; ++i) {
-    number sum = sums[i];
+  for (int split = 2; split <= 8; split *= 2) {
+    const int distance = 2 * split, count = N / (split < SPLIT<N> ? split : SPLIT<N>);
+    const bool halves = split <= SPLIT<N>, upper = threadIdx.x & distance;
 #pragma unroll
-    for (int distance = 4; distance < 32; distance *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
-    number* const at = to + channel<E>(place.t, i);
-    if (place.g == 0) *at = (ADD ? *at : (number)0) + scale * sum;
+    for (int i = 0; i < count; ++i) {
+      const number low = sums[i], high = sums[halves ? i + count : i];
+      sums[i] = (upper ? high : low) + __shfl_xor_sync(0xffffffffu, upper ? low : high, distance);
+    }
+    if (halves && upper) first += count;
+  }
+  return first;
+}
+
+// Such sums of a warp, to where they lie in memory: added to what is there, or put there.
+template <bool ADD, int E> static __device__ void keep_elements(number* to, number (&sums)[E / 4], number scale, Place place) {
+  const int first = add_shares(sums);
+  if (place.g >= SPLIT<E / 4>) return;
+#pragma unroll
+  for (int i = 0; i < E / 4 / SPLIT<E / 4>; ++i) {
+    number* const at = to + channel<E>(place.t, first + i);
+    *at = ADD ? *at + scale * sums[i] : scale * sums[i];
   }
 }
 
 // Adds up what each warp has put into its part of the memory that rows came through: four neighbours at a time.
-template <int COUNT, class Use> static __device__ void each_four_of_parts(const number* parts, int part, Use use) {
-  share_out<COUNT / 4>([&](int item) {
+template <class Use> static __device__ void each_four_of_parts(const number* parts, int part, int count, Use use) {
+#pragma unroll 1
+  for (int i = 4 * threadIdx.x; i < count; i += 4 * THREADS) {
     number sums[4] = {};
 #pragma unroll
     for (int warp = 0; warp < WARPS; ++warp) {
-      const uint4 word = *reinterpret_cast<const uint4*>(parts + warp * part + 4 * item);
+      const uint4 word = *reinterpret_cast<const uint4*>(parts + warp * part + i);
       sums[0] += __uint_as_float(word.x);
       sums[1] += __uint_as_float(word.y);
       sums[2] += __uint_as_float(word.z);
       sums[3] += __uint_as_float(word.w);
     }
-    use(4 * item, sums);
-  });
+    use(i, sums);
+  }
 }
 
 static __device__ bool is_whole(const number* to) { return reinterpret_cast<unsigned long long>(to) % 16 == 0; }
 
 // To the gradient.
-template <int COUNT> static __device__ void add_parts(number* to, const number* parts, int part) {
+static __device__ __noinline__ void add_parts(number* to, const number* parts, int part, int count) {
   const bool whole = is_whole(to);
-  each_four_of_parts<COUNT>(parts, part, [&](int i, const number (&sums)[4]) {
+  each_four_of_parts(parts, part, count, [&](int i, const number (&sums)[4]) {
     add_four(to + i, whole, sums[0], sums[1], sums[2], sums[3]);
   });
 }
 
 // To shared memory.
-template <int COUNT> static __device__ void keep_parts(number* to, const number* parts, int part) {
-  each_four_of_parts<COUNT>(parts, part, [&](int i, const number (&sums)[4]) {
+static __device__ __noinline__ void keep_parts(number* to, const number* parts, int part, int count) {
+  each_four_of_parts(parts, part, count, [&](int i, const number (&sums)[4]) {
 #pragma unroll
     for (int n = 0; n < 4; ++n) to[i + n] = sums[n];
   });

@@ -20,8 +20,8 @@ static __device__ void copy_rows_of_seed(const Launch& launch, const Rows& from,
     wait_for_stages<STAGES - 1>();
     __syncwarp();
     const uint4* const rows = waiting(stage, 0);
-    watch_tile<WATCH>(watching, seen, rows, take(rows, place), tiles.rows(tile), place);
+    watch_tile<WATCH>(watching, seen, rows, take(rows, place), tiles.rows(tile), tile + 1 == tiles.count, place);
     if (!in_place) put(rows, walk_output, launch.output, seed, tiles, tile, share);
   }
-  finish(watching, seen, tiles, place);
+  finish(seen, tiles);
 }

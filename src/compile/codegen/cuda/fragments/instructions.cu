@@ -13,6 +13,19 @@ static __device__ void end_of_stage() { asm volatile("cp.async.commit_group;" ::
 // Until all stages have come but the last few.
 template <int LEFT> static __device__ void wait_for_stages() { asm volatile("cp.async.wait_group %0;" ::"n"(LEFT) : "memory"); }
 
+// ---- Numbers. ----
+
+// The number of the greater magnitude, of any sign; NaN if either is.
+static __device__ number further(number a, number b) {
+  number result;
+#if __CUDA_ARCH__ >= 860
+  asm("max.NaN.xorsign.abs.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+#else
+  asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(fabsf(a)), "f"(fabsf(b)));
+#endif
+  return result;
+}
+
 // ---- Instructions of a whole warp, on matrices of 8 by 8 elements of 16 bits: lane 4 g + t has two neighbours of row g. ----
 
 // With rows and columns exchanged.

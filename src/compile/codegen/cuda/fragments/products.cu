@@ -26,21 +26,10 @@ static __device__ void add_products(number* to, const Turned<M>& left, const Tur
     }
 }
 
-// Likewise, of sums of which the lanes of one t have a share each: of eight, a lane gives away the half that it will not add, then a
-// quarter, then one, and adds the last.
+// Likewise, of sums of which the lanes of one t have a share each.
 template <int E> static __device__ void add_elements(number* to, number (&sums)[E / 4], number scale, Place place) {
-  static_assert(E % 32 == 0, "each lane adds one of eight");
+  static_assert(E % 32 == 0, "each lane adds as many");
+  const int first = add_shares(sums);
 #pragma unroll
-  for (int i = 0; i < E / 4; i += 8) {
-#pragma unroll
-    for (int half = 4; half > 0; half /= 2) {
-      const bool upper = place.g & half;
-#pragma unroll
-      for (int j = i; j < i + half; ++j) {
-        const number kept = upper ? sums[j + half] : sums[j], given = upper ? sums[j] : sums[j + half];
-        sums[j] = kept + __shfl_xor_sync(0xffffffffu, given, 4 * half);
-      }
-    }
-    atomicAdd(to + channel<E>(place.t, i + place.g), scale * sums[i]);
-  }
+  for (int i = 0; i < E / 32; ++i) atomicAdd(to + channel<E>(place.t, first + i), scale * sums[i]);
 }

@@ -2,7 +2,7 @@
 
 use super::weight::Weight;
 use super::{Form, Fragments, Sum};
-use crate::compile::codegen::cuda::memory::Place;
+use crate::compile::codegen::cuda::memory::{Place, is_gradient};
 use crate::compile::codegen::cuda::plan::Planned;
 use crate::compile::codegen::cuda::program::{note, row_name, watch};
 use crate::compile::codegen::cuda::step::{Printer, index};
@@ -148,8 +148,12 @@ impl<'a> Rows<'a> {
 
     /// The element of a weight so far beyond the index `at`.
     fn element(&self, weight: &Weight, further: usize) -> String {
-        let index = index(weight.offset + further, &[("at", 1)]);
-        Printer::element(self.planned, weight.value, &index)
+        let further = weight.offset + further;
+        match self.planned.layout.places[weight.value.index()] {
+            // So that the place of `at` is worked out once.
+            Some(Place::Parameter(start)) => format!("parameters.beyond(at)[{}]", start + further),
+            _ => Printer::element(self.planned, weight.value, &index(further, &[("at", 1)])),
+        }
     }
 
     /// The loop over tiles of rows.
@@ -186,7 +190,7 @@ impl<'a> Rows<'a> {
             let (name, watch) = (row_name(input), watch(self.class.pass));
             let _ = writeln!(
                 self.text,
-                "watch_tile<{watch}>(watching, seen, rows_of_{name}, {name}, there, place);\nforget({name});"
+                "watch_tile<{watch}>(watching, seen, rows_of_{name}, {name}, there, tile + 1 == tiles.count, place);\nforget({name});"
             );
         }
         for (value, input) in self.rows_read() {
@@ -223,7 +227,8 @@ impl<'a> Rows<'a> {
         // Sums of slices are gradients, and come last.
         let is_of_slices = |step: &Step| stream.is_some_and(|stream| stream.is_read(step));
         let whole = self.sums().enumerate().filter(|(_, (step, _))| !is_of_slices(step));
-        let (gradients, others): (Vec<_>, Vec<_>) = whole.partition(|(_, (step, sum))| self.is_gradient(step, sum));
+        let (gradients, others): (Vec<_>, Vec<_>) =
+            whole.partition(|(_, (step, _))| is_gradient(&self.planned.program, step));
         for (position, (step, sum)) in others {
             self.sum(position, step, sum);
         }
@@ -255,7 +260,7 @@ impl<'a> Rows<'a> {
         if !self.exchanges() {
             self.put_output();
         }
-        self.text += "}\nfinish(watching, seen, tiles, place);\n";
+        self.text += "}\nfinish(seen, tiles);\n";
         self.take()
     }
 

@@ -20,6 +20,15 @@ static __device__ Tile take(const uint4* from, Place place) {
   return tile;
 }
 
+static __device__ Fragment<CHUNK> numbers_of(const Tile& tile) {
+  Fragment<CHUNK> fragment;
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int i = 0; i < CHUNK / 4; ++i) fragment.rows[h][i] = tile.channels[h][i];
+  return fragment;
+}
+
 static __device__ void keep(uint4* to, const Tile& tile, Place place) {
 #pragma unroll
   for (int h = 0; h < 2; ++h)

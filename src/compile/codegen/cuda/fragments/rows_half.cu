@@ -47,6 +47,18 @@ static __device__ void keep(uint4* to, const Tile& tile, Place place) {
   }
 }
 
+static __device__ Fragment<CHUNK> numbers_of(const Tile& tile) {
+  Fragment<CHUNK> fragment;
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j = 0; j < WORDS; ++j) {
+      fragment.rows[h][2 * j] = lower(tile.words[h][j]);
+      fragment.rows[h][2 * j + 1] = upper(tile.words[h][j]);
+    }
+  return fragment;
+}
+
 // A value of E elements with rows and elements exchanged: of each eight elements those of rows 0 to 7, and of rows 8 to 15.
 template <int E> struct Turned {
   unsigned words[2][E / 8];

@@ -10,7 +10,8 @@ template <Watch WATCH> static __device__ __noinline__ Observed observe_closely(c
     const element* const at = reinterpret_cast<const element*>(tile + i / CHUNK * PITCH_VECTORS) + i % CHUNK;
     const bool has_next = WATCH == EVERYTHING && i % CHUNK + 1 < CHUNK;
     const number v[1] = {to_number(*at)};
-    observe<1, WATCH>(seen, v, has_next ? to_number(at[1]) : (number)0, has_next);
+    if (WATCH == EVERYTHING) observe_one(seen, v[0]);
+    add_sums<double, 1, WATCH>(seen, v, has_next ? to_number(at[1]) : (number)0, has_next);
   }
   return seen;
 }

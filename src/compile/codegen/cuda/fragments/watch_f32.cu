@@ -4,7 +4,7 @@
 // Nothing is kept from tile to tile but what Observed has.
 struct Watching {};
 
-static __device__ void finish(Watching&, Observed& seen, const Tiles& tiles, Place) { count_rows(seen, tiles); }
+static __device__ void finish(Observed& seen, const Tiles& tiles) { count_rows(seen, tiles); }
 
 // The element after each of a lane's runs: the next lane has it, and after the last lane the first one's next run.
 static __device__ void elements_after_runs(const number (&v)[CHUNK / 4], number (&next)[CHUNK / 4 / RUN<CHUNK>], Place place) {
@@ -18,7 +18,7 @@ static __device__ void elements_after_runs(const number (&v)[CHUNK / 4], number 
 }
 
 template <Watch WATCH>
-static __device__ void watch_tile(Watching&, Observed& seen, const uint4* rows, const Tile& tile, int there, Place place) {
+static __device__ void watch_tile(Watching&, Observed& seen, const uint4* rows, const Tile& tile, int there, bool, Place place) {
   constexpr int RUNS = CHUNK / 4 / RUN<CHUNK>;
   const Fragment<CHUNK> value = numbers_of(tile);
   number sum = 0, squares = 0, neighbours = 0, smallest = -lowest(), largest = lowest();

@@ -59,10 +59,8 @@ static __device__ void settle(Watching& watching, Observed& seen, Place place) {
   watching = Watching();
 }
 
-static __device__ void finish(Watching& watching, Observed& seen, const Tiles& tiles, Place place) {
-  if (PASS != FORWARD) return;
-  settle(watching, seen, place);
-  count_rows(seen, tiles);
+static __device__ void finish(Observed& seen, const Tiles& tiles) {
+  if (PASS == FORWARD) count_rows(seen, tiles);
 }
 
 static __device__ void watch_gradient(Observed& seen, const uint4* rows, int there, Place place) {
@@ -101,8 +99,9 @@ static __device__ __noinline__ unsigned dead_of_tile(const uint4* rows) {
   return dead;
 }
 
+// The `last` tile of a warp is known to be, so that sums are settled in one place.
 static __device__ void watch_everything(Watching& watching, Observed& seen, const uint4* rows, const Tile& tile, int there,
-                                        Place place) {
+                                        bool last, Place place) {
   unsigned smallest = tile.words[0][0], largest = smallest, nearest = smallest;
 #pragma unroll
   for (int h = 0; h < 2; ++h)
@@ -114,17 +113,22 @@ static __device__ void watch_everything(Watching& watching, Observed& seen, cons
     }
   const unsigned furthest = pair_maximum(smallest & 0x7fff7fff, largest & 0x7fff7fff);
   const bool usual = (furthest & 0xffff) <= FURTHEST && furthest >> 16 <= FURTHEST;
-  if (there < FRAGMENT_ROWS || !__all_sync(0xffffffffu, usual)) return watch_closely<EVERYTHING>(seen, rows, there);
-  watching.smallest = pair_minimum(watching.smallest, smallest);
-  watching.largest = pair_maximum(watching.largest, largest);
-  multiply_ones(watching.rows, tile.words);
-  multiply_channels(watching.channels, rows);
-  if (!__all_sync(0xffffffffu, !is_less(nearest, ALIVE))) seen.dead += dead_of_tile(rows);
-  if (++watching.tiles == TILES_TOGETHER) settle(watching, seen, place);
+  if (there < FRAGMENT_ROWS || !__all_sync(0xffffffffu, usual)) {
+    watch_closely<EVERYTHING>(seen, rows, there);
+  } else {
+    watching.smallest = pair_minimum(watching.smallest, smallest);
+    watching.largest = pair_maximum(watching.largest, largest);
+    multiply_ones(watching.rows, tile.words);
+    multiply_channels(watching.channels, rows);
+    if (!__all_sync(0xffffffffu, !is_less(nearest, ALIVE))) seen.dead += dead_of_tile(rows);
+    ++watching.tiles;
+  }
+  if (last || watching.tiles == TILES_TOGETHER) settle(watching, seen, place);
 }
 
 template <Watch WATCH>
-static __device__ void watch_tile(Watching& watching, Observed& seen, const uint4* rows, const Tile& tile, int there, Place place) {
-  if (WATCH == EVERYTHING) watch_everything(watching, seen, rows, tile, there, place);
+static __device__ void watch_tile(Watching& watching, Observed& seen, const uint4* rows, const Tile& tile, int there, bool last,
+                                  Place place) {
+  if (WATCH == EVERYTHING) watch_everything(watching, seen, rows, tile, there, last, place);
   if (WATCH == GRADIENT) watch_gradient(seen, rows, there, place);
 }
