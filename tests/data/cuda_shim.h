@@ -80,6 +80,19 @@ template <class T> static T __shfl_xor_sync(unsigned, T value, int mask) {
 template <class T> static T __shfl_sync(unsigned, T value, int lane) {
   return emulation::exchange(value, emulation::current / 32 * 32 + lane % 32);
 }
+template <class T, class Combine> static T over_warp_at_once(T value, Combine combine) {
+  for (int distance = 16; distance > 0; distance /= 2) value = combine(value, __shfl_xor_sync(0xffffffffu, value, distance));
+  return value;
+}
+static unsigned __reduce_add_sync(unsigned, unsigned value) {
+  return over_warp_at_once(value, [](unsigned a, unsigned b) { return a + b; });
+}
+static int __reduce_min_sync(unsigned, int value) {
+  return over_warp_at_once(value, [](int a, int b) { return a < b ? a : b; });
+}
+static int __reduce_max_sync(unsigned, int value) {
+  return over_warp_at_once(value, [](int a, int b) { return a > b ? a : b; });
+}
 static int __popc(unsigned bits) { return __builtin_popcount(bits); }
 template <class T> static T __ldg(const T* at) { return *at; }
 template <class T> static T __ldcs(const T* at) { return *at; }

@@ -9,11 +9,10 @@ mod emulator;
 mod launches;
 
 use emulator::Emulator;
-use kasmina::compile::codegen::cuda::generate;
 use kasmina::compile::{Architecture, Pass, Schedule, alternatives, codegen, tiling};
 use kasmina::device::{Device, cpu};
 use kasmina::graph::DataType;
-use launches::{Case, LAYERS, LAYOUTS, Layout, assert_close, damaged, run};
+use launches::{Case, LAYOUTS, Layout, assert_close, damaged, run};
 use std::sync::Arc;
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
@@ -48,16 +47,6 @@ fn rows_from_none_to_several_tiles_agree() {
             check(&emulator, &case);
         }
     }
-}
-
-/// Of a long program outside fragments there is only one: frozen seeds run it as well, and add no gradient.
-#[test]
-fn a_long_program_serves_for_its_frozen_one() {
-    let mut case = Case::new(Pass::Backward, DataType::F64, &[LAYERS, "residual"]);
-    (case.chunk, case.seeds) = (8, 25);
-    let source = generate(&case.class(), Architecture::Cuda(90)).unwrap().source;
-    assert!(source.contains("case 0: case 2: program_0(") && source.contains("case 3: program_3("), "{source}");
-    check(&Emulator::device(2), &case);
 }
 
 /// Hidden layers of 256 are made in slices, and their gradients are added to memory tile by tile.

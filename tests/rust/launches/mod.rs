@@ -44,7 +44,7 @@ pub struct Case {
     pub tf32: bool,
     pub pass: Pass,
     pub data_type: DataType,
-    /// Library blueprints, by branch, or [`LAYERS`].
+    /// Library blueprints, by branch.
     pub blueprints: Vec<&'static str>,
     pub chunk: usize,
     pub seeds: usize,
@@ -67,27 +67,6 @@ pub struct Case {
     pub slot: Option<i32>,
     /// The branch of every blueprint.
     pub branch: Option<i32>,
-}
-
-/// The name of a blueprint whose program is long: twenty layers.
-pub const LAYERS: &str = "layers";
-
-fn layers(chunk: usize) -> Blueprint {
-    let (mut parameters, mut nodes, mut input) = (Vec::new(), Vec::new(), "x".to_string());
-    for layer in 0..20 {
-        parameters.push(format!(r#"{{"name": "w{layer}", "shape": [{chunk}, {chunk}], "initializer": "fan_in"}}"#));
-        nodes.push(format!(
-            r#"{{"name": "inner{layer}", "op": "linear", "inputs": ["{input}", "w{layer}"]}},
-               {{"name": "h{layer}", "op": "tanh", "inputs": ["inner{layer}"]}}"#
-        ));
-        input = format!("h{layer}");
-    }
-    let (parameters, nodes) = (parameters.join(","), nodes.join(","));
-    let document = format!(
-        r#"{{"ir_version": 1, "name": "{LAYERS}", "chunk": {chunk}, "parameters": [{parameters}], "nodes": [{nodes}],
-            "output": "{input}"}}"#
-    );
-    Blueprint::from_json(document.as_bytes()).unwrap()
 }
 
 impl Case {
@@ -127,11 +106,7 @@ impl Case {
     }
 
     fn library(&self) -> Vec<Blueprint> {
-        let blueprint = |name: &&str| match *name {
-            LAYERS => layers(self.chunk),
-            name => library(name, self.chunk, &Attributes::new()).unwrap(),
-        };
-        self.blueprints.iter().map(blueprint).collect()
+        self.blueprints.iter().map(|name| library(name, self.chunk, &Attributes::new()).unwrap()).collect()
     }
 
     fn hidden(&self) -> usize {

@@ -4,7 +4,6 @@
 use super::fragments::Fragments;
 use crate::compile::{Destination, Program, Source, Step, ValueId};
 use crate::graph::Scalar;
-use std::collections::BTreeSet;
 
 /// Where a value lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -211,19 +210,6 @@ fn first_fit(shared: &[(Life, usize, usize)], life: Life, size: usize) -> usize 
         offset = offset.max(start + length);
     }
     offset
-}
-
-/// Whether nothing comes of a sum over rows but gradients of parameters, which frozen seeds do without. One number of each row is
-/// added up in any case.
-pub(super) fn is_gradient(program: &Program, step: &Step) -> bool {
-    let others = program.outputs.iter().filter(|output| !matches!(output.target, Destination::ParameterGradient(_)));
-    let mut needed: BTreeSet<ValueId> = others.map(|output| output.value).collect();
-    for step in program.epilogue.iter().rev() {
-        if needed.contains(&step.result) {
-            needed.extend(step.reads());
-        }
-    }
-    !is_single(step) && !needed.contains(&step.result)
 }
 
 /// Where a sum over rows goes, if it is a parameter gradient and nothing else.

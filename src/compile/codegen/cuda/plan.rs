@@ -56,13 +56,9 @@ impl Plan {
 impl Planned {
     /// Whether a program has so many steps that a compiler has enough to do with each of them once.
     pub fn is_long(&self) -> bool {
-        is_long(&self.program)
+        let Program { prologue, body, epilogue, .. } = &self.program;
+        prologue.len() + body.len() + epilogue.len() > LONG
     }
-}
-
-fn is_long(program: &Program) -> bool {
-    let Program { prologue, body, epilogue, .. } = program;
-    prologue.len() + body.len() + epilogue.len() > LONG
 }
 
 /// Steps outside sums beyond which a program is long.
@@ -198,12 +194,10 @@ struct Choice {
     programs: Vec<Option<Fragments>>,
 }
 
-/// Whether a program, by its number, is a frozen one for which the program itself serves: gradients are added last, and can be
-/// left out. Outside fragments, where there is less room so and a frozen program may fit fragments, that is for long ones: two of
-/// them would take a compiler seconds.
+/// Whether a program, by its number, is a frozen one for which the program itself serves: in fragments gradients are added last,
+/// and can be left out.
 fn is_served(class: &KernelClass, programs: &[Option<Fragments>], number: usize) -> bool {
-    let serves = |branch: usize| programs[branch].is_some() || is_long(&class.programs[branch]);
-    number.checked_sub(class.programs.len()).is_some_and(serves)
+    number.checked_sub(class.programs.len()).is_some_and(|branch| programs[branch].is_some())
 }
 
 impl Choice {

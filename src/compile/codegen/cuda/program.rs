@@ -3,7 +3,7 @@
 use super::fragments;
 use super::hazards::{Access, Hazards};
 use super::loops::{Loops, over_rows};
-use super::memory::{Place, extent, is_gradient, is_single};
+use super::memory::{Place, extent, is_single};
 use super::plan::{Plan, Planned};
 use super::step::Printer;
 use crate::compile::{Condition, Destination, KernelClass, Pass, Source, Step, ValueId};
@@ -149,17 +149,8 @@ impl Writer<'_> {
         if !program.accumulate.is_empty() {
             self.text += "const unsigned alive = alive_rows();\n";
         }
-        let (gradients, others): (Vec<_>, Vec<_>) =
-            program.accumulate.iter().enumerate().partition(|(_, step)| is_gradient(program, step));
-        for (position, step) in others {
+        for (position, step) in program.accumulate.iter().enumerate() {
             self.sum_step(position, step);
-        }
-        if !gradients.is_empty() {
-            self.text += "if (gradient) {\n";
-            for (position, step) in gradients {
-                self.sum_step(position, step);
-            }
-            self.text += "}\n";
         }
         self.text += "}\n";
     }

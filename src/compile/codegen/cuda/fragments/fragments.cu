@@ -178,7 +178,7 @@ struct Ahead {
     if (PASS == TRAIN) return;
     const Rows& rows = watched(launch);
     walk_watched = walk(rows, assignment.seed, tiles, launch.rows, share);
-#pragma unroll 1
+#pragma unroll
     for (int early = 0; early < STAGES - 1; ++early)
       if (early < tiles.count) fetch(early, 0, walk_watched, rows, assignment.seed, tiles, early, share);
   }

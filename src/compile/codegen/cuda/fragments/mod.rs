@@ -259,7 +259,7 @@ impl Fragments {
     fn can_add_at_once(program: &Program, step: &Step, sum: &Sum) -> bool {
         let elements = |operand: usize| program.values[step.operands[operand].value.index()].elements;
         let is_whole = match *sum {
-            Sum::Products { left, right } => elements(left).is_multiple_of(16) && elements(right).is_multiple_of(32),
+            Sum::Products { left, right } => elements(left).is_multiple_of(16) && elements(right).is_multiple_of(16),
             _ => step.shape.elements().is_multiple_of(32),
         };
         is_whole && direct(program, step.result).is_some()

@@ -5,20 +5,21 @@
 // columns.
 template <int COLUMNS, int M, int N>
 static __device__ void add_products(number* to, const Turned<M>& left, const Turned<N>& right, number scale, Place place) {
-  static_assert(M % 16 == 0 && N % 32 == 0, "a lane has two rows of four neighbours twice");
+  static_assert(M % 16 == 0 && N % 16 == 0, "a lane has two rows of four neighbours");
+  constexpr int TOGETHER = N % 32 == 0 ? 32 : 16;
   const bool whole = is_whole(to) && COLUMNS % 4 == 0;
 #pragma unroll
   for (int m = 0; m < M / 16; ++m)
 #pragma unroll
-    for (int n = 0; n < N / 32; ++n) {
-      Products<16, 32> products = {};
-      multiply_rows(products, part_of<16>(left, 2 * m), part_of<32>(right, 4 * n));
+    for (int n = 0; n < N / TOGETHER; ++n) {
+      Products<16, TOGETHER> products = {};
+      multiply_rows(products, part_of<16>(left, 2 * m), part_of<TOGETHER>(right, TOGETHER / 8 * n));
 #pragma unroll
       for (int c = 0; c < 4; c += 2) {
         const int row = channel<M>(place.g / 2, 4 * m + c + place.g % 2);
 #pragma unroll
-        for (int eight = 0; eight < 4; eight += 2) {
-          const Four four = four_of<N>(&products.sums[0][eight][c], &products.sums[0][eight + 1][c], 4 * n + eight, place);
+        for (int eight = 0; eight < TOGETHER / 8; eight += 2) {
+          const Four four = four_of<N>(&products.sums[0][eight][c], &products.sums[0][eight + 1][c], TOGETHER / 8 * n + eight, place);
           const number(&v)[4] = four.values;
           add_four(to + row * COLUMNS + four.column, whole, scale * v[0], scale * v[1], scale * v[2], scale * v[3]);
         }

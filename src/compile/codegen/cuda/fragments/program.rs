@@ -2,7 +2,7 @@
 
 use super::weight::Weight;
 use super::{Form, Fragments, Sum};
-use crate::compile::codegen::cuda::memory::{Place, is_gradient};
+use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::plan::Planned;
 use crate::compile::codegen::cuda::program::{note, row_name, watch};
 use crate::compile::codegen::cuda::step::{Printer, index};
@@ -227,8 +227,7 @@ impl<'a> Rows<'a> {
         // Sums of slices are gradients, and come last.
         let is_of_slices = |step: &Step| stream.is_some_and(|stream| stream.is_read(step));
         let whole = self.sums().enumerate().filter(|(_, (step, _))| !is_of_slices(step));
-        let (gradients, others): (Vec<_>, Vec<_>) =
-            whole.partition(|(_, (step, _))| is_gradient(&self.planned.program, step));
+        let (gradients, others): (Vec<_>, Vec<_>) = whole.partition(|(_, (step, sum))| self.is_gradient(step, sum));
         for (position, (step, sum)) in others {
             self.sum(position, step, sum);
         }

@@ -2,10 +2,11 @@
 
 use super::Sum;
 use super::program::Rows;
-use crate::compile::codegen::cuda::memory::{Place, is_gradient};
+use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::program::{note, row_name};
-use crate::compile::{Expression, Source, Step, ValueId};
+use crate::compile::{Destination, Expression, Source, Step, ValueId};
 use crate::graph::RowInput;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 impl Rows<'_> {
@@ -22,7 +23,7 @@ impl Rows<'_> {
                 Sum::Products { .. } => ("keep_products", String::new()),
             };
             let scale = self.scale_of(step, sum);
-            let condition = if is_gradient(&self.planned.program, step) { "if (gradient) " } else { "" };
+            let condition = if self.is_gradient(step, sum) { "if (gradient) " } else { "" };
             let _ = match self.planned.layout.places[step.result.index()] {
                 Some(Place::Gradient(offset)) => {
                     writeln!(totals, "{condition}add_parts(gradient + {offset}, parts + {part}, PART, {elements});")
@@ -57,6 +58,21 @@ impl Rows<'_> {
             };
         }
         self.take()
+    }
+
+    /// Whether nothing comes of a sum but gradients of parameters, which frozen seeds do without. One number of each row is added
+    /// up in any case.
+    pub(super) fn is_gradient(&self, step: &Step, sum: &Sum) -> bool {
+        let program = &self.planned.program;
+        let others =
+            program.outputs.iter().filter(|output| !matches!(output.target, Destination::ParameterGradient(_)));
+        let mut needed: BTreeSet<ValueId> = others.map(|output| output.value).collect();
+        for step in program.epilogue.iter().rev() {
+            if needed.contains(&step.result) {
+                needed.extend(step.reads());
+            }
+        }
+        !matches!(sum, Sum::Single(_)) && !needed.contains(&step.result)
     }
 
     pub(super) fn sum(&mut self, position: usize, step: &Step, sum: &Sum) {
