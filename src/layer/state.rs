@@ -11,7 +11,7 @@ pub(super) use columns::{COLUMNS, Columns, SeedState, flags};
 
 use columns::{LIFECYCLE, PIECES};
 
-use crate::device::{Address, Buffer, Device, Stream};
+use crate::device::{Address, Buffer, Device, HostMemory, Stream};
 use crate::{Result, error, fail};
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ use std::sync::Arc;
 pub(super) struct StateArrays {
     host: HostState,
     device: Buffer,
+    /// Where the device's copy is read to.
+    read: HostMemory,
     /// Memory for another copy, of any content.
     spare: Option<Columns>,
 }
@@ -51,7 +53,8 @@ impl StateArrays {
     /// Puts columns on a device.
     pub fn new(columns: Columns, device: &Arc<dyn Device>, stream: Stream) -> Result<StateArrays> {
         let buffer = Buffer::new(device, columns.bytes.len())?;
-        let arrays = StateArrays { host: HostState::new(columns), device: buffer, spare: None };
+        let read = HostMemory::new(device, columns.bytes.len())?;
+        let arrays = StateArrays { host: HostState::new(columns), device: buffer, read, spare: None };
         arrays.upload(stream)?;
         Ok(arrays)
     }
@@ -187,14 +190,13 @@ impl StateArrays {
     ///
     /// `StateCorrupted` if neither matches.
     pub fn verify(&mut self, stream: Stream) -> Result<Vec<String>> {
-        let mut on_device = self.room();
-        self.device.device().download(&mut on_device.bytes, self.device.address(), stream)?;
-        on_device.applying = self.host.columns.applying;
-        let (host_is_intact, same) = (self.host.is_intact(), on_device == *self.host.columns);
+        self.device.device().download(&mut self.read, self.device.address(), stream)?;
+        let (host_is_intact, same) = (self.host.is_intact(), *self.read == *self.host.columns.bytes);
         if host_is_intact && same {
-            self.discard(on_device);
             return Ok(Vec::new());
         }
+        let mut on_device = Columns::clone(&self.host.columns);
+        on_device.bytes.copy_from_slice(&self.read);
         let damage = self.host.columns.difference(&on_device);
         if host_is_intact {
             self.upload(stream)?;

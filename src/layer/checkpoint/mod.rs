@@ -251,7 +251,7 @@ impl Layer {
             change,
             non_finite_gradient: *mark != 0,
         });
-        self.telemetry.last = Arc::new(Observations::of(&seen.collect::<Vec<_>>()));
+        self.telemetry.last = Arc::new(Observations::of(&seen.collect::<Vec<_>>(), &self.device)?);
         let array = tensors.get("telemetry", DataType::F64, &wide)?;
         self.device.upload(self.telemetry.array.address(), array, stream)?;
         let loss = tensors.get("loss", DataType::F64, &[seeds, 2])?;
