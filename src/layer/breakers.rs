@@ -6,7 +6,7 @@
 //! cannot be ended, and when a blueprint's breaker opens. See [`super::breaker`] for what follows.
 
 use super::breaker::{Breaker, BreakerReport};
-use super::epoch::{blueprints_of, running_blueprints};
+use super::census::Census;
 use super::state::Columns;
 use super::telemetry::Observations;
 use super::{BreakerSettings, Layer, Lifecycle};
@@ -134,10 +134,10 @@ impl Layer {
     }
 
     /// Tells the breakers what the epoch showed, before commands are judged by them.
-    pub(super) fn note_failures(&mut self, errors: &[Errors]) {
+    pub(super) fn note_failures(&mut self, errors: &[Errors], census: &Census) {
         let columns = self.state.columns();
         let mut failures = not_finite(errors);
-        failures.extend(self.missing_kernels(columns));
+        failures.extend(self.missing_kernels(census));
         let failed: BTreeSet<u32> = failures.iter().map(|(blueprint, ..)| *blueprint).collect();
         let passed: BTreeSet<u32> = trials(columns, &self.telemetry.last).difference(&failed).copied().collect();
         for (blueprint, class, what) in failures {
@@ -147,9 +147,9 @@ impl Layer {
     }
 
     /// The blueprints that seeds wait for in vain.
-    fn missing_kernels(&self, columns: &Columns) -> Vec<(u32, ErrorClass, String)> {
-        let waiting = blueprints_of(columns, |state| state == Lifecycle::Germinated);
-        let running = running_blueprints(columns);
+    fn missing_kernels(&self, census: &Census) -> Vec<(u32, ErrorClass, String)> {
+        let waiting = census.blueprints(|state| state == Lifecycle::Germinated);
+        let running = census.blueprints(Lifecycle::needs_kernel);
         // One that is too much beside what runs may be none by itself: it waits for its turn.
         let is_to_blame = |error: &Error| {
             is_of_the_kernel(error.status()) && (running.is_empty() || error.status() != Status::KernelTooLarge)

@@ -14,7 +14,6 @@ use crate::device::Stream;
 use crate::{ErrorClass, Result, fail};
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 impl Layer {
@@ -77,12 +76,9 @@ impl Layer {
         self.observe(stream)?;
         self.kernels.collect(stream);
         let errors = errors(self.state.columns(), &self.telemetry.last);
-        self.note_failures(&errors);
-
-        if let Some(plan) = self.pending.take() {
-            self.state.discard(plan.columns);
-        }
         let mut plan = self.plan();
+        self.note_failures(&errors, &plan.census);
+        self.pending = None;
         let world = World { ends: true, ..self.world() };
         let epoch = world.epoch;
         let (mut applied, mut refused) = (Vec::new(), Vec::new());
@@ -123,9 +119,9 @@ impl Layer {
         let before = self.state.columns().get(seed);
         let next = transition(before.lifecycle, Action::RollBack, |_| Ok(Verdict::Pass))
             .map_err(|error| error.context(format!("seed {seed}")))?;
-        let mut columns = self.state.draft();
+        let mut columns = self.state.columns().clone();
         let epoch = self.epoch + 1;
-        columns.set(seed, before.entering(next.state, epoch));
+        columns.change(seed, &before, &before.entering(next.state, epoch));
         self.replace_state(columns, stream)?;
         // What was queued is judged anew against the seed as it is now.
         self.pending = None;
@@ -163,13 +159,13 @@ impl Layer {
         }
     }
 
-    fn plan(&mut self) -> Plan {
-        Plan::new(self.state.draft(), self.banks.len())
+    fn plan(&self) -> Plan {
+        Plan::new(self.state.columns().clone(), self.banks.len())
     }
 
     /// What the end of this epoch will make of the seeds, given what is queued, and whether all of that still fits. A batch
     /// that does not is reported when the epoch ends.
-    fn plan_queue(&mut self) -> Result<(Plan, bool)> {
+    fn plan_queue(&self) -> Result<(Plan, bool)> {
         let (mut plan, world) = (self.plan(), self.world());
         plan.advance(&self.config.settings, None)?;
         let applied = self.queue.iter().map(|Batch { commands, .. }| plan.apply(commands, &world).is_ok());
@@ -199,8 +195,8 @@ impl Layer {
     /// Makes a plan real: slots, parameters, state, kernels.
     fn commit(&mut self, plan: Plan, stream: Stream) -> Result<()> {
         let running = plan.running();
+        let live = plan.census.blueprints(is_live);
         let mut columns = plan.columns;
-        let live = live_blueprints(&columns);
         self.kernels.request(&live, &running, &self.banks, stream)?;
         self.kernels.collect(stream);
         self.exchange_slots(&mut columns, stream)?;
@@ -231,7 +227,7 @@ impl Layer {
             let slot = self.banks[state.blueprint as usize].take()?;
             let random_seed = germination_seed(&self.config.settings, seed, state.germinations);
             fresh[state.blueprint as usize].push((slot, random_seed));
-            columns.set(seed, SeedState { slot: slot as i32, ..state });
+            columns.set_slot(seed, slot as i32);
         }
         self.banks.iter().zip(&fresh).try_for_each(|(bank, slots)| bank.initialize(slots, stream))
     }
@@ -239,7 +235,7 @@ impl Layer {
     /// Makes these columns the state, and the modes of the slots what they say.
     pub(super) fn replace_state(&mut self, columns: Columns, stream: Stream) -> Result<()> {
         let modes = modes(&columns, &self.banks, &self.telemetry.last, &self.config.settings);
-        self.training = columns.lifecycles().any(|state| state == Lifecycle::Training);
+        self.training = columns.seeds_in(|state| state == Lifecycle::Training).next().is_some();
         for (bank, modes) in self.banks.iter_mut().zip(modes) {
             bank.set_modes(modes, stream)?;
         }
@@ -247,27 +243,9 @@ impl Layer {
     }
 }
 
-/// The blueprints of seeds in states 1 to 7: those that run and those that wait for their kernel.
-pub(super) fn live_blueprints(columns: &Columns) -> BTreeSet<u32> {
-    blueprints_of(columns, |state| state.is_active() || state.applies_blueprint())
-}
-
-/// The blueprints of seeds in states 2 to 7: those whose kernel must run.
-pub(super) fn running_blueprints(columns: &Columns) -> BTreeSet<u32> {
-    blueprints_of(columns, Lifecycle::needs_kernel)
-}
-
-/// The blueprints of seeds in certain states.
-pub(super) fn blueprints_of(columns: &Columns, wanted: impl Fn(Lifecycle) -> bool) -> BTreeSet<u32> {
-    let mut found = BTreeSet::new();
-    let mut last = None;
-    for (_, blueprint) in columns.lifecycles().zip(columns.blueprints()).filter(|(state, _)| wanted(*state)) {
-        // Neighbours mostly have the same one.
-        if last.replace(blueprint) != Some(blueprint) {
-            found.extend(u32::try_from(blueprint));
-        }
-    }
-    found
+/// Whether the blueprint of a seed in this state must be at hand, states 1 to 7: it runs, or waits for its kernel.
+pub(super) fn is_live(state: Lifecycle) -> bool {
+    state.is_active() || state.applies_blueprint()
 }
 
 /// Records on each seed what went wrong with it in the epoch.

@@ -11,6 +11,7 @@
 mod bank;
 mod breaker;
 mod breakers;
+mod census;
 mod checkpoint;
 mod command;
 mod epoch;
