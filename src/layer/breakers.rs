@@ -73,6 +73,11 @@ impl Breakers {
         }
     }
 
+    /// Whether all are closed, so that none has a say in what begins.
+    pub fn are_closed(&self, now: f64) -> bool {
+        self.blueprints.iter().chain([&self.layer]).all(|breaker| breaker.is_closed(now))
+    }
+
     /// Counts a failure of the layer as a whole.
     pub fn fail_layer(&mut self, class: ErrorClass, what: &str) {
         let now = self.now();
@@ -173,14 +178,16 @@ pub(super) struct Errors {
     pub non_finite_gradient: bool,
 }
 
-/// The seeds with a blueprint whose output or gradient was not finite.
+/// The seeds whose output or gradient was not finite: of those that run or ran in this epoch, for nobody else has any.
 pub(super) fn errors(columns: &Columns, observations: &Observations) -> Vec<Errors> {
-    let all = (0..).zip(columns.blueprints()).filter_map(|(seed, blueprint): (u32, _)| {
-        let blueprint = u32::try_from(blueprint).ok()?;
-        let non_finite_gradient = observations.non_finite_gradients[seed as usize];
-        Some(Errors { seed, blueprint, fell_back: observations.fell_back(seed), non_finite_gradient })
+    let ran = columns.numbers_in(|state| state.needs_kernel() || state == Lifecycle::RolledBack);
+    let all = ran.map(|seed| (seed, observations.fell_back(seed), observations.non_finite_gradients[seed as usize]));
+    let wrong = all.filter(|(_, fell_back, non_finite_gradient)| *fell_back || *non_finite_gradient);
+    let errors = wrong.filter_map(|(seed, fell_back, non_finite_gradient)| {
+        let blueprint = u32::try_from(columns.get(seed).blueprint).ok()?;
+        Some(Errors { seed, blueprint, fell_back, non_finite_gradient })
     });
-    all.filter(|errors| errors.fell_back || errors.non_finite_gradient).collect()
+    errors.collect()
 }
 
 /// What counts against the blueprints of these seeds.

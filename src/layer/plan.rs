@@ -6,13 +6,14 @@
 use super::bank::Bank;
 use super::breakers::Breakers;
 use super::census::Census;
+use super::epoch_end::Transitions;
 use super::gates::{self, Resources, Situation};
 use super::kernels::Kernels;
 use super::measured::{self, Measured};
 use super::settings::Settings;
 use super::state::{Columns, SeedState, flags};
 use super::telemetry::Observations;
-use super::{Command, Effect, Held, Lifecycle, Strategy, TransitionRecord, grafting, transition};
+use super::{Command, Effect, Gate, Held, Lifecycle, Strategy, grafting, transition};
 use crate::{Error, Result, error, fail};
 use std::collections::BTreeSet;
 
@@ -35,12 +36,20 @@ pub(super) struct World<'a> {
 pub(super) struct Plan {
     pub columns: Columns,
     pub census: Census,
+    /// See [`Plan::is_certain`].
+    certain: bool,
 }
 
 impl Plan {
     /// A plan in which nothing happens yet.
     pub fn new(columns: Columns, blueprints: usize) -> Plan {
-        Plan { census: Census::of(&columns, blueprints), columns }
+        Plan { census: Census::of(&columns, blueprints), columns, certain: true }
+    }
+
+    /// Whether all of it follows from the seeds and the commands alone, given that no breaker is open by the time it is made real:
+    /// then it is the same however often it is worked out.
+    pub fn is_certain(&self) -> bool {
+        self.certain
     }
 
     /// The end of an epoch as far as no command is needed for it: epochs pass, embargoes run down, alphas rise. Returns
@@ -50,6 +59,7 @@ impl Plan {
         let mut held = Vec::new();
         let grafting: Vec<_> = self.columns.seeds_in(|state| state == Lifecycle::Grafting).collect();
         for (seed, mut state) in grafting.into_iter().filter(|(_, state)| measured::rises(state)) {
+            self.certain &= state.strategy == Strategy::FixedRamp as i8;
             let step = measured::step(seed, &state, settings, measured)?;
             state.alpha = grafting::raised(state.alpha, step.increment);
             state.strategy_memory = step.memory;
@@ -61,26 +71,17 @@ impl Plan {
 
     /// Applies a batch in order: all of it, or nothing and the reason.
     pub fn apply(&mut self, commands: &[Command], world: &World<'_>) -> Result<()> {
-        self.apply_each(commands, world, |_, _, _| ())
+        self.apply_each(commands, world, |_, _| ())
     }
 
     /// The same, and returns what took place.
-    pub fn apply_recorded(&mut self, commands: &[Command], world: &World<'_>) -> Result<Vec<TransitionRecord>> {
-        let mut records = Vec::with_capacity(commands.len());
-        self.apply_each(commands, world, |command, [before, after], culled_for| {
-            records.push(TransitionRecord {
-                epoch: world.epoch,
-                seed: command.seed,
-                action: command.action,
-                from: before.lifecycle,
-                to: after.lifecycle,
-                blueprint: before.blueprint.max(after.blueprint),
-                evidence: command.evidence,
-                reason: command.reason.clone(),
-                culled_for,
-            });
+    pub fn apply_recorded(&mut self, commands: &[Command], world: &World<'_>) -> Result<Transitions> {
+        let mut transitions = Transitions::with_capacity(commands.len());
+        self.apply_each(commands, world, |[before, after], culled_for| {
+            let blueprint = before.blueprint.max(after.blueprint);
+            transitions.push(before.lifecycle, after.lifecycle, blueprint, culled_for);
         })?;
-        Ok(records)
+        Ok(transitions)
     }
 
     /// Applies a batch, and tells of each command what it did: the seed before and after, and why it was culled if it was.
@@ -88,13 +89,13 @@ impl Plan {
         &mut self,
         commands: &[Command],
         world: &World<'_>,
-        mut tell: impl FnMut(&Command, [&SeedState; 2], Option<String>),
+        mut tell: impl FnMut([&SeedState; 2], Option<String>),
     ) -> Result<()> {
         let mut undo = Vec::with_capacity(commands.len());
         for command in commands {
             match self.step(command, world) {
                 Ok((before, after, culled_for)) => {
-                    tell(command, [&before, &after], culled_for);
+                    tell([&before, &after], culled_for);
                     undo.push(before);
                 }
                 Err(error) => {
@@ -131,7 +132,13 @@ impl Plan {
         let before = self.columns.get(seed);
         let refused =
             |error: Error| error.context(format!("seed {seed} cannot {} from {}", command.action, before.lifecycle));
+        let mut certain = true;
         let next = transition(before.lifecycle, command.action, |gate| {
+            certain = match gate {
+                Gate::Germination => world.breakers.are_closed(world.now),
+                Gate::Training | Gate::Grafting | Gate::Evaluation => false,
+                Gate::Stabilization | Gate::FineTuning | Gate::Fossilization | Gate::Embargo => true,
+            };
             let situation = Situation {
                 settings: world.settings,
                 seed: &before,
@@ -142,6 +149,7 @@ impl Plan {
             gates::check(gate, &situation)
         })
         .map_err(refused)?;
+        self.certain &= certain;
         let moves = next.state != before.lifecycle;
         let mut after = if moves { before.entering(next.state, world.epoch) } else { before };
         match next.effect {

@@ -144,7 +144,7 @@ impl Subject {
             let free = layer.banks[0].take_slot(slot);
             assert_eq!(free, !slots.contains(&slot), "a slot is free or somebody's");
             if free {
-                layer.banks[0].release(slot);
+                layer.banks[0].release(&[slot]);
             }
         }
         if self.model.seeds.iter().any(|seed| runs(seed.state)) {

@@ -140,6 +140,11 @@ impl Columns {
         for seed in 0..seeds as u32 {
             columns.set(seed, SeedState::dormant(0));
         }
+        for (seed, place) in
+            (0u32..).zip(columns.pieces[ORDER].bytes_mut()[..seeds * size_of::<u32>()].as_chunks_mut().0)
+        {
+            *place = seed.to_le_bytes();
+        }
         columns
     }
 
@@ -202,11 +207,6 @@ impl Columns {
         (0..self.seeds()).map(|seed| self.get(seed))
     }
 
-    /// The states of all seeds, in order.
-    pub fn lifecycles(&self) -> impl Iterator<Item = Lifecycle> + '_ {
-        self.column(LIFECYCLE).iter().map(|number| Lifecycle::from_number(*number as i8).unwrap_or_default())
-    }
-
     /// The blueprints of all seeds, in order; -1 is none.
     pub fn blueprints(&self) -> impl Iterator<Item = i32> + '_ {
         self.column(BLUEPRINT).as_chunks().0.iter().map(|number| i32::from_le_bytes(*number))
@@ -231,15 +231,25 @@ impl Columns {
         })
     }
 
-    /// The seeds in certain states, in order.
-    pub fn seeds_in(&self, wanted: impl Fn(Lifecycle) -> bool + Copy) -> impl Iterator<Item = (u32, SeedState)> {
+    /// Whether every seed has the blueprint and the slot that it has there.
+    pub fn are_placed_as(&self, other: &Columns) -> bool {
+        [BLUEPRINT, SLOT].iter().all(|column| self.pieces[*column] == other.pieces[*column])
+    }
+
+    /// The numbers of the seeds in certain states, in order.
+    pub fn numbers_in(&self, wanted: impl Fn(Lifecycle) -> bool + Copy) -> impl Iterator<Item = u32> {
         let is_wanted = move |number: u8| Lifecycle::from_number(number as i8).is_some_and(wanted);
         let blocks = (0..).step_by(BLOCK).zip(self.column(LIFECYCLE).chunks(BLOCK));
         let found = blocks.flat_map(move |(first, block)| {
             let block = if is_uniform(block) && !is_wanted(block[0]) { &[] } else { block };
             (first..).zip(block)
         });
-        found.filter(move |(_, number)| is_wanted(**number)).map(|(seed, _)| (seed, self.get(seed)))
+        found.filter(move |(_, number)| is_wanted(**number)).map(|(seed, _)| seed)
+    }
+
+    /// The seeds in certain states, in order.
+    pub fn seeds_in(&self, wanted: impl Fn(Lifecycle) -> bool + Copy) -> impl Iterator<Item = (u32, SeedState)> {
+        self.numbers_in(wanted).map(|seed| (seed, self.get(seed)))
     }
 
     /// Lets an epoch pass for every seed: it is a longer time in its state, and its embargo is nearer its end.
@@ -258,11 +268,17 @@ impl Columns {
     pub fn mark_ready(&mut self, blueprints: &[u32]) {
         let mut ready = [0; MAXIMUM_BLUEPRINTS];
         blueprints.iter().for_each(|blueprint| ready[*blueprint as usize] = flags::READY);
-        let ready = |blueprint: i32| {
-            usize::try_from(blueprint).ok().and_then(|index| ready.get(index)).map_or(0, |ready| *ready)
-        };
-        let marked = self.column(FLAGS).iter().zip(self.blueprints());
-        let marked: Vec<u8> = marked.map(|(flags, blueprint)| flags & !flags::READY | ready(blueprint)).collect();
+        let ready = |blueprint: &[u8; 4]| ready.get(u32::from_le_bytes(*blueprint) as usize).copied().unwrap_or(0);
+        let blueprints = self.column(BLUEPRINT).as_chunks().0.chunks(BLOCK);
+        let mut marked = Vec::with_capacity(self.seeds);
+        for (flags, blueprints) in self.column(FLAGS).chunks(BLOCK).zip(blueprints) {
+            if is_uniform_in(blueprints) {
+                let ready = ready(&blueprints[0]);
+                marked.extend(flags.iter().map(|flags| flags & !flags::READY | ready));
+            } else {
+                marked.extend(flags.iter().zip(blueprints).map(|(flags, of)| flags & !flags::READY | ready(of)));
+            }
+        }
         if marked != self.column(FLAGS) {
             self.column_mut(FLAGS).copy_from_slice(&marked);
         }
@@ -298,7 +314,13 @@ impl Columns {
 
     /// Puts seeds that apply a blueprint first in the order, for kernels to begin with: they take longer.
     pub(super) fn arrange(&mut self) {
-        self.applying = self.lifecycles().filter(|state| state.applies_blueprint()).count();
+        let applying =
+            self.kinds().map(|(state, _, seeds)| if state.applies_blueprint() { seeds } else { 0 }).sum::<u32>();
+        // Without any, the order is that of the numbers.
+        if applying == 0 && self.applying == 0 {
+            return;
+        }
+        self.applying = applying as usize;
         let (mut first, mut other) = (0, self.applying);
         let (columns, order) = self.pieces.split_at_mut(ORDER);
         let order = order[0].bytes_mut().as_chunks_mut().0;
@@ -332,12 +354,12 @@ impl Columns {
     }
 
     /// Makes all pieces such as further copies share, with the checksums that they have now.
-    pub(super) fn share(&mut self) {
+    pub fn share(&mut self) {
         self.pieces.iter_mut().for_each(Piece::share);
     }
 
     /// Whether all pieces have the checksums that they must have, but for those that another copy has too.
-    pub(super) fn is_intact(&self, but_for: Option<&Columns>) -> bool {
+    pub fn is_intact(&self, but_for: Option<&Columns>) -> bool {
         let known = |position: usize, piece: &Piece| but_for.is_some_and(|other| piece.is(&other.pieces[position]));
         let mut pieces = self.pieces.iter().enumerate();
         pieces.all(|(position, piece)| known(position, piece) || piece.vouches_for(piece.bytes()))
@@ -378,6 +400,12 @@ impl Columns {
             return names.join(", ");
         }
         if self.pieces[ORDER] == other.pieces[ORDER] { "padding" } else { "order" }.to_owned()
+    }
+
+    /// Flips a bit of a piece, as a cosmic ray would.
+    #[cfg(test)]
+    pub fn flip_bit(&mut self, piece: usize, byte: usize) {
+        self.pieces[piece].flip_bit(byte);
     }
 
     fn column_mut(&mut self, column: usize) -> &mut [u8] {
