@@ -256,6 +256,9 @@ impl Layer {
         }
         for ((bank, released), germinated) in self.banks.iter_mut().zip(released).zip(germinated) {
             bank.release(&released);
+            if germinated.is_empty() {
+                continue;
+            }
             let slots = bank.take(germinated.len())?;
             for (seed, slot) in germinated.iter().zip(&slots) {
                 columns.set_slot(*seed, *slot as i32);

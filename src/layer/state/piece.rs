@@ -30,10 +30,17 @@ impl Piece {
     /// The bytes, to be changed.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
+        if self.shared.is_some() {
+            self.make_own();
+        }
+        &mut self.own
+    }
+
+    #[cold]
+    fn make_own(&mut self) {
         if let Some(shared) = self.shared.take() {
             self.own = Arc::try_unwrap(shared.bytes).unwrap_or_else(|bytes| bytes.to_vec());
         }
-        &mut self.own
     }
 
     /// Makes what is here the bytes that all clones share, and its checksum the one that they must have from now on.
