@@ -172,14 +172,15 @@ impl Bank {
     pub fn initialize(&self, slots: &[u32], random_seed: impl Fn(usize) -> u64, stream: Stream) -> Result<()> {
         let slot_bytes = self.slot_bytes();
         let alike = self.blueprint.starts_alike().then(|| self.encoded(0));
-        let slots: Vec<_> = slots.iter().copied().enumerate().collect();
+        let mut position = 0;
         let at_once = (UPLOAD_BYTES / slot_bytes.max(1)).max(1);
-        for run in slots.chunk_by(|left, right| left.1 + 1 == right.1).flat_map(|run| run.chunks(at_once)) {
+        for run in slots.chunk_by(|left, right| left + 1 == *right).flat_map(|run| run.chunks(at_once)) {
             let parameters = match &alike {
                 Some(parameters) => parameters.repeat(run.len()),
-                None => run.iter().flat_map(|(position, _)| self.encoded(random_seed(*position))).collect(),
+                None => (position..).take(run.len()).flat_map(|position| self.encoded(random_seed(position))).collect(),
             };
-            let first = run[0].1 as usize;
+            position += run.len();
+            let first = run[0] as usize;
             let (start, bytes) = (first * slot_bytes, run.len() * slot_bytes);
             let (device, arrays) = (self.device(), &self.arrays);
             device.upload(arrays.parameters.address().offset(start), &parameters, stream)?;

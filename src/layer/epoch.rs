@@ -260,9 +260,7 @@ impl Layer {
                 continue;
             }
             let slots = bank.take(germinated.len())?;
-            for (seed, slot) in germinated.iter().zip(&slots) {
-                columns.set_slot(*seed, *slot as i32);
-            }
+            columns.set_slots(&germinated, &slots);
             let random_seed = |position: usize| {
                 let seed = germinated[position];
                 germination_seed(&self.config.settings, seed, columns.get(seed).germinations)

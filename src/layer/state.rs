@@ -7,8 +7,10 @@
 
 mod columns;
 mod piece;
+mod seed;
 
-pub(super) use columns::{COLUMNS, Columns, SeedState, flags};
+pub(super) use columns::{COLUMNS, Columns};
+pub(super) use seed::{SeedState, flags};
 
 use columns::{LIFECYCLE, ORDER, PIECES};
 
