@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 use std::slice;
 use std::sync::Arc;
 
-/// Pages are locked as a whole, so they are nobody else's. Where pages are larger, the device shares the outer ones.
+/// Pages are locked as a whole, so they are nobody else's. Where they are larger, a neighbour may have to do without the lock.
 const PAGE: usize = 4096;
 
 /// Bytes of the host, page-locked where the device has memory of its own and can: a download into other memory goes through a
@@ -22,20 +22,25 @@ pub struct HostMemory {
 impl HostMemory {
     /// Zeroed bytes for downloads from a device.
     pub fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<HostMemory> {
+        let mut memory = HostMemory::zeroed(device, bytes)?;
+        memory.locked = device.lock_pages(memory.address, bytes);
+        Ok(memory)
+    }
+
+    /// These bytes. They are there already, so no pages are locked for them.
+    pub fn of(device: &Arc<dyn Device>, bytes: &[u8]) -> Result<HostMemory> {
+        let mut memory = HostMemory::zeroed(device, bytes.len())?;
+        memory.copy_from_slice(bytes);
+        Ok(memory)
+    }
+
+    fn zeroed(device: &Arc<dyn Device>, bytes: usize) -> Result<HostMemory> {
         // SAFETY: the layout is at least a page long.
         let pointer = unsafe { alloc_zeroed(layout(bytes)?) };
         if pointer.is_null() {
             fail!(OutOfMemory, "the host has no {bytes} bytes left");
         }
-        let address = Address(pointer as u64);
-        Ok(HostMemory { device: device.clone(), address, bytes, locked: device.lock_pages(address, bytes) })
-    }
-
-    /// These bytes.
-    pub fn of(device: &Arc<dyn Device>, bytes: &[u8]) -> Result<HostMemory> {
-        let mut memory = HostMemory::new(device, bytes.len())?;
-        memory.copy_from_slice(bytes);
-        Ok(memory)
+        Ok(HostMemory { device: device.clone(), address: Address(pointer as u64), bytes, locked: false })
     }
 }
 

@@ -189,8 +189,8 @@ pub(super) struct Telemetry {
     pub loss: Buffer,
     /// Both arrays, in one piece, so that a snapshot is one copy.
     pub memory: Buffer,
-    /// Memory of the host to read both arrays into.
-    unread: Option<HostMemory>,
+    /// What both arrays were read into: some of it is in use, and the rest is read into again.
+    rooms: Vec<Arc<HostMemory>>,
     /// Of the last epoch that ended. Shared with snapshots.
     pub last: Arc<Observations>,
 }
@@ -205,7 +205,7 @@ impl Telemetry {
         let telemetry = Telemetry {
             array: memory.part(0, rows)?,
             loss: memory.part(rows, losses)?,
-            unread: None,
+            rooms: Vec::new(),
             last: Arc::new(Observations::none(seeds, device)?),
             memory,
         };
@@ -216,18 +216,25 @@ impl Telemetry {
     /// Reads what the epoch saw and begins anew. Waits for the stream.
     pub fn end_epoch(&mut self, stream: Stream) -> Result<()> {
         let device = self.array.device().clone();
-        let mut seen = self.unread.take().map_or_else(|| HostMemory::new(&device, self.memory.bytes()), Ok)?;
+        let mut seen = self.room()?;
         device.download(&mut seen, self.memory.address(), stream)?;
         self.reset(stream)?;
-        let seeds = self.last.seeds();
+        let seen = Arc::new(seen);
+        self.rooms.push(seen.clone());
         let before = Before::Seen(self.last.seen.clone());
-        let next = Observations { seen: Arc::new(seen), before, non_finite_gradients: vec![false; seeds] };
-        let last = std::mem::replace(&mut self.last, Arc::new(next));
-        // What was seen two epochs ago is nobody's any more, unless a snapshot has it.
-        if let Some(Observations { before: Before::Seen(seen), .. }) = Arc::into_inner(last) {
-            self.unread = Arc::into_inner(seen);
-        }
+        let non_finite_gradients = vec![false; self.last.seeds()];
+        self.last = Arc::new(Observations { seen, before, non_finite_gradients });
         Ok(())
+    }
+
+    /// Memory of any content to read into: what nobody uses any more, if there is any. More than that is given back.
+    fn room(&mut self) -> Result<HostMemory> {
+        let (in_use, free): (Vec<_>, Vec<_>) = self.rooms.drain(..).partition(|room| Arc::strong_count(room) > 1);
+        self.rooms = in_use;
+        match free.into_iter().find_map(Arc::into_inner) {
+            Some(room) => Ok(room),
+            None => HostMemory::new(self.memory.device(), self.memory.bytes()),
+        }
     }
 
     /// Adds to what the last epoch saw that an optimiser step met a gradient of this seed that was not finite.
