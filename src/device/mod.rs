@@ -7,6 +7,9 @@
 
 pub mod cpu;
 pub mod cuda;
+mod host_memory;
+
+pub use host_memory::HostMemory;
 
 use crate::Result;
 use crate::compile::{Architecture, KernelClass};
@@ -304,6 +307,18 @@ pub trait Device: Send + Sync {
 
     /// Gives memory from `allocate` back.
     fn free(&self, address: Address, bytes: usize);
+
+    /// Keeps memory of the host where it is, if that makes downloads to it faster. Whether it was done; if so,
+    /// `unlock_pages` must come before the memory is freed.
+    fn lock_pages(&self, memory: Address, bytes: usize) -> bool {
+        let _ = (memory, bytes);
+        false
+    }
+
+    /// Lets go of memory of the host that `lock_pages` keeps.
+    fn unlock_pages(&self, memory: Address) {
+        let _ = memory;
+    }
 
     /// Copies host bytes to the device. `from` may be reused when it returns.
     fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()>;

@@ -62,6 +62,11 @@ impl Blueprint {
         self.parameters.last().map_or(0, |last| last.offset + last.shape.elements())
     }
 
+    /// Whether all fresh slots are equal, whatever their random seeds.
+    pub fn starts_alike(&self) -> bool {
+        !self.parameters.iter().any(|parameter| parameter.initializer.draws())
+    }
+
     /// The elements of one fresh slot. Equal seeds give equal slots on every platform.
     pub fn initialize(&self, random_seed: u64) -> Vec<f64> {
         let mut elements = Vec::with_capacity(self.parameter_count());

@@ -87,6 +87,11 @@ impl Initializer {
         Ok(())
     }
 
+    /// Whether the elements depend on random numbers.
+    pub(super) fn draws(&self) -> bool {
+        matches!(self, Initializer::Uniform { .. } | Initializer::Normal { .. } | Initializer::FanIn)
+    }
+
     /// The elements of a parameter of this shape, from a stream of random numbers.
     pub(super) fn elements(&self, shape: &Shape, random: &mut Random) -> impl Iterator<Item = f64> {
         let fan_in = shape.0.last().copied().unwrap_or(1) as f64;

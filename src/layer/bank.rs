@@ -137,13 +137,14 @@ impl Bank {
         })
     }
 
-    /// Takes the first free slot.
+    /// Takes the first free slots, in order.
     ///
     /// # Errors
     ///
     /// `CapacityExceeded` naming the bank.
-    pub fn take(&mut self) -> Result<u32> {
-        Arc::make_mut(&mut self.host).free.take_first().ok_or_else(|| {
+    pub fn take(&mut self, slots: usize) -> Result<Vec<u32>> {
+        let free = &mut Arc::make_mut(&mut self.host).free;
+        (0..slots).map(|_| free.take_first()).collect::<Option<_>>().ok_or_else(|| {
             error!(
                 CapacityExceeded,
                 "all {} slots of blueprint '{}' are taken", self.arrays.capacity, self.blueprint.name
@@ -156,25 +157,30 @@ impl Bank {
         Arc::make_mut(&mut self.host).free.take(slot)
     }
 
-    /// Gives a slot back.
-    pub fn release(&mut self, slot: u32) {
-        Arc::make_mut(&mut self.host).free.release(slot);
+    /// Gives slots back.
+    pub fn release(&mut self, slots: &[u32]) {
+        if !slots.is_empty() {
+            let free = &mut Arc::make_mut(&mut self.host).free;
+            slots.iter().for_each(|slot| free.release(*slot));
+        }
     }
 
-    /// Gives slots fresh parameters, each from its own random seed, and forgets their moments and steps.
+    /// Gives ascending slots fresh parameters, each from the random seed of its position, which is asked for only where a parameter
+    /// starts at random, and forgets their moments and steps.
     ///
     /// Slots that lie one after the other are written together, so a thousand germinations are a handful of copies.
-    pub fn initialize(&self, slots: &[(u32, u64)], stream: Stream) -> Result<()> {
-        let mut slots = slots.to_vec();
-        slots.sort_unstable();
+    pub fn initialize(&self, slots: &[u32], random_seed: impl Fn(usize) -> u64, stream: Stream) -> Result<()> {
         let slot_bytes = self.slot_bytes();
+        let alike = self.blueprint.starts_alike().then(|| self.encoded(0));
+        let mut position = 0;
         let at_once = (UPLOAD_BYTES / slot_bytes.max(1)).max(1);
-        for run in slots.chunk_by(|left, right| left.0 + 1 == right.0).flat_map(|run| run.chunks(at_once)) {
-            let mut parameters = Vec::with_capacity(run.len() * slot_bytes);
-            for (_, random_seed) in run {
-                self.encode(&self.blueprint.initialize(*random_seed), &mut parameters);
-            }
-            let first = run[0].0 as usize;
+        for run in slots.chunk_by(|left, right| left + 1 == *right).flat_map(|run| run.chunks(at_once)) {
+            let parameters = match &alike {
+                Some(parameters) => parameters.repeat(run.len()),
+                None => (position..).take(run.len()).flat_map(|position| self.encoded(random_seed(position))).collect(),
+            };
+            position += run.len();
+            let first = run[0] as usize;
             let (start, bytes) = (first * slot_bytes, run.len() * slot_bytes);
             let (device, arrays) = (self.device(), &self.arrays);
             device.upload(arrays.parameters.address().offset(start), &parameters, stream)?;
@@ -257,10 +263,12 @@ impl Bank {
         self.gradient.device()
     }
 
-    fn encode(&self, values: &[f64], bytes: &mut Vec<u8>) {
+    /// The parameters of a fresh slot.
+    fn encoded(&self, random_seed: u64) -> Vec<u8> {
+        let values = self.blueprint.initialize(random_seed);
         match self.parameter_type {
-            DataType::F64 => values.iter().for_each(|value| bytes.extend(value.to_le_bytes())),
-            _ => values.iter().for_each(|value| bytes.extend((*value as f32).to_le_bytes())),
+            DataType::F64 => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
+            _ => values.iter().flat_map(|value| (*value as f32).to_le_bytes()).collect(),
         }
     }
 }

@@ -129,6 +129,11 @@ impl Breaker {
         }
     }
 
+    /// Whether everything may begin.
+    pub fn is_closed(&self, now: f64) -> bool {
+        self.phase(now) == Phase::Closed
+    }
+
     /// What is known of it.
     pub fn report(&self, now: f64) -> BreakerReport {
         let (state, seconds_until_trials, trials_passed) = match self.phase(now) {

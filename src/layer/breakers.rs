@@ -6,7 +6,7 @@
 //! cannot be ended, and when a blueprint's breaker opens. See [`super::breaker`] for what follows.
 
 use super::breaker::{Breaker, BreakerReport};
-use super::epoch::{blueprints_of, running_blueprints};
+use super::census::Census;
 use super::state::Columns;
 use super::telemetry::Observations;
 use super::{BreakerSettings, Layer, Lifecycle};
@@ -73,6 +73,11 @@ impl Breakers {
         }
     }
 
+    /// Whether all are closed, so that none has a say in what begins.
+    pub fn are_closed(&self, now: f64) -> bool {
+        self.blueprints.iter().chain([&self.layer]).all(|breaker| breaker.is_closed(now))
+    }
+
     /// Counts a failure of the layer as a whole.
     pub fn fail_layer(&mut self, class: ErrorClass, what: &str) {
         let now = self.now();
@@ -134,10 +139,10 @@ impl Layer {
     }
 
     /// Tells the breakers what the epoch showed, before commands are judged by them.
-    pub(super) fn note_failures(&mut self, errors: &[Errors]) {
+    pub(super) fn note_failures(&mut self, errors: &[Errors], census: &Census) {
         let columns = self.state.columns();
         let mut failures = not_finite(errors);
-        failures.extend(self.missing_kernels(columns));
+        failures.extend(self.missing_kernels(census));
         let failed: BTreeSet<u32> = failures.iter().map(|(blueprint, ..)| *blueprint).collect();
         let passed: BTreeSet<u32> = trials(columns, &self.telemetry.last).difference(&failed).copied().collect();
         for (blueprint, class, what) in failures {
@@ -147,9 +152,9 @@ impl Layer {
     }
 
     /// The blueprints that seeds wait for in vain.
-    fn missing_kernels(&self, columns: &Columns) -> Vec<(u32, ErrorClass, String)> {
-        let waiting = blueprints_of(columns, |state| state == Lifecycle::Germinated);
-        let running = running_blueprints(columns);
+    fn missing_kernels(&self, census: &Census) -> Vec<(u32, ErrorClass, String)> {
+        let waiting = census.blueprints(|state| state == Lifecycle::Germinated);
+        let running = census.blueprints(Lifecycle::needs_kernel);
         // One that is too much beside what runs may be none by itself: it waits for its turn.
         let is_to_blame = |error: &Error| {
             is_of_the_kernel(error.status()) && (running.is_empty() || error.status() != Status::KernelTooLarge)
@@ -173,14 +178,16 @@ pub(super) struct Errors {
     pub non_finite_gradient: bool,
 }
 
-/// The seeds with a blueprint whose output or gradient was not finite.
+/// The seeds whose output or gradient was not finite: of those that run or ran in this epoch, for nobody else has any.
 pub(super) fn errors(columns: &Columns, observations: &Observations) -> Vec<Errors> {
-    let all = (0..).zip(columns.blueprints()).filter_map(|(seed, blueprint): (u32, _)| {
-        let blueprint = u32::try_from(blueprint).ok()?;
-        let non_finite_gradient = observations.non_finite_gradients[seed as usize];
-        Some(Errors { seed, blueprint, fell_back: observations.fell_back(seed), non_finite_gradient })
+    let ran = columns.numbers_in(|state| state.needs_kernel() || state == Lifecycle::RolledBack);
+    let all = ran.map(|seed| (seed, observations.fell_back(seed), observations.non_finite_gradients[seed as usize]));
+    let wrong = all.filter(|(_, fell_back, non_finite_gradient)| *fell_back || *non_finite_gradient);
+    let errors = wrong.filter_map(|(seed, fell_back, non_finite_gradient)| {
+        let blueprint = u32::try_from(columns.get(seed).blueprint).ok()?;
+        Some(Errors { seed, blueprint, fell_back, non_finite_gradient })
     });
-    all.filter(|errors| errors.fell_back || errors.non_finite_gradient).collect()
+    errors.collect()
 }
 
 /// What counts against the blueprints of these seeds.

@@ -3,19 +3,27 @@
 use super::bank::{Bank, mode};
 use super::breakers::{Errors, errors};
 use super::command::Batch;
+use super::epoch_end::{EpochEnd, Transitions};
+use super::foresight::Foresight;
 use super::plan::{Plan, World};
 use super::state::{Columns, SeedState, flags};
 use super::telemetry::{Observation, Observations};
 use super::user_strategy::Answers;
 use super::{
-    Action, Command, EpochSummary, Evidence, Layer, Lifecycle, Refusal, Settings, TransitionRecord, Verdict, transition,
+    Action, Command, EpochSummary, Evidence, Held, Layer, Lifecycle, Settings, TransitionRecord, Verdict, transition,
 };
 use crate::device::Stream;
 use crate::{ErrorClass, Result, fail};
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
+
+/// What an epoch's end makes of the seeds and of the queue.
+struct Judgement {
+    plan: Plan,
+    outcomes: Vec<Result<Transitions, String>>,
+    held: Vec<Held>,
+}
 
 impl Layer {
     /// Checks commands against the table and their gates, as they will stand when this epoch ends, and queues them.
@@ -29,17 +37,18 @@ impl Layer {
     /// `InvalidArgument` for a seed or blueprint that does not exist; `Unsupported` for a strategy that does not.
     pub fn submit<'a>(&mut self, commands: impl Into<Cow<'a, [Command]>>) -> Result<()> {
         let commands = commands.into();
-        let (mut plan, fits) = match self.pending.take() {
-            Some(plan) => (plan, true),
-            None => self.plan_queue()?,
-        };
-        let verdict = plan.apply(&commands, &self.world());
-        // What does not fit now may once a kernel is compiled, so the next commands are judged anew.
-        self.pending = fits.then_some(plan);
-        verdict?;
-        if !commands.is_empty() {
-            self.enqueue(commands.into_owned());
+        if commands.is_empty() {
+            return Ok(());
         }
+        let (mut foresight, fits) = match self.pending.take() {
+            Some(foresight) => (foresight, true),
+            None => self.foresee()?,
+        };
+        let verdict = foresight.add(&commands, &self.world());
+        // What does not fit now may once a kernel is compiled, so the next commands are judged anew.
+        self.pending = fits.then_some(foresight);
+        verdict?;
+        self.enqueue(commands.into_owned());
         Ok(())
     }
 
@@ -53,23 +62,24 @@ impl Layer {
     /// its checksum. A refused batch is no error: it is in the summary.
     pub fn end_epoch(&mut self, stream: Stream) -> Result<EpochSummary> {
         let answers = self.inquire(stream)?.ask();
-        self.end_epoch_with(&answers, stream)
+        Ok(self.end_epoch_with(&answers, stream)?.summary())
     }
 
     /// The second half of [`Layer::end_epoch`]: with what the user's strategy said to [`Layer::inquire`]. An answer about
-    /// a seed that has changed since holds its alpha.
+    /// a seed that has changed since holds its alpha. What is returned is told in full only when it is asked for.
     ///
     /// # Errors
     ///
     /// As [`Layer::end_epoch`].
-    pub fn end_epoch_with(&mut self, answers: &Answers, stream: Stream) -> Result<EpochSummary> {
+    pub fn end_epoch_with(&mut self, answers: &Answers, stream: Stream) -> Result<EpochEnd> {
         self.end_epoch_inside(answers, stream)
             .inspect_err(|error| self.breakers.fail_layer(error.status().class(), &error.to_string()))
     }
 
-    fn end_epoch_inside(&mut self, answers: &Answers, stream: Stream) -> Result<EpochSummary> {
+    fn end_epoch_inside(&mut self, answers: &Answers, stream: Stream) -> Result<EpochEnd> {
         let mut repaired = self.state.verify(stream)?;
         repaired.extend(self.verify_derived(stream)?);
+        let was_intact = repaired.is_empty();
         for repair in &repaired {
             self.breakers.fail_layer(ErrorClass::Memory, repair);
         }
@@ -77,36 +87,48 @@ impl Layer {
         self.observe(stream)?;
         self.kernels.collect(stream);
         let errors = errors(self.state.columns(), &self.telemetry.last);
-        self.note_failures(&errors);
+        let plan = self.plan();
+        self.note_failures(&errors, &plan.census);
 
-        if let Some(plan) = self.pending.take() {
-            self.state.discard(plan.columns);
-        }
-        let mut plan = self.plan();
-        let world = World { ends: true, ..self.world() };
-        let epoch = world.epoch;
-        let (mut applied, mut refused) = (Vec::new(), Vec::new());
-        note_errors(&mut plan.columns, &errors);
-        let measured = self.measured(&self.telemetry.last, answers);
-        let held = plan.advance(&self.config.settings, Some(&measured))?;
-        for Batch { commands, .. } in &self.queue {
-            match plan.apply_recorded(commands, &world) {
-                Ok(records) if applied.is_empty() => applied = records,
-                Ok(records) => applied.extend(records),
-                Err(error) => refused.push(Refusal { commands: commands.clone(), reason: error.to_string() }),
+        let foresight = self.pending.take();
+        let undisturbed = was_intact && errors.is_empty() && self.breakers.are_closed(self.breakers.now());
+        let foreseen =
+            foresight.filter(|_| undisturbed).and_then(|foresight| foresight.come_true(self.state.columns()));
+        let Judgement { plan, outcomes, held } = match foreseen {
+            Some((plan, transitions)) => {
+                Judgement { plan, outcomes: transitions.into_iter().map(Ok).collect(), held: Vec::new() }
             }
-        }
+            None => self.judge(plan, &errors, answers)?,
+        };
         self.commit(plan, stream)?;
         // Only now: if the device failed before, nothing that was accepted is forgotten.
-        self.epoch = epoch;
-        self.queue.clear();
+        self.epoch += 1;
         self.last_metric = if self.metric.is_nan() { self.last_metric } else { self.metric };
         self.metric = f64::NAN;
-        if !self.rolled_back.is_empty() {
-            applied.splice(..0, std::mem::take(&mut self.rolled_back));
+        let batches = Arc::new(std::mem::take(&mut self.queue));
+        if !batches.is_empty() {
+            self.spent = batches.clone();
         }
-        let (repaired, restored) = (std::mem::take(&mut self.repaired), std::mem::take(&mut self.restored));
-        Ok(EpochSummary { epoch, applied, refused, held, repaired, restored })
+        Ok(EpochEnd {
+            epoch: self.epoch,
+            rolled_back: std::mem::take(&mut self.rolled_back),
+            batches,
+            outcomes,
+            held,
+            repaired: std::mem::take(&mut self.repaired),
+            restored: std::mem::take(&mut self.restored),
+        })
+    }
+
+    /// Judges the queue by what is known as the epoch ends.
+    fn judge(&self, mut plan: Plan, errors: &[Errors], answers: &Answers) -> Result<Judgement> {
+        let world = World { ends: true, ..self.world() };
+        note_errors(&mut plan.columns, errors);
+        let measured = self.measured(&self.telemetry.last, answers);
+        let held = plan.advance(&self.config.settings, Some(&measured))?;
+        let judged = self.queue.iter().map(|batch| plan.apply_recorded(&batch.commands, &world));
+        let outcomes = judged.map(|outcome| outcome.map_err(|error| error.to_string())).collect();
+        Ok(Judgement { plan, outcomes, held })
     }
 
     /// Takes a seed out at once: it is ROLLED_BACK before the next forward on the stream. Allowed from states 2 to 6.
@@ -123,9 +145,9 @@ impl Layer {
         let before = self.state.columns().get(seed);
         let next = transition(before.lifecycle, Action::RollBack, |_| Ok(Verdict::Pass))
             .map_err(|error| error.context(format!("seed {seed}")))?;
-        let mut columns = self.state.draft();
+        let mut columns = self.state.columns().clone();
         let epoch = self.epoch + 1;
-        columns.set(seed, before.entering(next.state, epoch));
+        columns.change(seed, &before, &before.entering(next.state, epoch));
         self.replace_state(columns, stream)?;
         // What was queued is judged anew against the seed as it is now.
         self.pending = None;
@@ -146,6 +168,7 @@ impl Layer {
 
     /// Puts a batch that was accepted at the end of the queue.
     pub(super) fn enqueue(&mut self, commands: Vec<Command>) {
+        self.spent = Arc::default();
         self.queue.push(Batch { number: self.accepted, commands });
         self.accepted += 1;
     }
@@ -163,18 +186,19 @@ impl Layer {
         }
     }
 
-    fn plan(&mut self) -> Plan {
-        Plan::new(self.state.draft(), self.banks.len())
+    fn plan(&self) -> Plan {
+        Plan::new(self.state.columns().clone(), self.banks.len())
     }
 
     /// What the end of this epoch will make of the seeds, given what is queued, and whether all of that still fits. A batch
     /// that does not is reported when the epoch ends.
-    fn plan_queue(&mut self) -> Result<(Plan, bool)> {
+    fn foresee(&self) -> Result<(Foresight, bool)> {
         let (mut plan, world) = (self.plan(), self.world());
         plan.advance(&self.config.settings, None)?;
-        let applied = self.queue.iter().map(|Batch { commands, .. }| plan.apply(commands, &world).is_ok());
+        let mut foresight = Foresight::new(plan);
+        let applied = self.queue.iter().map(|Batch { commands, .. }| foresight.add(commands, &world).is_ok());
         let fits = applied.fold(true, |all, one| all & one);
-        Ok((plan, fits))
+        Ok((foresight, fits))
     }
 
     /// Reads what kernels and optimiser steps saw.
@@ -199,8 +223,8 @@ impl Layer {
     /// Makes a plan real: slots, parameters, state, kernels.
     fn commit(&mut self, plan: Plan, stream: Stream) -> Result<()> {
         let running = plan.running();
+        let live = plan.census.blueprints(is_live);
         let mut columns = plan.columns;
-        let live = live_blueprints(&columns);
         self.kernels.request(&live, &running, &self.banks, stream)?;
         self.kernels.collect(stream);
         self.exchange_slots(&mut columns, stream)?;
@@ -213,33 +237,43 @@ impl Layer {
 
     /// Takes slots back from seeds that were reset and gives fresh ones to seeds that germinated.
     fn exchange_slots(&mut self, columns: &mut Columns, stream: Stream) -> Result<()> {
-        let (before, mut germinated) = (self.state.columns(), Vec::new());
+        let before = self.state.columns();
+        if columns.are_placed_as(before) {
+            return Ok(());
+        }
+        let mut released = vec![Vec::new(); self.banks.len()];
+        let mut germinated = vec![Vec::new(); self.banks.len()];
         let had = before.blueprints().zip(before.slots());
         for (seed, ((had_blueprint, had_slot), (blueprint, slot))) in
-            (0..).zip(had.zip(columns.blueprints().zip(columns.slots())))
+            (0u32..).zip(had.zip(columns.blueprints().zip(columns.slots())))
         {
             if had_slot >= 0 && slot != had_slot {
-                self.banks[had_blueprint as usize].release(had_slot as u32);
+                released[had_blueprint as usize].push(had_slot as u32);
             }
             if blueprint >= 0 && slot < 0 {
-                germinated.push(seed);
+                germinated[blueprint as usize].push(seed);
             }
         }
-        let mut fresh: Vec<Vec<(u32, u64)>> = vec![Vec::new(); self.banks.len()];
-        for seed in germinated {
-            let state = columns.get(seed);
-            let slot = self.banks[state.blueprint as usize].take()?;
-            let random_seed = germination_seed(&self.config.settings, seed, state.germinations);
-            fresh[state.blueprint as usize].push((slot, random_seed));
-            columns.set(seed, SeedState { slot: slot as i32, ..state });
+        for ((bank, released), germinated) in self.banks.iter_mut().zip(released).zip(germinated) {
+            bank.release(&released);
+            if germinated.is_empty() {
+                continue;
+            }
+            let slots = bank.take(germinated.len())?;
+            columns.set_slots(&germinated, &slots);
+            let random_seed = |position: usize| {
+                let seed = germinated[position];
+                germination_seed(&self.config.settings, seed, columns.get(seed).germinations)
+            };
+            bank.initialize(&slots, random_seed, stream)?;
         }
-        self.banks.iter().zip(&fresh).try_for_each(|(bank, slots)| bank.initialize(slots, stream))
+        Ok(())
     }
 
     /// Makes these columns the state, and the modes of the slots what they say.
     pub(super) fn replace_state(&mut self, columns: Columns, stream: Stream) -> Result<()> {
         let modes = modes(&columns, &self.banks, &self.telemetry.last, &self.config.settings);
-        self.training = columns.lifecycles().any(|state| state == Lifecycle::Training);
+        self.training = columns.seeds_in(|state| state == Lifecycle::Training).next().is_some();
         for (bank, modes) in self.banks.iter_mut().zip(modes) {
             bank.set_modes(modes, stream)?;
         }
@@ -247,27 +281,9 @@ impl Layer {
     }
 }
 
-/// The blueprints of seeds in states 1 to 7: those that run and those that wait for their kernel.
-pub(super) fn live_blueprints(columns: &Columns) -> BTreeSet<u32> {
-    blueprints_of(columns, |state| state.is_active() || state.applies_blueprint())
-}
-
-/// The blueprints of seeds in states 2 to 7: those whose kernel must run.
-pub(super) fn running_blueprints(columns: &Columns) -> BTreeSet<u32> {
-    blueprints_of(columns, Lifecycle::needs_kernel)
-}
-
-/// The blueprints of seeds in certain states.
-pub(super) fn blueprints_of(columns: &Columns, wanted: impl Fn(Lifecycle) -> bool) -> BTreeSet<u32> {
-    let mut found = BTreeSet::new();
-    let mut last = None;
-    for (_, blueprint) in columns.lifecycles().zip(columns.blueprints()).filter(|(state, _)| wanted(*state)) {
-        // Neighbours mostly have the same one.
-        if last.replace(blueprint) != Some(blueprint) {
-            found.extend(u32::try_from(blueprint));
-        }
-    }
-    found
+/// Whether the blueprint of a seed in this state must be at hand, states 1 to 7: it runs, or waits for its kernel.
+pub(super) fn is_live(state: Lifecycle) -> bool {
+    state.is_active() || state.applies_blueprint()
 }
 
 /// Records on each seed what went wrong with it in the epoch.

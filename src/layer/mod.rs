@@ -11,9 +11,12 @@
 mod bank;
 mod breaker;
 mod breakers;
+mod census;
 mod checkpoint;
 mod command;
 mod epoch;
+mod epoch_end;
+mod foresight;
 mod gates;
 mod grafting;
 mod integrity;
@@ -38,6 +41,7 @@ mod user_strategy;
 pub use breaker::{BreakerReport, BreakerState};
 pub use breakers::BreakersReport;
 pub use command::{Command, Evidence};
+pub use epoch_end::EpochEnd;
 pub use grafting::{GraftingInput, Strategy};
 pub use ladder::{LadderStatistics, ladder_statistics};
 pub use lifecycle::{Action, Effect, Gate, Lifecycle, Next, Verdict, transition};
@@ -56,9 +60,9 @@ use crate::{Result, fail};
 use bank::Bank;
 use breakers::Breakers;
 use command::Batch;
+use foresight::Foresight;
 use kernel_set::MAXIMUM_BLUEPRINTS;
 use kernels::Kernels;
-use plan::Plan;
 use state::{COLUMNS, Columns, SeedState, StateArrays};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -130,8 +134,10 @@ pub struct Layer {
     queue: Vec<Batch>,
     /// How many batches were ever accepted.
     accepted: u64,
+    /// Batches of an epoch that has ended, given back when the next ones come.
+    spent: Arc<Vec<Batch>>,
     /// What the queue will make of the seeds, if that is known.
-    pending: Option<Plan>,
+    pending: Option<Foresight>,
     /// Emergency rollbacks of the running epoch.
     rolled_back: Vec<TransitionRecord>,
     /// Repairs of the running epoch.
@@ -198,6 +204,7 @@ impl Layer {
             epoch: 0,
             queue: Vec::new(),
             accepted: 0,
+            spent: Arc::default(),
             pending: None,
             rolled_back: Vec::new(),
             repaired: Vec::new(),

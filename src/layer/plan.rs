@@ -5,13 +5,15 @@
 
 use super::bank::Bank;
 use super::breakers::Breakers;
+use super::census::Census;
+use super::epoch_end::Transitions;
 use super::gates::{self, Resources, Situation};
 use super::kernels::Kernels;
 use super::measured::{self, Measured};
 use super::settings::Settings;
 use super::state::{Columns, SeedState, flags};
 use super::telemetry::Observations;
-use super::{Command, Effect, Held, Lifecycle, Strategy, TransitionRecord, grafting, transition};
+use super::{Command, Effect, Gate, Held, Lifecycle, Strategy, grafting, transition};
 use crate::{Error, Result, error, fail};
 use std::collections::BTreeSet;
 
@@ -30,33 +32,24 @@ pub(super) struct World<'a> {
     pub ends: bool,
 }
 
-/// The state as it will be, and what is taken of the layer's places.
+/// The state as it will be, and how many seeds are what in it.
 pub(super) struct Plan {
     pub columns: Columns,
-    taken: Taken,
-}
-
-/// What seeds have taken of the layer's places.
-struct Taken {
-    active: u32,
-    training: u32,
-    /// By blueprint: seeds that hold a slot.
-    holding: Vec<u32>,
-    /// By blueprint: seeds whose kernel must run, states 2 to 7.
-    running: Vec<u32>,
-    /// By blueprint: seeds that have yet to prove themselves, states 1 and 2.
-    trying: Vec<u32>,
+    pub census: Census,
+    /// See [`Plan::is_certain`].
+    certain: bool,
 }
 
 impl Plan {
     /// A plan in which nothing happens yet.
     pub fn new(columns: Columns, blueprints: usize) -> Plan {
-        let [holding, running, trying] = std::array::from_fn(|_| vec![0; blueprints]);
-        let mut taken = Taken { active: 0, training: 0, holding, running, trying };
-        for (lifecycle, blueprint) in columns.lifecycles().zip(columns.blueprints()) {
-            taken.count(lifecycle, blueprint, u32::wrapping_add);
-        }
-        Plan { columns, taken }
+        Plan { census: Census::of(&columns, blueprints), columns, certain: true }
+    }
+
+    /// Whether all of it follows from the seeds and the commands alone, given that no breaker is open by the time it is made real:
+    /// then it is the same however often it is worked out.
+    pub fn is_certain(&self) -> bool {
+        self.certain
     }
 
     /// The end of an epoch as far as no command is needed for it: epochs pass, embargoes run down, alphas rise. Returns
@@ -66,6 +59,7 @@ impl Plan {
         let mut held = Vec::new();
         let grafting: Vec<_> = self.columns.seeds_in(|state| state == Lifecycle::Grafting).collect();
         for (seed, mut state) in grafting.into_iter().filter(|(_, state)| measured::rises(state)) {
+            self.certain &= state.strategy == Strategy::FixedRamp as i8;
             let step = measured::step(seed, &state, settings, measured)?;
             state.alpha = grafting::raised(state.alpha, step.increment);
             state.strategy_memory = step.memory;
@@ -77,26 +71,17 @@ impl Plan {
 
     /// Applies a batch in order: all of it, or nothing and the reason.
     pub fn apply(&mut self, commands: &[Command], world: &World<'_>) -> Result<()> {
-        self.apply_each(commands, world, |_, _, _| ())
+        self.apply_each(commands, world, |_, _| ())
     }
 
     /// The same, and returns what took place.
-    pub fn apply_recorded(&mut self, commands: &[Command], world: &World<'_>) -> Result<Vec<TransitionRecord>> {
-        let mut records = Vec::with_capacity(commands.len());
-        self.apply_each(commands, world, |command, [before, after], culled_for| {
-            records.push(TransitionRecord {
-                epoch: world.epoch,
-                seed: command.seed,
-                action: command.action,
-                from: before.lifecycle,
-                to: after.lifecycle,
-                blueprint: before.blueprint.max(after.blueprint),
-                evidence: command.evidence,
-                reason: command.reason.clone(),
-                culled_for,
-            });
+    pub fn apply_recorded(&mut self, commands: &[Command], world: &World<'_>) -> Result<Transitions> {
+        let mut transitions = Transitions::with_capacity(commands.len());
+        self.apply_each(commands, world, |[before, after], culled_for| {
+            let blueprint = before.blueprint.max(after.blueprint);
+            transitions.push(before.lifecycle, after.lifecycle, blueprint, culled_for);
         })?;
-        Ok(records)
+        Ok(transitions)
     }
 
     /// Applies a batch, and tells of each command what it did: the seed before and after, and why it was culled if it was.
@@ -104,13 +89,13 @@ impl Plan {
         &mut self,
         commands: &[Command],
         world: &World<'_>,
-        mut tell: impl FnMut(&Command, [&SeedState; 2], Option<String>),
+        mut tell: impl FnMut([&SeedState; 2], Option<String>),
     ) -> Result<()> {
         let mut undo = Vec::with_capacity(commands.len());
         for command in commands {
             match self.step(command, world) {
                 Ok((before, after, culled_for)) => {
-                    tell(command, [&before, &after], culled_for);
+                    tell([&before, &after], culled_for);
                     undo.push(before);
                 }
                 Err(error) => {
@@ -125,14 +110,17 @@ impl Plan {
         Ok(())
     }
 
-    /// The blueprints of seeds in states 2 to 7.
+    /// The blueprints of seeds in states 2 to 7: those whose kernel must run.
     pub fn running(&self) -> BTreeSet<u32> {
-        (0..).zip(&self.taken.running).filter(|(_, seeds)| **seeds > 0).map(|(blueprint, _)| blueprint).collect()
+        self.census.blueprints(Lifecycle::needs_kernel)
     }
 
     /// Bytes of device memory in the slots of seeds.
     fn bytes_held(&self, banks: &[Bank]) -> u64 {
-        banks.iter().zip(&self.taken.holding).map(|(bank, seeds)| u64::from(*seeds) * bank.bytes_of_a_slot()).sum()
+        let held = |(blueprint, bank): (u32, &Bank)| {
+            u64::from(self.census.seeds_with(blueprint, |_| true)) * bank.bytes_of_a_slot()
+        };
+        (0..).zip(banks).map(held).sum()
     }
 
     /// Applies one command. Returns the seed as it was and as it is, and why it was culled if it was.
@@ -144,7 +132,13 @@ impl Plan {
         let before = self.columns.get(seed);
         let refused =
             |error: Error| error.context(format!("seed {seed} cannot {} from {}", command.action, before.lifecycle));
+        let mut certain = true;
         let next = transition(before.lifecycle, command.action, |gate| {
+            certain = match gate {
+                Gate::Germination => world.breakers.are_closed(world.now),
+                Gate::Training | Gate::Grafting | Gate::Evaluation => false,
+                Gate::Stabilization | Gate::FineTuning | Gate::Fossilization | Gate::Embargo => true,
+            };
             let situation = Situation {
                 settings: world.settings,
                 seed: &before,
@@ -155,6 +149,7 @@ impl Plan {
             gates::check(gate, &situation)
         })
         .map_err(refused)?;
+        self.certain &= certain;
         let moves = next.state != before.lifecycle;
         let mut after = if moves { before.entering(next.state, world.epoch) } else { before };
         match next.effect {
@@ -178,24 +173,9 @@ impl Plan {
 
     /// Makes a seed another one.
     fn put(&mut self, seed: u32, before: &SeedState, after: SeedState) {
-        self.taken.count(before.lifecycle, before.blueprint, u32::wrapping_sub);
-        self.taken.count(after.lifecycle, after.blueprint, u32::wrapping_add);
-        self.columns.set(seed, after);
-    }
-}
-
-impl Taken {
-    /// Adds a seed to what is taken, or subtracts it.
-    #[inline]
-    fn count(&mut self, lifecycle: Lifecycle, blueprint: i32, add: impl Fn(u32, u32) -> u32) {
-        let one = |place: &mut u32, counts: bool| *place = add(*place, u32::from(counts));
-        one(&mut self.active, lifecycle.is_active());
-        one(&mut self.training, lifecycle == Lifecycle::Training);
-        if let Ok(blueprint) = usize::try_from(blueprint) {
-            one(&mut self.holding[blueprint], true);
-            one(&mut self.running[blueprint], lifecycle.needs_kernel());
-            one(&mut self.trying[blueprint], matches!(lifecycle, Lifecycle::Germinated | Lifecycle::Training));
-        }
+        self.census.remove(before.lifecycle, before.blueprint);
+        self.census.add(after.lifecycle, after.blueprint);
+        self.columns.change(seed, before, &after);
     }
 }
 
@@ -216,13 +196,13 @@ impl Resources for Needs<'_> {
             fail!(InvalidArgument, "there is no blueprint {index}; the layer knows {}", banks.len());
         };
         let (capacity, name) = (bank.arrays.capacity, &bank.blueprint.name);
-        if plan.taken.holding[index as usize] as usize >= capacity {
+        if plan.census.seeds_with(index as u32, |_| true) as usize >= capacity {
             fail!(
                 CapacityExceeded,
                 "all {capacity} slots of bank {index} (blueprint '{name}') are taken; reset a seed or give it more slots"
             );
         }
-        let (active, most) = (plan.taken.active, self.world.settings.max_active_seeds);
+        let (active, most) = (plan.census.seeds(Lifecycle::is_active), self.world.settings.max_active_seeds);
         if active >= most {
             fail!(CapacityExceeded, "{active} seeds are active and {most} may be (max_active_seeds)");
         }
@@ -248,9 +228,10 @@ impl Resources for Needs<'_> {
         let Some(bank) = usize::try_from(blueprint).ok().and_then(|index| self.world.banks.get(index)) else {
             return Ok(());
         };
-        let others = |count: u32| if germinates { count } else { 0 };
-        let trying = &self.plan.taken.trying;
-        let trying = [others(trying[blueprint as usize]), others(trying.iter().sum())];
+        // Those that have yet to prove themselves.
+        let others = |state| germinates && matches!(state, Lifecycle::Germinated | Lifecycle::Training);
+        let census = &self.plan.census;
+        let trying = [census.seeds_with(blueprint as u32, others), census.seeds(others)];
         self.world.breakers.check(self.world.now, blueprint as u32, &bank.blueprint.name, trying)
     }
 
@@ -263,6 +244,6 @@ impl Resources for Needs<'_> {
     }
 
     fn training(&self) -> u32 {
-        self.plan.taken.training
+        self.plan.census.seeds(|state| state == Lifecycle::Training)
     }
 }

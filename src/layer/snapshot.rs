@@ -10,7 +10,7 @@
 use super::bank::BankHost;
 use super::command::Batch;
 use super::kernels::Running;
-use super::state::{HostState, StateArrays};
+use super::state::{Columns, StateArrays};
 use super::telemetry::Observations;
 use super::{Command, Layer, TransitionRecord};
 use crate::device::{Buffer, Stream};
@@ -31,7 +31,7 @@ pub struct Snapshot {
 /// What the host keeps of a layer.
 struct HostSnapshot {
     epoch: u32,
-    state: HostState,
+    state: Columns,
     observations: Arc<Observations>,
     banks: Vec<Arc<BankHost>>,
     running: Running,
@@ -112,7 +112,7 @@ impl Layer {
         }
         snapshot.host = Some(HostSnapshot {
             epoch: self.epoch,
-            state: self.state.host().clone(),
+            state: self.state.columns().clone(),
             observations: self.telemetry.last.clone(),
             banks: self.banks.iter().map(|bank| bank.host.clone()).collect(),
             running: self.kernels.running(),

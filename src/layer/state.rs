@@ -1,68 +1,48 @@
 //! The state of all seeds as a structure of arrays, twice: on the host, which is the authority, and on the device,
 //! where kernels read it.
 //!
-//! Both copies are the same bytes: the columns one after the other, each aligned to 16 bytes. So a download is one copy
-//! and a comparison one comparison. Each column has its checksum, so that a change costs no more than the columns that it
-//! is in: those are summed anew and uploaded.
+//! Both copies are the same bytes: the columns, each aligned to 16 bytes, on the device one after the other, so that a download is
+//! one copy. Each column has its checksum, so that a change costs no more than the columns that it is in: those are copied,
+//! summed anew and uploaded.
 
 mod columns;
+mod piece;
+mod seed;
 
-pub(super) use columns::{COLUMNS, Columns, SeedState, flags};
+pub(super) use columns::{COLUMNS, Columns};
+pub(super) use seed::{SeedState, flags};
 
-use columns::{LIFECYCLE, PIECES};
+use columns::{LIFECYCLE, ORDER, PIECES};
 
-use crate::device::{Address, Buffer, Device, Stream};
+use crate::device::{Address, Buffer, Device, HostMemory, Stream};
 use crate::{Result, error, fail};
+use std::ops::Range;
 use std::sync::Arc;
 
-/// Both copies of the state and the checksum they must have.
+/// Both copies of the state.
 pub(super) struct StateArrays {
-    host: HostState,
+    /// The host's copy, with the checksums that both must have.
+    host: Columns,
     device: Buffer,
-    /// Memory for another copy, of any content.
-    spare: Option<Columns>,
-}
-
-/// The host's copy and the checksums that both copies must have. Cheap to clone: copied only when it changes.
-#[derive(Clone)]
-pub(super) struct HostState {
-    columns: Arc<Columns>,
-    checksums: [u32; PIECES],
-}
-
-impl HostState {
-    fn new(mut columns: Columns) -> HostState {
-        columns.arrange();
-        let checksums = columns.checksums();
-        HostState { columns: Arc::new(columns), checksums }
-    }
-
-    fn is_intact(&self) -> bool {
-        self.columns.checksums() == self.checksums
-    }
-
-    /// The one checksum of everything.
-    fn checksum(&self) -> u32 {
-        self.columns.checksum(&self.checksums)
-    }
+    /// Where the device's copy is read to.
+    read: HostMemory,
+    /// Where each piece lies in these.
+    ranges: [Range<usize>; PIECES],
 }
 
 impl StateArrays {
     /// Puts columns on a device.
-    pub fn new(columns: Columns, device: &Arc<dyn Device>, stream: Stream) -> Result<StateArrays> {
-        let buffer = Buffer::new(device, columns.bytes.len())?;
-        let arrays = StateArrays { host: HostState::new(columns), device: buffer, spare: None };
-        arrays.upload(stream)?;
+    pub fn new(mut columns: Columns, device: &Arc<dyn Device>, stream: Stream) -> Result<StateArrays> {
+        columns.arrange();
+        columns.share();
+        let (buffer, read) = (Buffer::new(device, columns.len())?, HostMemory::new(device, columns.len())?);
+        let arrays = StateArrays { ranges: columns.ranges(), host: columns, device: buffer, read };
+        arrays.upload(&[true; PIECES], stream)?;
         Ok(arrays)
     }
 
-    /// The host's copy.
+    /// The host's copy. A clone of it is cheap, and to be kept or to be changed and given to [`StateArrays::replace`].
     pub fn columns(&self) -> &Columns {
-        &self.host.columns
-    }
-
-    /// The host's copy with its checksum, to be kept.
-    pub fn host(&self) -> &HostState {
         &self.host
     }
 
@@ -71,41 +51,15 @@ impl StateArrays {
         &self.device
     }
 
-    /// A copy of the host's copy, to be changed and given to [`StateArrays::replace`].
-    pub fn draft(&mut self) -> Columns {
-        let mut columns = self.room();
-        columns.copy_from(&self.host.columns);
-        columns
-    }
-
-    /// Columns of any content.
-    fn room(&mut self) -> Columns {
-        self.spare.take().unwrap_or_else(|| Columns::clone(&self.host.columns))
-    }
-
-    /// Takes a draft back that comes to nothing, for its memory.
-    pub fn discard(&mut self, draft: Columns) {
-        self.spare = Some(draft);
-    }
-
     /// Makes these columns the state, on the host and on the device.
     pub fn replace(&mut self, mut columns: Columns, stream: Stream) -> Result<()> {
-        if columns.column(LIFECYCLE) != self.host.columns.column(LIFECYCLE) {
+        if columns.pieces[LIFECYCLE] != self.host.pieces[LIFECYCLE] {
             columns.arrange();
         }
-        let pieces = columns.pieces();
-        let changed = pieces.clone().map(|piece| columns.bytes[piece.clone()] != self.host.columns.bytes[piece]);
-        for ((piece, checksum), _) in
-            pieces.iter().zip(&mut self.host.checksums).zip(changed).filter(|(_, changed)| *changed)
-        {
-            *checksum = crc32fast::hash(&columns.bytes[piece.clone()]);
-        }
-        self.spare = Arc::into_inner(std::mem::replace(&mut self.host.columns, Arc::new(columns)));
-        for (piece, _) in pieces.into_iter().zip(changed).filter(|(_, changed)| *changed) {
-            let address = self.device.address().offset(piece.start);
-            self.device.device().upload(address, &self.host.columns.bytes[piece], stream)?;
-        }
-        Ok(())
+        let changed: [bool; PIECES] = std::array::from_fn(|piece| columns.pieces[piece] != self.host.pieces[piece]);
+        columns.share();
+        self.host = columns;
+        self.upload(&changed, stream)
     }
 
     /// Makes a kept state the host's, after the device's copy of that time was put back. Returns the sentence of a repair.
@@ -113,21 +67,21 @@ impl StateArrays {
     /// # Errors
     ///
     /// `StateCorrupted` if it matches its checksum neither on the host nor in `on_device`, where the device's copy was kept.
-    pub fn recalled(kept: &HostState, on_device: &Buffer, stream: Stream) -> Result<(HostState, Option<String>)> {
-        if kept.is_intact() {
+    pub fn recalled(kept: &Columns, on_device: &Buffer, stream: Stream) -> Result<(Columns, Option<String>)> {
+        if kept.is_intact(None) {
             return Ok((kept.clone(), None));
         }
-        let mut columns = Columns::clone(&kept.columns);
-        on_device.device().download(&mut columns.bytes, on_device.address(), stream)?;
-        let damage = kept.columns.difference(&columns);
-        let repaired = HostState { columns: Arc::new(columns), checksums: kept.checksums };
-        if !repaired.is_intact() {
+        let mut bytes = vec![0; on_device.bytes()];
+        on_device.device().download(&mut bytes, on_device.address(), stream)?;
+        let found = kept.of_bytes(&bytes);
+        let damage = kept.difference(&found);
+        let Some(repaired) = kept.restored(found) else {
             fail!(
                 StateCorrupted,
                 "neither copy of the state arrays in the snapshot has the checksum {:08x}; load the last checkpoint",
                 kept.checksum()
             );
-        }
+        };
         let repair = format!(
             "the host's state arrays in a snapshot were damaged ({damage}) and restored from the device's copy"
         );
@@ -135,14 +89,13 @@ impl StateArrays {
     }
 
     /// Takes over what [`StateArrays::recalled`] gave.
-    pub fn recall(&mut self, host: HostState) {
+    pub fn recall(&mut self, host: Columns) {
         self.host = host;
     }
 
     /// The device's copy of a column, by its position in [`COLUMNS`].
     pub fn device_column(&self, column: usize) -> Result<Buffer> {
-        let range = self.host.columns.range(column);
-        self.device.part(range.start, range.len())
+        self.device.part(self.ranges[column].start, self.host.column(column).len())
     }
 
     /// Compares the host's copy with the checksum.
@@ -151,9 +104,8 @@ impl StateArrays {
     ///
     /// `StateCorrupted` if they do not match.
     pub fn check(&self) -> Result<()> {
-        if !self.host.is_intact() {
-            let columns = &self.host.columns;
-            let (expected, found) = (self.host.checksum(), columns.checksum(&columns.checksums()));
+        if !self.host.is_intact(None) {
+            let (expected, found) = (self.host.checksum(), self.host.found_checksum());
             fail!(
                 StateCorrupted,
                 "the host's state arrays have the checksum {found:08x} and should have {expected:08x}; end an epoch to \
@@ -165,16 +117,16 @@ impl StateArrays {
 
     /// Where kernels find lifecycle, blueprint, slot and alpha: the first four columns.
     pub fn kernel_columns(&self) -> [Address; 4] {
-        let [lifecycle, blueprint, slot, alpha, ..] = self.host.columns.offsets;
-        [lifecycle, blueprint, slot, alpha].map(|offset| self.device.address().offset(offset))
+        let [lifecycle, blueprint, slot, alpha, ..] = &self.ranges;
+        [lifecycle, blueprint, slot, alpha].map(|range| self.device.address().offset(range.start))
     }
 
     /// Where kernels find the order of the seeds, and how many at its front apply a blueprint. Null if none does or all do, and
     /// any order is as good.
     pub fn order(&self) -> (Address, usize) {
-        let Columns { seeds, order, applying, .. } = *self.host.columns;
+        let Columns { seeds, applying, .. } = self.host;
         if (1..seeds).contains(&applying) {
-            (self.device.address().offset(order), applying)
+            (self.device.address().offset(self.ranges[ORDER].start), applying)
         } else {
             (Address::NULL, 0)
         }
@@ -187,23 +139,26 @@ impl StateArrays {
     ///
     /// `StateCorrupted` if neither matches.
     pub fn verify(&mut self, stream: Stream) -> Result<Vec<String>> {
-        let mut on_device = self.room();
-        self.device.device().download(&mut on_device.bytes, self.device.address(), stream)?;
-        on_device.applying = self.host.columns.applying;
-        let (host_is_intact, same) = (self.host.is_intact(), on_device == *self.host.columns);
+        self.device.device().download(&mut self.read, self.device.address(), stream)?;
+        // Piece by piece, so that each comes from memory once.
+        let (mut host_is_intact, mut same) = (true, true);
+        for (piece, range) in self.host.pieces.iter().zip(&self.ranges) {
+            host_is_intact &= piece.vouches_for(piece.bytes());
+            same &= *piece.bytes() == self.read[range.clone()];
+        }
         if host_is_intact && same {
-            self.discard(on_device);
             return Ok(Vec::new());
         }
-        let damage = self.host.columns.difference(&on_device);
+        let on_device = self.host.of_bytes(&self.read);
+        let damage = self.host.difference(&on_device);
         if host_is_intact {
-            self.upload(stream)?;
+            self.upload(&[true; PIECES], stream)?;
             return Ok(vec![format!(
                 "the device's state arrays were damaged ({damage}) and restored from the host's copy"
             )]);
         }
-        if on_device.checksums() == self.host.checksums {
-            self.host.columns = Arc::new(on_device);
+        if let Some(restored) = self.host.restored(on_device) {
+            self.host = restored;
             return Ok(vec![format!(
                 "the host's state arrays were damaged ({damage}) and restored from the device's copy"
             )]);
@@ -215,14 +170,18 @@ impl StateArrays {
         ))
     }
 
-    fn upload(&self, stream: Stream) -> Result<()> {
-        self.device.device().upload(self.device.address(), &self.host.columns.bytes, stream)
+    fn upload(&self, wanted: &[bool; PIECES], stream: Stream) -> Result<()> {
+        let pieces = self.host.pieces.iter().zip(&self.ranges).zip(wanted).filter(|(_, wanted)| **wanted);
+        pieces.map(|(piece, _)| piece).try_for_each(|(piece, range)| {
+            self.device.device().upload(self.device.address().offset(range.start), piece.bytes(), stream)
+        })
     }
 
     /// Flips a bit of the host's copy, as a cosmic ray would.
     #[cfg(test)]
     pub fn flip_host_bit(&mut self, byte: usize) {
-        Arc::make_mut(&mut self.host.columns).bytes[byte] ^= 1;
+        let pieces = self.host.pieces.iter_mut().zip(&self.ranges);
+        pieces.filter(|(_, range)| range.contains(&byte)).for_each(|(piece, range)| piece.flip_bit(byte - range.start));
     }
 }
 
@@ -292,7 +251,7 @@ mod tests {
         let mut arrays = arrays(33);
         for round in 0..200_u32 {
             let seed = round * 7 % 33;
-            let mut draft = arrays.draft();
+            let mut draft = arrays.columns().clone();
             assert_eq!(draft, *arrays.columns(), "round {round}");
             let (before, other) = (draft.get(seed), sample(round + 5));
             let after = match round % 5 {
@@ -310,7 +269,7 @@ mod tests {
             expected.arrange();
             arrays.replace(draft, STREAM).unwrap();
             assert_eq!(*arrays.columns(), expected, "round {round}");
-            assert_eq!(arrays.host.checksums, expected.checksums(), "round {round}");
+            assert_eq!(arrays.host.checksum(), expected.found_checksum(), "round {round}");
             assert!(arrays.verify(STREAM).unwrap().is_empty(), "round {round}");
         }
     }
@@ -318,9 +277,7 @@ mod tests {
     #[test]
     fn the_one_checksum_is_that_of_all_bytes_after_the_version() {
         let columns = arrays(13).columns().clone();
-        let mut bytes = vec![super::columns::SCHEMA_VERSION];
-        bytes.extend(&columns.bytes);
-        assert_eq!(columns.checksum(&columns.checksums()), crc32fast::hash(&bytes));
+        assert_eq!(columns.checksum(), columns.found_checksum());
     }
 
     #[test]
@@ -353,7 +310,7 @@ mod tests {
     fn a_flipped_bit_on_the_host_is_repaired_from_the_device() {
         let mut arrays = arrays(13);
         let intact = arrays.columns().clone();
-        for byte in 0..intact.bytes.len() {
+        for byte in 0..intact.len() {
             arrays.flip_host_bit(byte);
             assert_eq!(arrays.verify(STREAM).unwrap().len(), 1);
             assert_eq!(*arrays.columns(), intact);

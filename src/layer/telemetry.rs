@@ -5,7 +5,7 @@
 use super::Metrics;
 use crate::Result;
 use crate::device::telemetry::{self as column, COLUMNS};
-use crate::device::{Buffer, Device, Stream};
+use crate::device::{Buffer, Device, HostMemory, Stream};
 use std::sync::Arc;
 
 /// One seed's observations: a row of the telemetry array.
@@ -111,7 +111,7 @@ fn change(before: &Row, now: &Row) -> f64 {
 /// What was seen of every seed in an epoch: the bytes that were read, of which those are understood that somebody asks for.
 pub(super) struct Observations {
     /// `[seeds]` rows, then `[seeds, 2]` f64: sum of losses, steps.
-    seen: Arc<Vec<u8>>,
+    seen: Arc<HostMemory>,
     before: Before,
     /// `[seeds]`
     pub non_finite_gradients: Vec<bool>,
@@ -120,26 +120,26 @@ pub(super) struct Observations {
 /// What changes are measured from.
 enum Before {
     /// What was seen in the epoch before.
-    Seen(Arc<Vec<u8>>),
+    Seen(Arc<HostMemory>),
     /// The changes themselves, from a checkpoint.
     Changes(Vec<f64>),
 }
 
 impl Observations {
     /// Of an epoch in which nothing was seen.
-    pub fn none(seeds: usize) -> Observations {
-        Observations::of(&vec![Observation::NONE; seeds])
+    pub fn none(seeds: usize, device: &Arc<dyn Device>) -> Result<Observations> {
+        Observations::of(&vec![Observation::NONE; seeds], device)
     }
 
     /// These.
-    pub fn of(observations: &[Observation]) -> Observations {
+    pub fn of(observations: &[Observation], device: &Arc<dyn Device>) -> Result<Observations> {
         let rows: Vec<_> = observations.iter().map(|seen| seen.row).collect();
         let losses: Vec<_> = observations.iter().map(|seen| [seen.loss, 1.0]).collect();
-        Observations {
-            seen: Arc::new([encode(&rows), encode(&losses)].concat()),
+        Ok(Observations {
+            seen: Arc::new(HostMemory::of(device, &[encode(&rows), encode(&losses)].concat())?),
             before: Before::Changes(observations.iter().map(|seen| seen.change).collect()),
             non_finite_gradients: observations.iter().map(|seen| seen.non_finite_gradient).collect(),
-        }
+        })
     }
 
     pub fn seeds(&self) -> usize {
@@ -189,8 +189,8 @@ pub(super) struct Telemetry {
     pub loss: Buffer,
     /// Both arrays, in one piece, so that a snapshot is one copy.
     pub memory: Buffer,
-    /// Memory of the host to read both arrays into.
-    unread: Option<Vec<u8>>,
+    /// What both arrays were read into: some of it is in use, and the rest is read into again.
+    rooms: Vec<Arc<HostMemory>>,
     /// Of the last epoch that ended. Shared with snapshots.
     pub last: Arc<Observations>,
 }
@@ -205,8 +205,8 @@ impl Telemetry {
         let telemetry = Telemetry {
             array: memory.part(0, rows)?,
             loss: memory.part(rows, losses)?,
-            unread: None,
-            last: Arc::new(Observations::none(seeds)),
+            rooms: Vec::new(),
+            last: Arc::new(Observations::none(seeds, device)?),
             memory,
         };
         telemetry.reset(stream)?;
@@ -216,18 +216,25 @@ impl Telemetry {
     /// Reads what the epoch saw and begins anew. Waits for the stream.
     pub fn end_epoch(&mut self, stream: Stream) -> Result<()> {
         let device = self.array.device().clone();
-        let mut seen = self.unread.take().unwrap_or_else(|| vec![0; self.memory.bytes()]);
+        let mut seen = self.room()?;
         device.download(&mut seen, self.memory.address(), stream)?;
         self.reset(stream)?;
-        let seeds = self.last.seeds();
+        let seen = Arc::new(seen);
+        self.rooms.push(seen.clone());
         let before = Before::Seen(self.last.seen.clone());
-        let next = Observations { seen: Arc::new(seen), before, non_finite_gradients: vec![false; seeds] };
-        let last = std::mem::replace(&mut self.last, Arc::new(next));
-        // What was seen two epochs ago is nobody's any more, unless a snapshot has it.
-        if let Some(Observations { before: Before::Seen(seen), .. }) = Arc::into_inner(last) {
-            self.unread = Arc::into_inner(seen);
-        }
+        let non_finite_gradients = vec![false; self.last.seeds()];
+        self.last = Arc::new(Observations { seen, before, non_finite_gradients });
         Ok(())
+    }
+
+    /// Memory of any content to read into: what nobody uses any more, if there is any. More than that is given back.
+    fn room(&mut self) -> Result<HostMemory> {
+        let (in_use, free): (Vec<_>, Vec<_>) = self.rooms.drain(..).partition(|room| Arc::strong_count(room) > 1);
+        self.rooms = in_use;
+        match free.into_iter().find_map(Arc::into_inner) {
+            Some(room) => Ok(room),
+            None => HostMemory::new(self.memory.device(), self.memory.bytes()),
+        }
     }
 
     /// Adds to what the last epoch saw that an optimiser step met a gradient of this seed that was not finite.
@@ -240,8 +247,12 @@ impl Telemetry {
 
     /// What the running epoch has seen so far; nothing begins anew. Waits for the stream.
     pub fn peek(&self, stream: Stream) -> Result<Observations> {
-        let seen = Arc::new(read(&self.memory, stream)?);
-        Ok(Observations { seen, ..Observations::none(self.last.seeds()) })
+        let device = self.memory.device();
+        let mut seen = HostMemory::new(device, self.memory.bytes())?;
+        device.download(&mut seen, self.memory.address(), stream)?;
+        let seeds = self.last.seeds();
+        let (before, non_finite_gradients) = (Before::Changes(vec![f64::NAN; seeds]), vec![false; seeds]);
+        Ok(Observations { seen: Arc::new(seen), before, non_finite_gradients })
     }
 
     fn reset(&self, stream: Stream) -> Result<()> {

@@ -193,6 +193,29 @@ impl Device for Cuda {
         }
     }
 
+    fn lock_pages(&self, memory: Address, bytes: usize) -> bool {
+        let Ok(_current) = self.enter() else { return false };
+        let _relaxed = Relaxed::enter();
+        // SAFETY: the memory belongs to the caller, who gives it to `unlock_pages` before it is freed.
+        let locked = unsafe { sys::cuMemHostRegister_v2(memory.0 as *mut _, bytes, 0) }.result();
+        if let Err(reason) = &locked {
+            log::debug!("{bytes} bytes of the host were not page-locked, copies to them take longer: {reason:?}");
+        }
+        locked.is_ok()
+    }
+
+    fn unlock_pages(&self, memory: Address) {
+        // As in `free`.
+        let Ok(_current) = self.enter() else { return };
+        let _relaxed = Relaxed::enter();
+        // SAFETY: the memory was locked by `lock_pages`, and nothing copies to it any more: a download waits.
+        if let Err(reason) = unsafe { sys::cuMemHostUnregister(memory.0 as *mut _) }.result()
+            && reason.0 != sys::CUresult::CUDA_ERROR_DEINITIALIZED
+        {
+            log::error!("memory of the host could not be unlocked for CUDA device {}: {reason:?}", self.ordinal);
+        }
+    }
+
     fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()> {
         let _current = self.enter()?;
         if from.is_empty() {

@@ -7,7 +7,8 @@ mod file;
 mod format;
 
 use super::bank::Bank;
-use super::epoch::{live_blueprints, running_blueprints};
+use super::census::Census;
+use super::epoch::is_live;
 use super::state::{COLUMNS, Columns, flags};
 use super::telemetry::{Observation, Observations, decode, encode, read};
 use super::{Command, Layer, LayerConfig, Lifecycle, Settings, Strategy, TransitionRecord};
@@ -162,7 +163,8 @@ impl Layer {
         layer.metric = document.metric.unwrap_or(f64::NAN);
         layer.last_metric = document.last_metric.unwrap_or(f64::NAN);
 
-        let (live, running) = (live_blueprints(&columns), running_blueprints(&columns));
+        let census = Census::of(&columns, layer.banks.len());
+        let (live, running) = (census.blueprints(is_live), census.blueprints(Lifecycle::needs_kernel));
         layer.kernels.swap_at_once(&running, &layer.banks, stream)?;
         layer.kernels.request(&live, &running, &layer.banks, stream)?;
         layer.replace_state(columns, stream)?;
@@ -251,7 +253,7 @@ impl Layer {
             change,
             non_finite_gradient: *mark != 0,
         });
-        self.telemetry.last = Arc::new(Observations::of(&seen.collect::<Vec<_>>()));
+        self.telemetry.last = Arc::new(Observations::of(&seen.collect::<Vec<_>>(), &self.device)?);
         let array = tensors.get("telemetry", DataType::F64, &wide)?;
         self.device.upload(self.telemetry.array.address(), array, stream)?;
         let loss = tensors.get("loss", DataType::F64, &[seeds, 2])?;

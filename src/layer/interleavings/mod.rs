@@ -144,7 +144,7 @@ impl Subject {
             let free = layer.banks[0].take_slot(slot);
             assert_eq!(free, !slots.contains(&slot), "a slot is free or somebody's");
             if free {
-                layer.banks[0].release(slot);
+                layer.banks[0].release(&[slot]);
             }
         }
         if self.model.seeds.iter().any(|seed| runs(seed.state)) {
@@ -157,7 +157,7 @@ impl Subject {
 
 /// Loads what runs without any blueprint, which the model takes for granted.
 fn load_identity(layer: &mut Layer) {
-    let running = super::epoch::running_blueprints(layer.state.columns());
+    let running = census::Census::of(layer.state.columns(), 1).blueprints(Lifecycle::needs_kernel);
     layer.kernels.swap_at_once(&BTreeSet::new(), &layer.banks, STREAM).unwrap();
     for kind in layer.kernels.kinds() {
         layer.kernels.current().kernel(kind, STREAM).unwrap();

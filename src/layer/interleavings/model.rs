@@ -212,7 +212,9 @@ impl Model {
             }
             Event::EndEpoch(seen) => {
                 (next.before, next.last) = (self.last, Some(*seen));
-                for seed in next.seeds.iter_mut().filter(|seed| seed.state != Lifecycle::Dormant) {
+                // Of seeds that run or ran until they were rolled back.
+                for seed in next.seeds.iter_mut().filter(|seed| runs(seed.state) || seed.state == Lifecycle::RolledBack)
+                {
                     seed.fell_back |= *seen == Seen::FellBack;
                 }
                 next = next.advanced();

@@ -1,7 +1,10 @@
 //! The seeds as the host has them: the columns of a structure of arrays, in the very bytes that the device has too.
 //!
-//! Knows no device, and nothing of checks but what is needed to compare two copies.
+//! Copies share the columns that are the same in both, so a copy of which little changes costs little. Knows no device, and nothing
+//! of checks but what is needed to compare two copies.
 
+use super::piece::Piece;
+use super::seed::{SeedState, flags};
 use crate::graph::DataType;
 use crate::layer::Lifecycle;
 use crate::layer::kernel_set::MAXIMUM_BLUEPRINTS;
@@ -35,119 +38,40 @@ const EPOCHS_IN_STATE: usize = 4;
 const EMBARGO: usize = 7;
 const FLAGS: usize = 9;
 
-/// Bits of the column `flags`.
-pub mod flags {
-    /// The seed's kernel is compiled and loaded.
-    pub const READY: u8 = 1;
-    /// A row fell back to identity since the seed germinated.
-    pub const FALLBACK_USED: u8 = 2;
-    /// A gradient of the seed's parameters was not finite since it germinated.
-    pub const NON_FINITE_SEEN: u8 = 4;
-    /// Alpha is held.
-    pub const PAUSED: u8 = 8;
-    /// All of them.
-    pub const ALL: u8 = READY | FALLBACK_USED | NON_FINITE_SEEN | PAUSED;
-}
-
 /// The columns, and the order of the seeds.
 pub(super) const PIECES: usize = COLUMNS.len() + 1;
 
-/// One seed: a row of the columns.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SeedState {
-    /// Its state.
-    pub lifecycle: Lifecycle,
-    /// Its blueprint, or -1.
-    pub blueprint: i32,
-    /// Its slot in the bank, or -1.
-    pub slot: i32,
-    /// Its blend weight.
-    pub alpha: f32,
-    /// Epochs that ended since the state began.
-    pub epochs_in_state: i16,
-    /// How alpha rises.
-    pub strategy: i8,
-    /// The epoch at whose end (or, in a rollback, in which) the state began.
-    pub last_update_epoch: u32,
-    /// Epochs until it may be reset.
-    pub embargo: u16,
-    /// Epochs with errors since it germinated.
-    pub error_count: u16,
-    /// See [`flags`].
-    pub flags: u8,
-    /// How often it has germinated.
-    pub germinations: u32,
-    /// What the strategy remembers of the seed: a momentum or a running mean; 0 when it germinates.
-    pub strategy_memory: f64,
-}
+/// Where the order of the seeds is among the pieces. It follows from the columns: `[seeds]` u32.
+pub(super) const ORDER: usize = COLUMNS.len();
 
-impl SeedState {
-    /// A dormant seed that has germinated this often.
-    pub fn dormant(germinations: u32) -> SeedState {
-        SeedState {
-            lifecycle: Lifecycle::Dormant,
-            blueprint: -1,
-            slot: -1,
-            alpha: 0.0,
-            epochs_in_state: 0,
-            strategy: 0,
-            last_update_epoch: 0,
-            embargo: 0,
-            error_count: 0,
-            flags: 0,
-            germinations,
-            strategy_memory: 0.0,
-        }
-    }
-
-    /// The seed as it enters another state at the end of an epoch, or within it in an emergency. A pause is of the state before:
-    /// it ends with it.
-    pub fn entering(self, lifecycle: Lifecycle, epoch: u32) -> SeedState {
-        let flags = self.flags & !flags::PAUSED;
-        SeedState { lifecycle, epochs_in_state: 0, last_update_epoch: epoch, flags, ..self }
-    }
-
-    /// Whether a flag is set.
-    pub fn has(&self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
-}
+/// Seeds that are looked at together: neighbours mostly are alike.
+const BLOCK: usize = 64;
 
 /// All seeds, on the host.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Columns {
     pub(super) seeds: usize,
-    pub(super) offsets: [usize; COLUMNS.len()],
-    /// Where the order of the seeds begins, which follows from the columns: `[seeds]` u32.
-    pub(super) order: usize,
     /// Seeds that apply a blueprint, as of the order.
     pub(super) applying: usize,
-    pub(super) bytes: Vec<u8>,
+    /// The columns and the order, each with the padding that follows. They are checked, compared and uploaded by themselves.
+    pub(super) pieces: [Piece; PIECES],
 }
 
 impl Columns {
     /// All dormant.
     pub fn new(seeds: u32) -> Columns {
         let seeds = seeds as usize;
-        let mut offsets = [0; COLUMNS.len()];
-        let mut end = 0;
-        for (offset, (_, data_type)) in offsets.iter_mut().zip(COLUMNS) {
-            *offset = end;
-            end += (seeds * data_type.bytes()).next_multiple_of(16);
-        }
-        let order = end;
-        end += (seeds * size_of::<u32>()).next_multiple_of(16);
-        let mut columns = Columns { seeds, offsets, order, applying: 0, bytes: vec![0; end] };
+        let pieces = std::array::from_fn(|piece| Piece::new(vec![0; (width(piece) * seeds).next_multiple_of(16)]));
+        let mut columns = Columns { seeds, applying: 0, pieces };
         for seed in 0..seeds as u32 {
             columns.set(seed, SeedState::dormant(0));
         }
+        for (seed, place) in
+            (0u32..).zip(columns.pieces[ORDER].bytes_mut()[..seeds * size_of::<u32>()].as_chunks_mut().0)
+        {
+            *place = seed.to_le_bytes();
+        }
         columns
-    }
-
-    /// Takes over the content of a copy.
-    pub(super) fn copy_from(&mut self, other: &Columns) {
-        self.applying = other.applying;
-        self.bytes.copy_from_slice(&other.bytes);
     }
 
     /// How many seeds there are.
@@ -178,28 +102,37 @@ impl Columns {
 
     /// Changes one seed.
     pub fn set(&mut self, seed: u32, state: SeedState) {
-        self.write(0, seed, (state.lifecycle as i8).to_le_bytes());
-        self.write(1, seed, state.blueprint.to_le_bytes());
-        self.write(2, seed, state.slot.to_le_bytes());
-        self.write(3, seed, state.alpha.to_le_bytes());
-        self.write(4, seed, state.epochs_in_state.to_le_bytes());
-        self.write(5, seed, state.strategy.to_le_bytes());
-        self.write(6, seed, state.last_update_epoch.to_le_bytes());
-        self.write(7, seed, state.embargo.to_le_bytes());
-        self.write(8, seed, state.error_count.to_le_bytes());
-        self.write(9, seed, state.flags.to_le_bytes());
-        self.write(10, seed, state.germinations.to_le_bytes());
-        self.write(11, seed, state.strategy_memory.to_le_bytes());
+        let before = self.get(seed);
+        self.change(seed, &before, &state);
+    }
+
+    /// Changes one seed that is known, in those columns in which it becomes another.
+    pub fn change(&mut self, seed: u32, before: &SeedState, after: &SeedState) {
+        self.write(0, seed, [before.lifecycle as u8], [after.lifecycle as u8]);
+        self.write(1, seed, before.blueprint.to_le_bytes(), after.blueprint.to_le_bytes());
+        self.write(2, seed, before.slot.to_le_bytes(), after.slot.to_le_bytes());
+        self.write(3, seed, before.alpha.to_le_bytes(), after.alpha.to_le_bytes());
+        self.write(4, seed, before.epochs_in_state.to_le_bytes(), after.epochs_in_state.to_le_bytes());
+        self.write(5, seed, before.strategy.to_le_bytes(), after.strategy.to_le_bytes());
+        self.write(6, seed, before.last_update_epoch.to_le_bytes(), after.last_update_epoch.to_le_bytes());
+        self.write(7, seed, before.embargo.to_le_bytes(), after.embargo.to_le_bytes());
+        self.write(8, seed, before.error_count.to_le_bytes(), after.error_count.to_le_bytes());
+        self.write(9, seed, [before.flags], [after.flags]);
+        self.write(10, seed, before.germinations.to_le_bytes(), after.germinations.to_le_bytes());
+        self.write(11, seed, before.strategy_memory.to_le_bytes(), after.strategy_memory.to_le_bytes());
+    }
+
+    /// Gives seeds slots.
+    pub fn set_slots(&mut self, seeds: &[u32], slots: &[u32]) {
+        let column = self.column_mut(SLOT).as_chunks_mut().0;
+        for (seed, slot) in seeds.iter().zip(slots) {
+            column[*seed as usize] = slot.to_le_bytes();
+        }
     }
 
     /// Every seed, in order.
     pub fn iter(&self) -> impl Iterator<Item = SeedState> + '_ {
         (0..self.seeds()).map(|seed| self.get(seed))
-    }
-
-    /// The states of all seeds, in order.
-    pub fn lifecycles(&self) -> impl Iterator<Item = Lifecycle> + '_ {
-        self.column(LIFECYCLE).iter().map(|number| Lifecycle::from_number(*number as i8).unwrap_or_default())
     }
 
     /// The blueprints of all seeds, in order; -1 is none.
@@ -212,10 +145,39 @@ impl Columns {
         self.column(SLOT).as_chunks().0.iter().map(|number| i32::from_le_bytes(*number))
     }
 
+    /// The states and blueprints that neighbours have, and how many neighbours; all together are all seeds.
+    pub fn kinds(&self) -> impl Iterator<Item = (Lifecycle, i32, u32)> + '_ {
+        let blueprints = self.column(BLUEPRINT).chunks(BLOCK * size_of::<i32>());
+        self.column(LIFECYCLE).chunks(BLOCK).zip(blueprints).flat_map(|(states, blueprints)| {
+            let blueprints = blueprints.as_chunks().0;
+            let alike = is_uniform(states) && is_uniform_in(blueprints);
+            let (looked_at, seeds) = if alike { (1, states.len() as u32) } else { (states.len(), 1) };
+            let each = states.iter().zip(blueprints).take(looked_at);
+            each.map(move |(number, blueprint)| {
+                (Lifecycle::from_number(*number as i8).unwrap_or_default(), i32::from_le_bytes(*blueprint), seeds)
+            })
+        })
+    }
+
+    /// Whether every seed has the blueprint and the slot that it has there.
+    pub fn are_placed_as(&self, other: &Columns) -> bool {
+        [BLUEPRINT, SLOT].iter().all(|column| self.pieces[*column] == other.pieces[*column])
+    }
+
+    /// The numbers of the seeds in certain states, in order.
+    pub fn numbers_in(&self, wanted: impl Fn(Lifecycle) -> bool + Copy) -> impl Iterator<Item = u32> {
+        let is_wanted = move |number: u8| Lifecycle::from_number(number as i8).is_some_and(wanted);
+        let blocks = (0..).step_by(BLOCK).zip(self.column(LIFECYCLE).chunks(BLOCK));
+        let found = blocks.flat_map(move |(first, block)| {
+            let block = if is_uniform(block) && !is_wanted(block[0]) { &[] } else { block };
+            (first..).zip(block)
+        });
+        found.filter(move |(_, number)| is_wanted(**number)).map(|(seed, _)| seed)
+    }
+
     /// The seeds in certain states, in order.
-    pub fn seeds_in(&self, wanted: impl Fn(Lifecycle) -> bool) -> impl Iterator<Item = (u32, SeedState)> {
-        let found = (0..).zip(self.lifecycles()).filter(move |(_, state)| wanted(*state));
-        found.map(|(seed, _)| (seed, self.get(seed)))
+    pub fn seeds_in(&self, wanted: impl Fn(Lifecycle) -> bool + Copy) -> impl Iterator<Item = (u32, SeedState)> {
+        self.numbers_in(wanted).map(|seed| (seed, self.get(seed)))
     }
 
     /// Lets an epoch pass for every seed: it is a longer time in its state, and its embargo is nearer its end.
@@ -223,8 +185,10 @@ impl Columns {
         for epochs in self.column_mut(EPOCHS_IN_STATE).as_chunks_mut().0 {
             *epochs = i16::from_le_bytes(*epochs).saturating_add(1).to_le_bytes();
         }
-        for epochs in self.column_mut(EMBARGO).as_chunks_mut().0 {
-            *epochs = u16::from_le_bytes(*epochs).saturating_sub(1).to_le_bytes();
+        if !(is_uniform(self.column(EMBARGO)) && self.column(EMBARGO)[0] == 0) {
+            for epochs in self.column_mut(EMBARGO).as_chunks_mut().0 {
+                *epochs = u16::from_le_bytes(*epochs).saturating_sub(1).to_le_bytes();
+            }
         }
     }
 
@@ -232,17 +196,25 @@ impl Columns {
     pub fn mark_ready(&mut self, blueprints: &[u32]) {
         let mut ready = [0; MAXIMUM_BLUEPRINTS];
         blueprints.iter().for_each(|blueprint| ready[*blueprint as usize] = flags::READY);
-        let (before, after) = self.bytes.split_at_mut(self.offsets[FLAGS]);
-        let blueprints = before[self.offsets[BLUEPRINT]..].as_chunks().0.iter();
-        for (flags, blueprint) in after[..self.seeds].iter_mut().zip(blueprints) {
-            let ready = ready.get(u32::from_le_bytes(*blueprint) as usize).copied().unwrap_or(0);
-            *flags = *flags & !flags::READY | ready;
+        let ready = |blueprint: &[u8; 4]| ready.get(u32::from_le_bytes(*blueprint) as usize).copied().unwrap_or(0);
+        let blueprints = self.column(BLUEPRINT).as_chunks().0.chunks(BLOCK);
+        let mut marked = Vec::with_capacity(self.seeds);
+        for (flags, blueprints) in self.column(FLAGS).chunks(BLOCK).zip(blueprints) {
+            if is_uniform_in(blueprints) {
+                let ready = ready(&blueprints[0]);
+                marked.extend(flags.iter().map(|flags| flags & !flags::READY | ready));
+            } else {
+                marked.extend(flags.iter().zip(blueprints).map(|(flags, of)| flags & !flags::READY | ready(of)));
+            }
+        }
+        if marked != self.column(FLAGS) {
+            self.column_mut(FLAGS).copy_from_slice(&marked);
         }
     }
 
     /// The bytes of a column, by its position in [`COLUMNS`].
     pub fn column(&self, column: usize) -> &[u8] {
-        &self.bytes[self.range(column)]
+        &self.pieces[column].bytes()[..self.seeds * width(column)]
     }
 
     /// Puts columns together that were taken apart with [`Columns::column`].
@@ -262,8 +234,7 @@ impl Columns {
         }
         let mut columns = Columns::new(seeds);
         for (column, part) in parts.into_iter().enumerate() {
-            let range = columns.range(column);
-            columns.bytes[range].copy_from_slice(part);
+            columns.column_mut(column).copy_from_slice(part);
         }
         columns.arrange();
         Ok(columns)
@@ -271,11 +242,17 @@ impl Columns {
 
     /// Puts seeds that apply a blueprint first in the order, for kernels to begin with: they take longer.
     pub(super) fn arrange(&mut self) {
-        self.applying = self.lifecycles().filter(|state| state.applies_blueprint()).count();
+        let applying =
+            self.kinds().map(|(state, _, seeds)| if state.applies_blueprint() { seeds } else { 0 }).sum::<u32>();
+        // Without any, the order is that of the numbers.
+        if applying == 0 && self.applying == 0 {
+            return;
+        }
+        self.applying = applying as usize;
         let (mut first, mut other) = (0, self.applying);
-        let (columns, order) = self.bytes.split_at_mut(self.order);
-        let order = order.as_chunks_mut().0;
-        for (seed, number) in (0u32..).zip(&columns[..self.seeds]) {
+        let (columns, order) = self.pieces.split_at_mut(ORDER);
+        let order = order[0].bytes_mut().as_chunks_mut().0;
+        for (seed, number) in (0u32..).zip(&columns[LIFECYCLE].bytes()[..self.seeds]) {
             let applies = Lifecycle::from_number(*number as i8).is_some_and(Lifecycle::applies_blueprint);
             let place = if applies { &mut first } else { &mut other };
             order[*place] = seed.to_le_bytes();
@@ -283,28 +260,62 @@ impl Columns {
         }
     }
 
-    /// The pieces of memory that are checked, compared and uploaded by themselves: each column and the order, with the
-    /// padding that follows.
-    pub(super) fn pieces(&self) -> [Range<usize>; PIECES] {
-        let start = |piece| match self.offsets.get(piece) {
-            Some(offset) => *offset,
-            None if piece == COLUMNS.len() => self.order,
-            None => self.bytes.len(),
-        };
-        std::array::from_fn(|piece| start(piece)..start(piece + 1))
+    /// Where each piece lies on the device.
+    pub(super) fn ranges(&self) -> [Range<usize>; PIECES] {
+        let mut end = 0;
+        self.pieces.each_ref().map(|piece| {
+            let start = end;
+            end += piece.bytes().len();
+            start..end
+        })
     }
 
-    /// CRC-32 of each piece.
-    pub(super) fn checksums(&self) -> [u32; PIECES] {
-        self.pieces().map(|piece| crc32fast::hash(&self.bytes[piece]))
+    /// How many bytes all pieces have.
+    pub(super) fn len(&self) -> usize {
+        self.pieces.iter().map(|piece| piece.bytes().len()).sum()
     }
 
-    /// CRC-32 over the schema version and all columns, from those of the pieces.
-    pub(super) fn checksum(&self, checksums: &[u32; PIECES]) -> u32 {
+    /// The columns whose bytes these are, one after the other.
+    pub(super) fn of_bytes(&self, bytes: &[u8]) -> Columns {
+        let pieces = self.ranges().map(|range| Piece::new(bytes[range].to_vec()));
+        Columns { seeds: self.seeds, applying: self.applying, pieces }
+    }
+
+    /// Makes all pieces such as further copies share, with the checksums that they have now.
+    pub fn share(&mut self) {
+        self.pieces.iter_mut().for_each(Piece::share);
+    }
+
+    /// Whether all pieces have the checksums that they must have, but for those that another copy has too.
+    pub fn is_intact(&self, but_for: Option<&Columns>) -> bool {
+        let known = |position: usize, piece: &Piece| but_for.is_some_and(|other| piece.is(&other.pieces[position]));
+        let mut pieces = self.pieces.iter().enumerate();
+        pieces.all(|(position, piece)| known(position, piece) || piece.vouches_for(piece.bytes()))
+    }
+
+    /// A copy with these checksums if it has them, to take this one's place.
+    pub(super) fn restored(&self, mut copy: Columns) -> Option<Columns> {
+        let same = self.pieces.iter().zip(&copy.pieces).all(|(piece, other)| piece.vouches_for(other.bytes()));
+        same.then(|| {
+            copy.share();
+            copy
+        })
+    }
+
+    /// CRC-32 over the schema version and all columns, as they are.
+    pub(super) fn found_checksum(&self) -> u32 {
+        let mut bytes = vec![SCHEMA_VERSION];
+        self.pieces.iter().for_each(|piece| bytes.extend(piece.bytes()));
+        crc32fast::hash(&bytes)
+    }
+
+    /// CRC-32 over the schema version and all columns, from that which each piece must have.
+    pub(super) fn checksum(&self) -> u32 {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&[SCHEMA_VERSION]);
-        for (piece, checksum) in self.pieces().into_iter().zip(checksums) {
-            hasher.combine(&crc32fast::Hasher::new_with_initial_len(*checksum, piece.len() as u64));
+        for piece in &self.pieces {
+            let length = piece.bytes().len() as u64;
+            hasher.combine(&crc32fast::Hasher::new_with_initial_len(piece.checksum(), length));
         }
         hasher.finalize()
     }
@@ -316,30 +327,49 @@ impl Columns {
         if !names.is_empty() {
             return names.join(", ");
         }
-        if self.bytes[self.order..] == other.bytes[self.order..] { "padding" } else { "order" }.to_owned()
+        if self.pieces[ORDER] == other.pieces[ORDER] { "padding" } else { "order" }.to_owned()
+    }
+
+    /// Flips a bit of a piece, as a cosmic ray would.
+    #[cfg(test)]
+    pub fn flip_bit(&mut self, piece: usize, byte: usize) {
+        self.pieces[piece].flip_bit(byte);
     }
 
     fn column_mut(&mut self, column: usize) -> &mut [u8] {
-        let range = self.range(column);
-        &mut self.bytes[range]
-    }
-
-    pub(super) fn range(&self, column: usize) -> Range<usize> {
-        let start = self.offsets[column];
-        start..start + self.seeds * COLUMNS[column].1.bytes()
+        &mut self.pieces[column].bytes_mut()[..self.seeds * width(column)]
     }
 
     #[inline]
     fn read<const N: usize>(&self, column: usize, seed: u32) -> [u8; N] {
-        let start = self.offsets[column] + seed as usize * N;
+        let start = seed as usize * N;
         let mut element = [0; N];
-        element.copy_from_slice(&self.bytes[start..start + N]);
+        element.copy_from_slice(&self.pieces[column].bytes()[start..start + N]);
         element
     }
 
     #[inline]
-    fn write<const N: usize>(&mut self, column: usize, seed: u32, element: [u8; N]) {
-        let start = self.offsets[column] + seed as usize * N;
-        self.bytes[start..start + N].copy_from_slice(&element);
+    fn write<const N: usize>(&mut self, column: usize, seed: u32, before: [u8; N], after: [u8; N]) {
+        if before != after {
+            let start = seed as usize * N;
+            self.pieces[column].bytes_mut()[start..start + N].copy_from_slice(&after);
+        }
     }
+}
+
+/// Bytes of an element of a piece.
+fn width(piece: usize) -> usize {
+    COLUMNS.get(piece).map_or(size_of::<u32>(), |(_, data_type)| data_type.bytes())
+}
+
+/// Whether all bytes are the same. Without a branch for each, so that many are compared at once.
+fn is_uniform(bytes: &[u8]) -> bool {
+    let first = bytes.first().copied().unwrap_or_default();
+    bytes.iter().fold(0, |differs, byte| differs | (byte ^ first)) == 0
+}
+
+/// The same of numbers.
+fn is_uniform_in(numbers: &[[u8; 4]]) -> bool {
+    let first = numbers.first().map_or(0, |number| u32::from_le_bytes(*number));
+    numbers.iter().fold(0, |differs, number| differs | (u32::from_le_bytes(*number) ^ first)) == 0
 }

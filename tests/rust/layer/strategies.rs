@@ -343,17 +343,17 @@ fn an_answer_about_a_seed_that_changed_meanwhile_is_not_taken() {
     let late = answers(&bench);
     bench.epoch();
     assert_eq!(bench.alpha(1), 0.25);
-    let summary = bench.layer.end_epoch_with(&late, STREAM).unwrap();
+    let summary = bench.layer.end_epoch_with(&late, STREAM).unwrap().summary();
     assert_eq!((bench.alpha(1), memory(&bench)), (0.25, 1.0));
     assert!(summary.held[0].reason.contains("changed"), "{summary:?}");
 
     // Nobody was asked.
-    let summary = bench.layer.end_epoch_with(&Answers::default(), STREAM).unwrap();
+    let summary = bench.layer.end_epoch_with(&Answers::default(), STREAM).unwrap().summary();
     assert_eq!((bench.alpha(1), summary.held.len()), (0.25, 1));
 
     // It was taken out.
     let late = answers(&bench);
     bench.layer.roll_back(1, "test", STREAM).unwrap();
-    let summary = bench.layer.end_epoch_with(&late, STREAM).unwrap();
+    let summary = bench.layer.end_epoch_with(&late, STREAM).unwrap().summary();
     assert_eq!((bench.alpha(1), summary.held), (0.25, Vec::new()));
 }

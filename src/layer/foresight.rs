@@ -1,0 +1,167 @@
+//! What the end of the epoch will make of the seeds, worked out as commands come.
+//!
+//! Where that follows from the seeds and the commands alone, the epoch's end takes it as it is: then a command for every seed
+//! costs it no more than the columns that change. Where it follows from what is only known by then as well (telemetry, kernels,
+//! breakers), the commands are judged again by the same rules.
+
+use super::Command;
+use super::epoch_end::Transitions;
+use super::plan::{Plan, World};
+use super::state::Columns;
+use crate::Result;
+
+/// For so many seeds there must be one command in the last batch, or judging it again costs less than the checksums.
+const SEEDS_OF_A_COMMAND: usize = 16;
+
+/// The plan of an epoch's end, and what it says of the queue.
+pub(super) struct Foresight {
+    pub plan: Plan,
+    /// What each batch of the queue did.
+    transitions: Vec<Transitions>,
+    /// Whether the columns have checksums, so that damage to them until the epoch ends is found.
+    is_sealed: bool,
+}
+
+impl Foresight {
+    /// Of an empty queue.
+    pub fn new(plan: Plan) -> Foresight {
+        Foresight { plan, transitions: Vec::new(), is_sealed: false }
+    }
+
+    /// One more batch for the queue, or nothing and the reason.
+    pub fn add(&mut self, commands: &[Command], world: &World<'_>) -> Result<()> {
+        self.is_sealed = false;
+        if !self.plan.is_certain() {
+            return self.plan.apply(commands, world);
+        }
+        let transitions = self.plan.apply_recorded(commands, world)?;
+        self.transitions.push(transitions);
+        if self.plan.is_certain() && commands.len() * SEEDS_OF_A_COMMAND >= self.plan.columns.seeds() as usize {
+            self.plan.columns.share();
+            self.is_sealed = true;
+        }
+        Ok(())
+    }
+
+    /// What it says, if the queue could only lead to that from this state, which must still be the one it began with.
+    pub fn come_true(self, state: &Columns) -> Option<(Plan, Vec<Transitions>)> {
+        let holds = self.is_sealed && self.plan.is_certain() && self.plan.columns.is_intact(Some(state));
+        holds.then_some((self.plan, self.transitions))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::compile::pace::{self, Pace};
+    use crate::device::telemetry as column;
+    use crate::device::{DeviceKind, Stream};
+    use crate::graph::{Attributes, DataType, library};
+    use crate::layer::telemetry::{self, NOTHING};
+    use crate::layer::{
+        Action, Command, Evidence, Layer, LayerConfig, MinimumEpochs, Settings, TrainingSettings, Verdict, transition,
+    };
+
+    const STREAM: Stream = Stream(0);
+    const SEEDS: u32 = 24;
+
+    fn layer() -> Layer {
+        let none =
+            MinimumEpochs { germinated: 0, training: 0, grafting: 0, stabilization: 0, evaluating: 0, fine_tuning: 0 };
+        let settings = Settings {
+            ramp_steps: 2,
+            embargo_epochs: 1,
+            minimum_epochs: none,
+            training: TrainingSettings { loss_threshold: 1.0, ..TrainingSettings::default() },
+            ..Settings::default()
+        };
+        let (device, parameter_type) = (DeviceKind::Cpu, DataType::F32);
+        let config = LayerConfig { hidden: 2 * SEEDS as usize, seeds: SEEDS, device, parameter_type, settings };
+        let mut layer = Layer::new(config).unwrap();
+        for slots in [SEEDS, SEEDS / 2] {
+            layer.add_blueprint(library("residual", 2, &Attributes::new()).unwrap(), slots).unwrap();
+        }
+        layer.set_time(0.0).unwrap();
+        layer
+    }
+
+    /// What kernels could have seen; one of 16 epochs has a row that fell back.
+    fn observe(layer: &Layer, epoch: u32) {
+        let mut row = NOTHING;
+        (row[column::COUNT], row[column::SQUARES]) = (8.0, 8.0);
+        let rows = layer.state.columns().iter().zip(0..).map(|(seed, number)| {
+            let fell_back = epoch % 16 == 5 && number == 3 && seed.lifecycle.needs_kernel();
+            row[column::FALLBACK_ROWS] = f64::from(fell_back);
+            row
+        });
+        let (rows, losses) =
+            (telemetry::encode(&rows.collect::<Vec<_>>()), telemetry::encode(&[[0.5, 1.0]; SEEDS as usize]));
+        layer.device.upload(layer.telemetry.array.address(), &rows, STREAM).unwrap();
+        layer.device.upload(layer.telemetry.loss.address(), &losses, STREAM).unwrap();
+    }
+
+    #[test]
+    fn an_epoch_that_takes_over_what_was_foreseen_ends_as_one_that_judges_again() {
+        pace::set(Pace::Instant);
+        let mut came_true = [0, 0];
+        for strategies in [1, 2_u32] {
+            let [mut foreseeing, mut forgetful] = [layer(), layer()];
+            let mut state = 1_u32;
+            let mut random = |below: u32| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) % below
+            };
+            for epoch in 0..600 {
+                for layer in [&mut foreseeing, &mut forgetful] {
+                    layer.set_time(30.0 * f64::from(epoch)).unwrap();
+                }
+                for _ in 0..random(4) {
+                    // Something that the table allows, for seeds that are alike.
+                    let state = foreseeing.state.columns().get(random(SEEDS)).lifecycle;
+                    let allowed = |action: &Action| transition(state, *action, |_| Ok(Verdict::Pass)).is_ok();
+                    let actions: Vec<_> = Action::ALL.into_iter().filter(allowed).collect();
+                    let Some(action) = actions.get(random(13) as usize % actions.len().max(1)) else { continue };
+                    let alike = foreseeing.state.columns().numbers_in(|other| other == state);
+                    let evidence =
+                        Evidence { validation_delta: 1.0, stability: 1.0, improvement: 1.0, error_rate: 0.0 };
+                    let command = |seed| Command {
+                        blueprint: random(2) as i32,
+                        strategy: random(strategies) as i32,
+                        evidence,
+                        ..Command::new(seed, *action)
+                    };
+                    let commands: Vec<_> = alike.take(8).map(command).collect();
+                    let accepted = [&mut foreseeing, &mut forgetful].map(|layer| layer.submit(&commands));
+                    let [one, other] = accepted.map(|outcome| outcome.map_err(|error| error.to_string()));
+                    assert_eq!(one, other, "epoch {epoch}: {commands:?}");
+                }
+                for layer in [&mut foreseeing, &mut forgetful] {
+                    observe(layer, epoch);
+                    if epoch % 16 == 11 {
+                        layer.state.flip_host_bit(epoch as usize);
+                    }
+                }
+                let kept = foreseeing
+                    .pending
+                    .as_ref()
+                    .is_some_and(|foresight| foresight.is_sealed && foresight.plan.is_certain());
+                came_true[strategies as usize - 1] += u32::from(kept);
+                forgetful.pending = None;
+                let [one, other] = [&mut foreseeing, &mut forgetful].map(|layer| layer.end_epoch(STREAM).unwrap());
+                assert_eq!(format!("{one:?}"), format!("{other:?}"), "epoch {epoch}");
+                assert!(*foreseeing.state.columns() == *forgetful.state.columns(), "epoch {epoch}");
+                assert!(foreseeing.banks[0].host.modes == forgetful.banks[0].host.modes, "epoch {epoch}");
+            }
+        }
+        assert!(came_true.iter().all(|epochs| *epochs > 50), "{came_true:?}");
+    }
+
+    #[test]
+    fn a_bit_that_flips_in_what_was_foreseen_is_not_taken_over() {
+        let mut layer = layer();
+        let germinate = |seed| Command::new(seed, Action::Germinate);
+        layer.submit((0..SEEDS).map(germinate).collect::<Vec<_>>()).unwrap();
+        layer.pending.as_mut().unwrap().plan.columns.flip_bit(1, 4);
+        layer.end_epoch(STREAM).unwrap();
+        assert!(layer.state.columns().blueprints().all(|blueprint| blueprint == 0));
+    }
+}
