@@ -113,6 +113,11 @@ static __device__ void multiply_rows(Products<M, N>& products, const Turned<M>& 
   }
 }
 
+// Adds up rows: their products with ones.
+template <int M> static __device__ void sum_rows(Products<M, 8>& sums, const Turned<M>& rows) {
+  multiply_rows(sums, rows, Turned<8>{{{ONES}, {ONES}}});
+}
+
 // A lane has two neighbours of eight columns and two of the next: lanes exchange them.
 template <int N> static __device__ Four four_of(const number* first, const number* second, int eight, Place place) {
   const bool odd = place.t % 2;

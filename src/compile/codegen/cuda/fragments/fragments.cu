@@ -308,6 +308,16 @@ template <bool ADD, int M, int N> static __device__ void keep_products(number* t
       }
 }
 
+// Likewise, of products with ones, of which all columns are the same.
+template <bool ADD, int M> static __device__ void keep_column(number* to, const Products<M, 8>& sums, number scale, Place place) {
+#pragma unroll
+  for (int pair = 0; pair < M / 8; ++pair) {
+    number* const at = to + channel<M>(place.g / 2, 2 * pair + place.g % 2);
+    const number sum = scale * sums.sums[pair / 2][0][pair % 2 * 2];
+    if (place.t == 0) *at = ADD ? *at + sum : sum;
+  }
+}
+
 // How many of the eight lanes of one t can have as many of N sums each.
 template <int N> constexpr int SPLIT = N % 8 == 0 ? 8 : N % 4 == 0 ? 4 : N % 2 == 0 ? 2 : 1;
 

@@ -88,6 +88,9 @@ impl<'a> Rows<'a> {
         for (position, (step, sum)) in self.sums().enumerate() {
             match sum {
                 Sum::Single(_) | Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. } => {}
+                Sum::Elements if self.are_rows(step) => {
+                    let _ = writeln!(self.text, "Products<{}, 8> sum_{position} = {{}};", step.shape.elements());
+                }
                 Sum::Elements => {
                     let _ = writeln!(self.text, "number sum_{position}[{}] = {{}};", step.shape.elements() / 4);
                 }

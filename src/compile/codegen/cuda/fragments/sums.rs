@@ -19,6 +19,7 @@ impl Rows<'_> {
             let elements = step.shape.elements();
             let (name, size) = match sum {
                 Sum::Single(_) | Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. } => continue,
+                Sum::Elements if self.are_rows(step) => ("keep_column", String::new()),
                 Sum::Elements => ("keep_elements", format!(", {elements}")),
                 Sum::Products { .. } => ("keep_products", String::new()),
             };
@@ -86,6 +87,10 @@ impl Rows<'_> {
                 for h in 0..2 {
                     let _ = writeln!(self.text, "if ({once}alive[{h}]) sum_{position} += of_row_{position}[{h}];");
                 }
+            }
+            Sum::Elements if self.are_rows(step) => {
+                let rows = self.turned_operand(step, 0, true);
+                let _ = writeln!(self.text, "sum_rows(sum_{position}, {rows});");
             }
             Sum::Elements => {
                 self.elements_of_tile(position, step, step.shape.elements());
@@ -192,6 +197,12 @@ impl Rows<'_> {
             Sum::Single(_) => Vec::new(),
         };
         if factors.is_empty() { "1".into() } else { factors.join(" * ") }
+    }
+
+    /// Whether a sum is of rows as they lie, of 16 bits: those are summed on the tensor cores.
+    pub(super) fn are_rows(&self, step: &Step) -> bool {
+        let is_row = |value: ValueId| matches!(self.planned.program.values[value.index()].source, Source::Row(_));
+        self.class.data_type.bytes() == 2 && self.row_of_elements(step).is_some_and(|(value, _)| is_row(value))
     }
 
     /// The value whose elements an accumulate step adds up as they are, and what they are to be multiplied by.
