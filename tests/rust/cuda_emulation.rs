@@ -49,16 +49,18 @@ fn rows_from_none_to_several_tiles_agree() {
     }
 }
 
-/// Hidden layers of 256 are made in slices, and their gradients are added to memory tile by tile.
+/// Hidden layers of twice the chunk are made in slices by four warps together, and their gradients are added to memory tile by tile.
 #[test]
 fn values_too_wide_for_registers_agree() {
     for row_blocks in [1, 2] {
         let emulator = Emulator::device(row_blocks);
         for pass in PASSES {
-            let mut case = Case::new(pass, DataType::BF16, &["normalized_mlp"]);
-            (case.chunk, case.seeds, case.rows) = (128, 7, 150);
-            (case.deterministic, case.tail) = (row_blocks == 1, 3);
-            check(&emulator, &case);
+            for (chunk, data_type) in [(128, DataType::BF16), (96, DataType::F16), (64, DataType::BF16)] {
+                let mut case = Case::new(pass, data_type, &["normalized_mlp"]);
+                (case.chunk, case.seeds, case.rows) = (chunk, 7, 150);
+                (case.deterministic, case.tail, case.poisoned) = (row_blocks == 1, 3, chunk != 128);
+                check(&emulator, &case);
+            }
         }
     }
 }
