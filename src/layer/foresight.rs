@@ -28,6 +28,12 @@ impl Foresight {
         Foresight { plan, transitions: Vec::new(), is_sealed: false }
     }
 
+    /// Whether commands can be added to what was worked out before. Damage to that since must not be summed with what they make of
+    /// it.
+    pub fn bears(&self, commands: &[Command], state: &Columns) -> bool {
+        !self.is_worth_a_seal(commands) || self.is_intact(state)
+    }
+
     /// One more batch for the queue, or nothing and the reason.
     pub fn add(&mut self, commands: &[Command], world: &World<'_>) -> Result<()> {
         self.is_sealed = false;
@@ -36,7 +42,7 @@ impl Foresight {
         }
         let transitions = self.plan.apply_recorded(commands, world)?;
         self.transitions.push(transitions);
-        if self.plan.is_certain() && commands.len() * SEEDS_OF_A_COMMAND >= self.plan.columns.seeds() as usize {
+        if self.is_worth_a_seal(commands) {
             self.plan.columns.share();
             self.is_sealed = true;
         }
@@ -45,8 +51,17 @@ impl Foresight {
 
     /// What it says, if the queue could only lead to that from this state, which must still be the one it began with.
     pub fn come_true(self, state: &Columns) -> Option<(Plan, Vec<Transitions>)> {
-        let holds = self.is_sealed && self.plan.is_certain() && self.plan.columns.is_intact(Some(state));
-        holds.then_some((self.plan, self.transitions))
+        (self.plan.is_certain() && self.is_intact(state)).then_some((self.plan, self.transitions))
+    }
+
+    /// Whether the columns are to have checksums after these commands.
+    fn is_worth_a_seal(&self, commands: &[Command]) -> bool {
+        self.plan.is_certain() && commands.len() * SEEDS_OF_A_COMMAND >= self.plan.columns.seeds() as usize
+    }
+
+    /// Whether the columns have checksums and match them. Those that they share with the state are the state's to check.
+    fn is_intact(&self, state: &Columns) -> bool {
+        self.is_sealed && self.plan.columns.is_intact(Some(state))
     }
 }
 
@@ -58,7 +73,8 @@ mod tests {
     use crate::graph::{Attributes, DataType, library};
     use crate::layer::telemetry::{self, NOTHING};
     use crate::layer::{
-        Action, Command, Evidence, Layer, LayerConfig, MinimumEpochs, Settings, TrainingSettings, Verdict, transition,
+        Action, Command, Evidence, Layer, LayerConfig, Lifecycle, MinimumEpochs, Settings, TrainingSettings, Verdict,
+        transition,
     };
 
     const STREAM: Stream = Stream(0);
@@ -163,5 +179,32 @@ mod tests {
         layer.pending.as_mut().unwrap().plan.columns.flip_bit(1, 4);
         layer.end_epoch(STREAM).unwrap();
         assert!(layer.state.columns().blueprints().all(|blueprint| blueprint == 0));
+    }
+
+    #[test]
+    fn what_was_foreseen_from_damage_is_not_taken_over_after_its_repair() {
+        let mut layer = layer();
+        // Seed 0 germinates, though nobody asked for it.
+        layer.state.flip_host_bit(0);
+        let germinate = |seed| Command::new(seed, Action::Germinate);
+        layer.submit((1..SEEDS).map(germinate).collect::<Vec<_>>()).unwrap();
+        layer.roll_back(0, "it repairs, and refuses", STREAM).unwrap_err();
+        assert_eq!(layer.end_epoch(STREAM).unwrap().repaired.len(), 1);
+        assert_eq!(layer.state.columns().numbers_in(|state| state == Lifecycle::Germinated).next(), Some(1));
+    }
+
+    #[test]
+    fn a_bit_that_flips_between_two_batches_is_not_taken_over() {
+        for first in [0..12, 0..1] {
+            let mut layer = layer();
+            let germinate = |seed| Command::new(seed, Action::Germinate);
+            layer.submit(first.clone().map(germinate).collect::<Vec<_>>()).unwrap();
+            // The last seed germinates, though nobody asked for it.
+            layer.pending.as_mut().unwrap().plan.columns.flip_bit(0, SEEDS as usize - 1);
+            layer.submit((first.end..SEEDS - 1).map(germinate).collect::<Vec<_>>()).unwrap();
+            let summary = layer.end_epoch(STREAM).unwrap();
+            assert_eq!((summary.applied.len(), summary.refused.len()), (SEEDS as usize - 1, 0));
+            assert_eq!(layer.state.columns().get(SEEDS - 1).lifecycle, Lifecycle::Dormant, "{first:?}");
+        }
     }
 }
