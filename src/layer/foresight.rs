@@ -100,17 +100,19 @@ mod tests {
         layer
     }
 
-    /// What kernels could have seen; one of 16 epochs has a row that fell back.
+    /// What kernels could have seen. One of 16 epochs has a row that fell back; in others losses are high or statistics move, so
+    /// that gates which were open close.
     fn observe(layer: &Layer, epoch: u32) {
         let mut row = NOTHING;
-        (row[column::COUNT], row[column::SQUARES]) = (8.0, 8.0);
+        (row[column::COUNT], row[column::SQUARES]) = (8.0, if epoch % 8 < 6 { 8.0 } else { 80.0 });
+        let loss = if epoch.is_multiple_of(4) { 2.0 } else { 0.5 };
         let rows = layer.state.columns().iter().zip(0..).map(|(seed, number)| {
             let fell_back = epoch % 16 == 5 && number == 3 && seed.lifecycle.needs_kernel();
             row[column::FALLBACK_ROWS] = f64::from(fell_back);
             row
         });
         let (rows, losses) =
-            (telemetry::encode(&rows.collect::<Vec<_>>()), telemetry::encode(&[[0.5, 1.0]; SEEDS as usize]));
+            (telemetry::encode(&rows.collect::<Vec<_>>()), telemetry::encode(&[[loss, 1.0]; SEEDS as usize]));
         layer.device.upload(layer.telemetry.array.address(), &rows, STREAM).unwrap();
         layer.device.upload(layer.telemetry.loss.address(), &losses, STREAM).unwrap();
     }
@@ -121,6 +123,7 @@ mod tests {
         let mut came_true = [0, 0];
         for strategies in [1, 2_u32] {
             let [mut foreseeing, mut forgetful] = [layer(), layer()];
+            let mut snapshots = [&foreseeing, &forgetful].map(|layer| layer.snapshot(STREAM).unwrap());
             let mut state = 1_u32;
             let mut random = |below: u32| {
                 state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -150,6 +153,15 @@ mod tests {
                     let [one, other] = accepted.map(|outcome| outcome.map_err(|error| error.to_string()));
                     assert_eq!(one, other, "epoch {epoch}: {commands:?}");
                 }
+                let (event, seed) = (random(16), random(SEEDS));
+                let layers = [&mut foreseeing, &mut forgetful].into_iter().zip(&mut snapshots);
+                let outcomes = layers.map(|(layer, snapshot)| match event {
+                    0 => layer.roll_back(seed, "", STREAM).is_ok(),
+                    1 => layer.restore(snapshot, "", STREAM).is_ok(),
+                    2..4 => layer.snapshot_into(snapshot, STREAM).is_ok(),
+                    _ => true,
+                });
+                assert!(outcomes.collect::<Vec<_>>().windows(2).all(|pair| pair[0] == pair[1]), "epoch {epoch}");
                 for layer in [&mut foreseeing, &mut forgetful] {
                     observe(layer, epoch);
                     if epoch % 16 == 11 {
