@@ -219,4 +219,23 @@ mod tests {
             assert_eq!(layer.state.columns().get(SEEDS - 1).lifecycle, Lifecycle::Dormant, "{first:?}");
         }
     }
+
+    #[test]
+    fn damage_anywhere_is_lived_with_until_the_epoch_ends() {
+        let mut layer = layer();
+        let commands = |action| (0..SEEDS / 2).map(|seed| Command::new(seed, action)).collect::<Vec<_>>();
+        layer.submit(commands(Action::Germinate)).unwrap();
+        layer.end_epoch(STREAM).unwrap();
+        let intact = layer.state.columns().clone();
+        for byte in 0..layer.state.memory().bytes() {
+            layer.state.flip_host_bit(byte);
+            // Whether it is accepted depends on what is damaged.
+            let _ = layer.submit(commands(Action::Cancel));
+            let _ = layer.submit(commands(Action::Reset));
+            layer.report();
+            layer.roll_back(SEEDS - 1, "it repairs, and refuses", STREAM).unwrap_err();
+            assert!(*layer.state.columns() == intact, "byte {byte}");
+            layer.queue.clear();
+        }
+    }
 }
