@@ -67,20 +67,27 @@ impl Foresight {
 
 #[cfg(test)]
 mod tests {
+    use crate::ErrorClass;
     use crate::compile::pace::{self, Pace};
     use crate::device::telemetry as column;
-    use crate::device::{DeviceKind, Stream};
+    use crate::device::{Device, DeviceKind, Stream, cpu};
     use crate::graph::{Attributes, DataType, library};
+    use crate::layer::kernels::broken::{Broken, Fault};
     use crate::layer::telemetry::{self, NOTHING};
     use crate::layer::{
         Action, Command, Evidence, Layer, LayerConfig, Lifecycle, MinimumEpochs, Settings, TrainingSettings, Verdict,
         transition,
     };
+    use std::sync::Arc;
 
     const STREAM: Stream = Stream(0);
     const SEEDS: u32 = 24;
 
     fn layer() -> Layer {
+        layer_on(cpu::device(), 2)
+    }
+
+    fn layer_on(device: Arc<dyn Device>, chunk: usize) -> Layer {
         let none =
             MinimumEpochs { germinated: 0, training: 0, grafting: 0, stabilization: 0, evaluating: 0, fine_tuning: 0 };
         let settings = Settings {
@@ -90,11 +97,12 @@ mod tests {
             training: TrainingSettings { loss_threshold: 1.0, ..TrainingSettings::default() },
             ..Settings::default()
         };
-        let (device, parameter_type) = (DeviceKind::Cpu, DataType::F32);
-        let config = LayerConfig { hidden: 2 * SEEDS as usize, seeds: SEEDS, device, parameter_type, settings };
-        let mut layer = Layer::new(config).unwrap();
+        let (kind, parameter_type) = (DeviceKind::Cpu, DataType::F32);
+        let config =
+            LayerConfig { hidden: chunk * SEEDS as usize, seeds: SEEDS, device: kind, parameter_type, settings };
+        let mut layer = Layer::on(device, config).unwrap();
         for slots in [SEEDS, SEEDS / 2] {
-            layer.add_blueprint(library("residual", 2, &Attributes::new()).unwrap(), slots).unwrap();
+            layer.add_blueprint(library("residual", chunk, &Attributes::new()).unwrap(), slots).unwrap();
         }
         layer.set_time(0.0).unwrap();
         layer
@@ -237,5 +245,32 @@ mod tests {
             assert!(*layer.state.columns() == intact, "byte {byte}");
             layer.queue.clear();
         }
+    }
+
+    fn all(action: Action) -> Vec<Command> {
+        (0..SEEDS).map(|seed| Command::new(seed, action)).collect()
+    }
+
+    #[test]
+    fn what_was_foreseen_is_refused_if_a_breaker_opens_before_the_epoch_ends() {
+        let mut layer = layer();
+        layer.submit(all(Action::Germinate)).unwrap();
+        (0..3).for_each(|_| layer.breakers.fail_layer(ErrorClass::Memory, "a test"));
+        let summary = layer.end_epoch(STREAM).unwrap();
+        assert!(summary.refused[0].reason.contains("a test"), "{summary:?}");
+    }
+
+    #[test]
+    fn training_that_was_foreseen_is_refused_if_its_kernel_cannot_be_loaded_when_the_epoch_ends() {
+        // No other test has chunks of this width: what was refused once is refused in the whole process.
+        let device = Broken::new(|class| if class.programs.is_empty() { Fault::None } else { Fault::Unloadable });
+        let mut layer = layer_on(device, 29);
+        layer.submit(all(Action::Germinate)).unwrap();
+        pace::set(Pace::Stuck);
+        layer.end_epoch(STREAM).unwrap();
+        pace::set(Pace::Instant);
+        layer.submit(all(Action::StartTraining)).unwrap();
+        let summary = layer.end_epoch(STREAM).unwrap();
+        assert!(summary.refused[0].reason.contains("kernel is not ready"), "{summary:?}");
     }
 }
