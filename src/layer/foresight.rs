@@ -15,7 +15,7 @@ const SEEDS_OF_A_COMMAND: usize = 16;
 
 /// The plan of an epoch's end, and what it says of the queue.
 pub(super) struct Foresight {
-    pub plan: Plan,
+    plan: Plan,
     /// What each batch of the queue did.
     transitions: Vec<Transitions>,
     /// Whether the columns have checksums, so that damage to them until the epoch ends is found.
