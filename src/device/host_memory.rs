@@ -73,7 +73,7 @@ impl Drop for HostMemory {
             self.device.unlock_pages(self.address);
         }
         if let Ok(layout) = layout(self.bytes) {
-            // SAFETY: it was allocated in `new` with the same layout, and nobody has it any more: a download waits.
+            // SAFETY: it was allocated in `zeroed` with the same layout, and nobody has it any more: a download waits.
             unsafe { dealloc(self.address.0 as *mut u8, layout) }
         }
     }

@@ -55,8 +55,8 @@ impl Census {
     fn count(&mut self, lifecycle: Lifecycle, blueprint: i32, change: impl Fn(u32) -> u32) {
         let place = lifecycle as usize;
         self.all[place] = change(self.all[place]);
-        if let Ok(blueprint) = usize::try_from(blueprint) {
-            let counts = &mut self.by_blueprint[blueprint];
+        // Damage that the epoch's end has yet to repair may name any blueprint.
+        if let Some(counts) = usize::try_from(blueprint).ok().and_then(|index| self.by_blueprint.get_mut(index)) {
             counts[place] = change(counts[place]);
         }
     }

@@ -40,7 +40,8 @@ impl Layer {
         if commands.is_empty() {
             return Ok(());
         }
-        let (mut foresight, fits) = match self.pending.take() {
+        let before = self.pending.take().filter(|foresight| foresight.bears(&commands, self.state.columns()));
+        let (mut foresight, fits) = match before {
             Some(foresight) => (foresight, true),
             None => self.foresee()?,
         };
@@ -77,6 +78,8 @@ impl Layer {
     }
 
     fn end_epoch_inside(&mut self, answers: &Answers, stream: Stream) -> Result<EpochEnd> {
+        // If the end fails, the next one knows no more what was repaired in this one, and judges again.
+        let foresight = self.pending.take();
         let mut repaired = self.state.verify(stream)?;
         repaired.extend(self.verify_derived(stream)?);
         let was_intact = repaired.is_empty();
@@ -90,7 +93,6 @@ impl Layer {
         let plan = self.plan();
         self.note_failures(&errors, &plan.census);
 
-        let foresight = self.pending.take();
         let undisturbed = was_intact && errors.is_empty() && self.breakers.are_closed(self.breakers.now());
         let foreseen =
             foresight.filter(|_| undisturbed).and_then(|foresight| foresight.come_true(self.state.columns()));
@@ -140,6 +142,8 @@ impl Layer {
         if seed >= self.config.seeds {
             fail!(InvalidArgument, "there is no seed {seed}; the layer has {}", self.config.seeds);
         }
+        // What was queued is judged anew: against the seed as it will be, and against what is repaired.
+        self.pending = None;
         let repairs = self.state.verify(stream)?;
         self.repaired.extend(repairs);
         let before = self.state.columns().get(seed);
@@ -149,8 +153,6 @@ impl Layer {
         let epoch = self.epoch + 1;
         columns.change(seed, &before, &before.entering(next.state, epoch));
         self.replace_state(columns, stream)?;
-        // What was queued is judged anew against the seed as it is now.
-        self.pending = None;
         let record = TransitionRecord {
             epoch,
             seed,

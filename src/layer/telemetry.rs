@@ -294,6 +294,7 @@ pub(super) fn decode<const N: usize>(bytes: &[u8]) -> Vec<[f64; N]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::cpu;
 
     /// What a kernel adds up for these rows of a chunk.
     fn observe(rows: &[&[f64]]) -> Row {
@@ -376,5 +377,29 @@ mod tests {
         let constant = observe(&[&[1.0, 1.0]]);
         assert_eq!(change(&constant, &constant), 0.0);
         assert!(change(&constant, &epoch).is_infinite());
+    }
+
+    #[test]
+    fn what_is_kept_of_an_epoch_stays_and_other_memory_is_read_into_again() {
+        let stream = Stream(0);
+        let mut telemetry = Telemetry::new(3, &cpu::device(), stream).unwrap();
+        let mut kept = Vec::new();
+        for epoch in 0..20 {
+            let rows = encode(&[[f64::from(epoch); COLUMNS]; 3]);
+            telemetry.array.device().upload(telemetry.array.address(), &rows, stream).unwrap();
+            telemetry.end_epoch(stream).unwrap();
+            // What a snapshot keeps.
+            if epoch % 8 == 3 {
+                kept.push((epoch, telemetry.last.clone()));
+            }
+        }
+        for (epoch, seen) in &kept {
+            assert!(seen.iter().all(|seen| seen.row == [f64::from(*epoch); COLUMNS]), "epoch {epoch}");
+        }
+        // Each keeps two epochs, the layer another two, and one more was read into.
+        assert!(telemetry.rooms.len() <= 2 * kept.len() + 3, "{}", telemetry.rooms.len());
+        kept.clear();
+        telemetry.end_epoch(stream).unwrap();
+        assert_eq!(telemetry.rooms.len(), 3);
     }
 }

@@ -67,12 +67,11 @@ impl Piece {
         matches!((&self.shared, &other.shared), (Some(one), Some(two)) if Arc::ptr_eq(&one.bytes, &two.bytes))
     }
 
-    /// Flips a bit and leaves the checksum, as a cosmic ray would.
+    /// Flips a bit and leaves the checksum, if there is one, as a cosmic ray would.
     #[cfg(test)]
     pub fn flip_bit(&mut self, byte: usize) {
-        if let Some(shared) = &mut self.shared {
-            Arc::make_mut(&mut shared.bytes)[byte] ^= 1;
-        }
+        let bytes = self.shared.as_mut().map_or(&mut self.own, |shared| Arc::make_mut(&mut shared.bytes));
+        bytes[byte] ^= 1;
     }
 }
 
