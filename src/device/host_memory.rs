@@ -7,9 +7,6 @@ use std::ops::{Deref, DerefMut};
 use std::slice;
 use std::sync::Arc;
 
-/// Pages are locked as a whole, so they are nobody else's. Where they are larger, a neighbour may have to do without the lock.
-const PAGE: usize = 4096;
-
 /// Bytes of the host, page-locked where the device has memory of its own and can: a download into other memory goes through a
 /// small buffer of the driver's, and takes several times as long. To be kept, for making it takes longer than filling it.
 pub struct HostMemory {
@@ -44,9 +41,9 @@ impl HostMemory {
     }
 }
 
-/// Whole pages, at least one.
+/// Whole pages, at least one: they are locked as a whole, so they are nobody else's.
 fn layout(bytes: usize) -> Result<Layout> {
-    Layout::from_size_align(bytes.max(1), PAGE)
+    Layout::from_size_align(bytes.max(1), rustix::param::page_size())
         .map(|layout| layout.pad_to_align())
         .map_err(|cause| error!(OutOfMemory, "{bytes} bytes of the host are too many").caused_by(cause))
 }

@@ -61,7 +61,7 @@ impl Rows<'_> {
                 let factor = self.operand(value);
                 let contract = self.contract(*weights, *exchanged, inner, outer);
                 let at = self.factors(*weights, *exchanged, is_end);
-                let _ = write!(products, "{}{contract}(products_{result}, {factor}, {at});\n", note(step, " per row"));
+                let _ = writeln!(products, "{}{contract}(products_{result}, {factor}, {at});", note(step, " per row"));
             }
             if !is_end || self.in_slice.is_none() {
                 let product = format!("fragment_of<{outer}>(products_{result})");

@@ -9,7 +9,8 @@ use super::{Form, Fragments, Sum, stage_bytes};
 use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::{KernelClass, Program, Step, ValueId};
 use crate::graph::RowInput;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt::Write;
 
 /// The compute capability that has the instructions, and no later one.
@@ -58,12 +59,17 @@ impl Fragments {
         self.warpgroups = Some(self.exchange(program, class).unwrap_or_default());
     }
 
-    /// What has to be shown for the sums of products that are added at once; `None` if one of them does not fit.
+    /// What has to be shown for the sums of products that are added at once; `None` if one of them does not fit, or others may want
+    /// rows from where they came.
     fn exchange(&self, program: &Program, class: &KernelClass) -> Option<Exchange> {
         let mut exchange = Exchange::default();
         let mut room = 0;
         for (step, sum) in program.accumulate.iter().zip(&self.sums) {
-            let Sum::ProductsAtOnce { left, right } = *sum else { continue };
+            let (left, right) = match *sum {
+                Sum::ProductsAtOnce { left, right } => (left, right),
+                Sum::Single(_) | Sum::ElementsAtOnce => continue,
+                Sum::Elements | Sum::Products { .. } => return None,
+            };
             let values = [left, right].map(|operand| {
                 let value = step.operands[operand].value;
                 self.inline.get(&value).map_or(value, |scaled| scaled.row)
@@ -80,8 +86,8 @@ impl Fragments {
             for (value, width) in values.into_iter().zip(widths) {
                 if slice(&value).is_some() {
                     exchange.has_slices = true;
-                } else if !exchange.whole.contains_key(&value) {
-                    exchange.whole.insert(value, room);
+                } else if let Entry::Vacant(entry) = exchange.whole.entry(value) {
+                    entry.insert(room);
                     room += vectors(width);
                 }
             }
@@ -124,11 +130,13 @@ impl Rows<'_> {
     /// Shows the whole values; what is not `made` is made again, for it would take registers that the steps after slices want.
     pub(super) fn show_whole(&mut self, stream: &Stream, mut made: BTreeSet<ValueId>) {
         let Some(exchange) = &self.fragments.warpgroups else { return };
+        let again = |value: &&ValueId| self.operands.contains(value) && !made.contains(value);
+        for value in exchange.whole.keys().filter(again).collect::<Vec<_>>() {
+            self.make_again(stream, [*value].into_iter(), &mut made);
+            let _ = writeln!(self.text, "operand_{id} = operand_of(v{id});", id = value.0);
+        }
+        // What is shown lies where the rows were.
         for (value, vector) in &exchange.whole {
-            if self.operands.contains(value) && !made.contains(value) {
-                self.make_again(stream, [*value].into_iter(), &mut made);
-                let _ = writeln!(self.text, "operand_{id} = operand_of(v{id});", id = value.0);
-            }
             self.show(*value, &format!("where_rows_came(stage, {vector})"));
         }
         if !exchange.whole.is_empty() {
