@@ -4,11 +4,12 @@
 //! reduction ends with two shuffles, and a contraction is a product of the tensor cores whose result lies where the next
 //! step wants it. What does not fit this vocabulary runs in shared memory, as [`super::step`] prints it.
 //!
-//! In order: this file says which programs fit and what each of their steps is, [`stream`] which values are made in slices,
+//! In order: this file says which programs fit ([`registers`]) and what each of their steps is, [`stream`] which values are made in slices,
 //! [`weight`] where the factors of contractions lie, [`warpgroup`] which warps multiply together; [`program`] prints the loop over rows, [`slices`] those over slices, [`step`] what it does with a tile, and
 //! [`sums`] what is added up over tiles and warps.
 
 mod program;
+mod registers;
 mod slices;
 mod step;
 mod stream;
@@ -22,6 +23,7 @@ use super::loops::{Axis, merge};
 use super::memory::{direct, is_single};
 use crate::compile::{Binary, Expression, KernelClass, Operand, Pass, Program, Reducer, Source, Step, Value, ValueId};
 use crate::graph::DataType;
+use registers::{COMFORTABLE, MOST, ROOMY, registers};
 use std::collections::BTreeMap;
 use stream::Stream;
 use warpgroup::Exchange;
@@ -42,17 +44,6 @@ fn comfortable_stage_bytes(pass: Pass) -> usize {
     if pass == Pass::Forward { 9 << 10 } else { 14 << 10 }
 }
 const MOST_STAGES: usize = 3;
-
-/// Registers that the values of a lane may take by our count, which takes values whole that the compiler makes piece by
-/// piece: where it says so many, a few of the 255 that there are have to be kept in memory for a while. Beyond, the widest
-/// values are made in slices, and sums of products are added to the gradient at once.
-const COMFORTABLE_REGISTERS: usize = 320;
-
-/// Beyond this, slices are made where they cost nothing: where no sum wants them again when all of them are known.
-const ROOMY_REGISTERS: usize = 160;
-
-/// Beyond this, programs run outside fragments: at twice as many, NVRTC took a minute, and most values lay in memory.
-const MOST_REGISTERS: usize = 640;
 
 /// What the steps of a program are in fragments.
 #[derive(Clone, Debug)]
@@ -193,10 +184,10 @@ pub(super) fn plan(program: &Program, class: &KernelClass) -> Option<Fragments> 
     }
     fragments.inline = cheap(program, &fragments);
     fragments.registers = registers(program, &fragments);
-    if fragments.registers > ROOMY_REGISTERS {
+    if fragments.registers > ROOMY {
         let stream = Stream::find(program, &fragments);
         let is_free = |stream: &Stream| !program.accumulate.iter().any(|step| stream.is_read(step));
-        let is_needed = fragments.registers > COMFORTABLE_REGISTERS;
+        let is_needed = fragments.registers > COMFORTABLE;
         fragments.stream = stream.filter(|stream| is_needed || is_free(stream));
         if is_needed {
             fragments.add_at_once(program);
@@ -208,7 +199,7 @@ pub(super) fn plan(program: &Program, class: &KernelClass) -> Option<Fragments> 
         weight.start = start;
         start += weight.extent(class);
     }
-    (fragments.registers <= MOST_REGISTERS).then_some(fragments)
+    (fragments.registers <= MOST).then_some(fragments)
 }
 
 impl Fragments {
@@ -422,46 +413,4 @@ fn cheap(program: &Program, fragments: &Fragments) -> BTreeMap<ValueId, Scaled> 
             Some((step.result, of(a, b).or_else(|| of(b, a))?))
         })
         .collect()
-}
-
-/// Registers that a lane needs at the busiest step, by a simple count: a fragment takes half as many as it has elements.
-fn registers(program: &Program, fragments: &Fragments) -> usize {
-    let last = program.body.len();
-    let mut ends: Vec<usize> = vec![0; program.values.len()];
-    for (position, step) in program.body.iter().enumerate() {
-        step.reads().for_each(|value| ends[value.index()] = position);
-    }
-    let outputs = program.outputs.iter().map(|output| output.value).chain(program.guards.iter().copied());
-    program.accumulate.iter().flat_map(Step::reads).chain(outputs).for_each(|value| ends[value.index()] = last);
-    let size = |value: ValueId| {
-        let is_inline = fragments.is_inline(value);
-        let stream = fragments.stream.as_ref().filter(|stream| stream.values.contains(&value));
-        let value = &program.values[value.index()];
-        let elements = stream.map_or(value.elements, |stream| stream.slice);
-        if value.per_row && !is_inline { elements.div_ceil(2) } else { 0 }
-    };
-    let sums: usize = program
-        .accumulate
-        .iter()
-        .zip(&fragments.sums)
-        .map(|(step, sum)| match sum {
-            Sum::Single(_) => 1,
-            Sum::Elements => step.shape.elements() / 4,
-            Sum::Products { .. } => step.shape.elements() / 32,
-            Sum::ElementsAtOnce => 8,
-            // Sixteen results at a time.
-            Sum::ProductsAtOnce { .. } => 16,
-        })
-        .sum();
-    let rows: usize = program
-        .values
-        .iter()
-        .filter(|value| matches!(value.source, Source::Row(_)))
-        .map(|value| value.elements / 4)
-        .sum();
-    let busiest = (0..=last).map(|now| {
-        let born = program.body.iter().take(now + 1).filter(|step| ends[step.result.index()] >= now);
-        born.map(|step| size(step.result)).sum::<usize>()
-    });
-    sums + rows + busiest.max().unwrap_or(0)
 }

@@ -56,7 +56,10 @@ impl<'a> Rows<'a> {
         steps: Vec<(&'a Step, &'a Form)>,
         then: impl FnOnce(&mut Self),
     ) {
-        let is_first = |(step, form): &(&Step, &Form)| matches!(form, Form::Contraction { operand, .. } if !stream.values.contains(&step.operands[*operand].value));
+        let is_first = |(step, form): &(&Step, &Form)| match form {
+            Form::Contraction { operand, .. } => !stream.values.contains(&step.operands[*operand].value),
+            _ => false,
+        };
         let is_end = |(step, _): &(&Step, &Form)| stream.ends.contains(&step.result);
         let (firsts, others): (Vec<_>, Vec<_>) = steps.into_iter().partition(is_first);
         let (ends, others): (Vec<_>, Vec<_>) = others.into_iter().partition(is_end);
