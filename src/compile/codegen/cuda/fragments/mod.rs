@@ -4,9 +4,9 @@
 //! reduction ends with two shuffles, and a contraction is a product of the tensor cores whose result lies where the next
 //! step wants it. What does not fit this vocabulary runs in shared memory, as [`super::step`] prints it.
 //!
-//! In order: this file says which programs fit ([`registers`]) and what each of their steps is, [`stream`] which values are made in slices,
-//! [`weight`] where the factors of contractions lie, [`warpgroup`] which warps multiply together; [`program`] prints the loop over rows, [`slices`] those over slices, [`step`] what it does with a tile, and
-//! [`sums`] what is added up over tiles and warps.
+//! In order: this file says which programs fit ([`registers`]) and what each of their steps is, [`stream`] which values are made in
+//! slices, [`weight`] where the factors of contractions lie, [`warpgroup`] which warps multiply together; [`program`] prints the loop
+//! over rows, [`slices`] those over slices, [`step`] what they do with a tile, and [`sums`] what is added up over tiles and warps.
 
 mod program;
 mod registers;
