@@ -237,12 +237,19 @@ impl Layer {
         self.replace_state(columns, stream)
     }
 
-    /// Takes slots back from seeds that were reset and gives fresh ones to seeds that germinated.
+    /// Takes slots back from seeds that were reset and gives fresh ones to seeds that germinated. If that fails, slots are whose
+    /// they were: the queue will be judged again.
     fn exchange_slots(&mut self, columns: &mut Columns, stream: Stream) -> Result<()> {
-        let before = self.state.columns();
-        if columns.are_placed_as(before) {
+        if columns.are_placed_as(self.state.columns()) {
             return Ok(());
         }
+        let kept: Vec<_> = self.banks.iter().map(|bank| bank.host.clone()).collect();
+        self.give_slots(columns, stream)
+            .inspect_err(|_| self.banks.iter_mut().zip(kept).for_each(|(bank, host)| bank.host = host))
+    }
+
+    fn give_slots(&mut self, columns: &mut Columns, stream: Stream) -> Result<()> {
+        let before = self.state.columns();
         let mut released = vec![Vec::new(); self.banks.len()];
         let mut germinated = vec![Vec::new(); self.banks.len()];
         let had = before.blueprints().zip(before.slots());

@@ -67,7 +67,6 @@ impl Foresight {
 
 #[cfg(test)]
 mod tests {
-    use crate::ErrorClass;
     use crate::compile::pace::{self, Pace};
     use crate::device::telemetry as column;
     use crate::device::{Device, DeviceKind, Stream, cpu};
@@ -78,7 +77,9 @@ mod tests {
         Action, Command, Evidence, Layer, LayerConfig, Lifecycle, MinimumEpochs, Settings, TrainingSettings, Verdict,
         transition,
     };
+    use crate::{ErrorClass, Status};
     use std::sync::Arc;
+    use std::sync::atomic::Ordering;
 
     const STREAM: Stream = Stream(0);
     const SEEDS: u32 = 24;
@@ -272,5 +273,19 @@ mod tests {
         layer.submit(all(Action::StartTraining)).unwrap();
         let summary = layer.end_epoch(STREAM).unwrap();
         assert!(summary.refused[0].reason.contains("kernel is not ready"), "{summary:?}");
+    }
+
+    #[test]
+    fn slots_are_nobodys_where_their_parameters_could_not_be_written() {
+        let device = Broken::new(|_| Fault::None);
+        let mut layer = layer_on(device.clone(), 3);
+        layer.submit(all(Action::Germinate)).unwrap();
+        // No other upload is of this size: four parameters of each slot.
+        device.refused_bytes.store(4 * 4 * SEEDS as usize, Ordering::SeqCst);
+        assert_eq!(layer.end_epoch(STREAM).unwrap_err().status(), Status::DeviceFailed);
+        device.refused_bytes.store(usize::MAX, Ordering::SeqCst);
+        layer.end_epoch(STREAM).unwrap();
+        let seeds = (0..SEEDS).map(|seed| layer.state.columns().get(seed));
+        assert!(seeds.into_iter().all(|seed| seed.lifecycle == Lifecycle::Germinated && seed.slot >= 0));
     }
 }

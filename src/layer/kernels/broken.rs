@@ -27,13 +27,16 @@ pub struct Broken {
     loads: AtomicUsize,
     unloads: AtomicUsize,
     launches: AtomicUsize,
+    /// Uploads of so many bytes fail.
+    pub refused_bytes: AtomicUsize,
     kernels: Mutex<Vec<Weak<dyn Any + Send + Sync>>>,
 }
 
 impl Broken {
     pub fn new(fault: fn(&KernelClass) -> Fault) -> Arc<Broken> {
-        let [loads, unloads, launches] = [0; 3].map(AtomicUsize::new);
-        Arc::new(Broken { device: cpu::device(), fault, loads, unloads, launches, kernels: Mutex::default() })
+        let [loads, unloads, launches, refused_bytes] = [0, 0, 0, usize::MAX].map(AtomicUsize::new);
+        let (device, kernels) = (cpu::device(), Mutex::default());
+        Arc::new(Broken { device, fault, loads, unloads, launches, refused_bytes, kernels })
     }
 
     /// How many kernels were to be loaded.
@@ -83,6 +86,9 @@ impl Device for Broken {
     }
 
     fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()> {
+        if from.len() == self.refused_bytes.load(Ordering::SeqCst) {
+            return Err(error!(DeviceFailed, "the test wants it so"));
+        }
         self.device.upload(to, from, stream)
     }
 
