@@ -208,6 +208,11 @@ impl Fragments {
         self.weights.iter().map(|weight| weight.extent(class)).sum()
     }
 
+    /// What makes a value in slices, if something does.
+    pub fn stream_of(&self, value: ValueId) -> Option<&Stream> {
+        self.stream.as_ref().filter(|stream| stream.values.contains(&value))
+    }
+
     /// Whether it multiplies on the tensor cores.
     pub fn has_products(&self) -> bool {
         self.body.iter().any(|form| matches!(form, Form::Contraction { .. }))

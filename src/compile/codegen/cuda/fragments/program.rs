@@ -235,35 +235,42 @@ impl<'a> Rows<'a> {
             self.sum(position, step, sum);
         }
         if !gradients.is_empty() || self.sums().any(|(step, _)| is_of_slices(step)) {
-            self.text += "if (anew(gradient != nullptr)) {\n";
-            let is_product = |(_, (_, sum)): &(usize, (&Step, &Sum))| matches!(sum, Sum::ProductsAtOnce { .. });
-            let (products, others): (Vec<_>, Vec<_>) = gradients.into_iter().partition(is_product);
-            let mut made = self.overwritten();
-            if let Some(stream) = stream.filter(|_| self.exchanges()) {
-                self.make_again(stream, others.iter().flat_map(|(_, (step, _))| step.reads()), &mut made);
-            }
-            for (position, (step, sum)) in others {
-                self.sum(position, step, sum);
-            }
-            if let Some(stream) = stream.filter(|_| self.exchanges()) {
-                self.show_whole(stream, made);
-            }
-            for (position, (step, sum)) in products {
-                self.sum(position, step, sum);
-            }
-            if let Some(stream) = stream {
-                self.sums_of_slices(stream);
-            }
-            if self.exchanges() {
-                self.text += "__syncthreads();\n";
-            }
-            self.text += "}\n";
+            self.gradients(gradients);
         }
         if !self.exchanges() {
             self.put_output();
         }
         self.text += "}\nfinish(seen, tiles);\n";
         self.take()
+    }
+
+    /// Sums of which gradients are made, where there are gradients: of whole values, and then of slices.
+    fn gradients(&mut self, whole: Vec<(usize, (&Step, &Sum))>) {
+        self.text += "if (anew(gradient != nullptr)) {\n";
+        let stream = self.fragments.stream.as_ref();
+        let exchanging = stream.filter(|_| self.exchanges());
+        let is_product = |(_, (_, sum)): &(usize, (&Step, &Sum))| matches!(sum, Sum::ProductsAtOnce { .. });
+        let (products, others): (Vec<_>, Vec<_>) = whole.into_iter().partition(is_product);
+        let mut made = self.overwritten();
+        if let Some(stream) = exchanging {
+            self.make_again(stream, others.iter().flat_map(|(_, (step, _))| step.reads()), &mut made);
+        }
+        for (position, (step, sum)) in others {
+            self.sum(position, step, sum);
+        }
+        if let Some(stream) = exchanging {
+            self.show_whole(stream, made);
+        }
+        for (position, (step, sum)) in products {
+            self.sum(position, step, sum);
+        }
+        if let Some(stream) = stream {
+            self.sums_of_slices(stream);
+        }
+        if exchanging.is_some() {
+            self.text += "__syncthreads();\n";
+        }
+        self.text += "}\n";
     }
 
     /// By way of the input that no lane reads any more.

@@ -25,9 +25,9 @@ pub(super) fn registers(program: &Program, fragments: &Fragments) -> usize {
     program.accumulate.iter().flat_map(Step::reads).chain(outputs).for_each(|value| ends[value.index()] = last);
     let size = |value: ValueId| {
         let is_inline = fragments.is_inline(value);
-        let stream = fragments.stream.as_ref().filter(|stream| stream.values.contains(&value));
+        let slice = fragments.stream_of(value).map(|stream| stream.slice);
         let value = &program.values[value.index()];
-        let elements = stream.map_or(value.elements, |stream| stream.slice);
+        let elements = slice.unwrap_or(value.elements);
         if value.per_row && !is_inline { elements.div_ceil(2) } else { 0 }
     };
     let sums: usize = program

@@ -126,9 +126,8 @@ impl<'a> Rows<'a> {
 
     /// Elements of a value as it is here: those of a slice, if it is made so.
     pub(super) fn width(&self, value: ValueId) -> usize {
-        let is_slice = self.fragments.stream.as_ref().is_some_and(|stream| stream.values.contains(&value));
         let whole = self.planned.program.values[value.index()].elements;
-        self.in_slice.filter(|_| is_slice).unwrap_or(whole)
+        self.in_slice.filter(|_| self.fragments.stream_of(value).is_some()).unwrap_or(whole)
     }
 
     /// How far beyond the first the slice is that a loop has come to, if elements lie so far apart.

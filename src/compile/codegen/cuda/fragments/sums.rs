@@ -106,19 +106,16 @@ impl Rows<'_> {
                 let add = format!("add_elements<{elements}>(to, sum_{position}, {}, place);", self.scale_of(step, sum));
                 self.add_at_once(step, 1, &add);
             }
-            Sum::ProductsAtOnce { left, right } if self.exchanges() => {
-                let columns = self.elements(&step.operands[*right]);
-                let scale = self.scale_of(step, sum);
-                let is_left = self.width(step.operands[*left].value) != self.elements(&step.operands[*left]);
-                self.products_of_block(step, [*left, *right], if is_left { columns } else { 1 }, &scale);
-            }
             Sum::ProductsAtOnce { left, right } => {
                 let columns = self.elements(&step.operands[*right]);
                 let is_left = self.width(step.operands[*left].value) != self.elements(&step.operands[*left]);
-                let scale = self.scale_of(step, sum);
+                let (apart, scale) = (if is_left { columns } else { 1 }, self.scale_of(step, sum));
+                if self.exchanges() {
+                    return self.products_of_block(step, [*left, *right], apart, &scale);
+                }
                 let (left, right) = (self.turned_operand(step, *left, true), self.turned_operand(step, *right, false));
                 let add = format!("add_products<{columns}>(to, {left}, {right}, {scale}, place);");
-                self.add_at_once(step, if is_left { columns } else { 1 }, &add);
+                self.add_at_once(step, apart, &add);
             }
         }
     }

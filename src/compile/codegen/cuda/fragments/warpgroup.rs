@@ -74,17 +74,14 @@ impl Fragments {
                 let value = step.operands[operand].value;
                 self.inline.get(&value).map_or(value, |scaled| scaled.row)
             });
-            let slice = |value: &ValueId| {
-                let stream = self.stream.as_ref().filter(|stream| stream.values.contains(value));
-                stream.map(|stream| stream.slice_of_sums)
-            };
-            let widths = values.map(|value| slice(&value).unwrap_or(program.values[value.index()].elements));
+            let slice = |value: ValueId| self.stream_of(value).map(|stream| stream.slice_of_sums);
+            let widths = values.map(|value| slice(value).unwrap_or(program.values[value.index()].elements));
             if !widths.iter().any(|width| width.is_multiple_of(LEFT)) || widths.iter().any(|width| width % COLUMNS != 0)
             {
                 return None;
             }
             for (value, width) in values.into_iter().zip(widths) {
-                if slice(&value).is_some() {
+                if slice(value).is_some() {
                     exchange.has_slices = true;
                 } else if let Entry::Vacant(entry) = exchange.whole.entry(value) {
                     entry.insert(room);
@@ -158,8 +155,7 @@ impl Rows<'_> {
         let Some(Place::Gradient(offset)) = self.planned.layout.places[step.result.index()] else { return };
         let columns = self.elements(&step.operands[operands[1]]);
         let values = operands.map(|operand| self.unscaled(step.operands[operand].value).0);
-        let slices = self.fragments.stream.as_ref().map(|stream| &stream.values);
-        if let Some(&slice) = values.iter().find(|&value| slices.is_some_and(|slices| slices.contains(value))) {
+        if let Some(&slice) = values.iter().find(|&&value| self.fragments.stream_of(value).is_some()) {
             let start = self.weights + self.fragments.extent(self.class);
             self.text += "__syncthreads();\n";
             self.show(slice, &format!("rows_of_block(shared + {start}, {})", vectors(self.width(slice))));
