@@ -43,12 +43,20 @@ def low_rank(x, down, up):
     return x + torch.einsum("nak,ack->nac", torch.einsum("nac,akc->nak", x, down), up)
 
 
+def conv(x, w, s):
+    """Three taps, of which the first is of the element itself and the others of those before it."""
+    padded = F.pad(x, (2, 0))
+    taps = (w[:, tap, None] * padded[..., 2 - tap : 2 - tap + x.shape[-1]] for tap in range(3))
+    return sum(taps) * s[:, None]
+
+
 def residual(x, w, s):
     return x + w * s[:, None]
 
 
 BLUEPRINTS = {
-    function.__name__: function for function in (bottleneck, normalized_mlp, squeeze_excite, low_rank, residual)
+    function.__name__: function
+    for function in (bottleneck, normalized_mlp, squeeze_excite, low_rank, residual, conv)
 }
 
 

@@ -200,6 +200,7 @@ ONLY = {"kasmina": Kasmina, **COMPILED}
 COMPARISONS = {
     **{workload.name: Comparison(workload, {**OURS, **PEERS, **COMPILED, **TUNED}) for workload in WORKLOADS},
     "elementwise": Comparison(_like("elementwise", 8192, 4096, 64, ("residual",), 2), ONLY),
+    "conv": Comparison(_like("conv", 8192, 4096, 64, ("conv",), 2), ONLY),
     "mixed": Comparison(
         _like("mixed", 8192, 4096, 64, FOUR, 2), {**OURS, "torch.compile, gathering": compiled(gathering)}
     ),

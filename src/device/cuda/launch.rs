@@ -100,12 +100,14 @@ impl Loaded {
         let weight = self.shape.busy_weight as f64 / 100.0;
         let slots = (self.resident_blocks * self.shape.waves) as f64;
         let of_other = slots / (busy as f64 * weight + others as f64).max(1.0);
+        // Where all seeds are alike, no block waits for another.
+        let pieces = if busy > 0 { self.shape.pieces as f64 } else { 1.0 };
         let parts = |wanted: f64| {
             let wanted = if launch.deterministic { 1 } else { (wanted as usize).clamp(1, tiles) };
             // As many tiles to each block as to the others.
             tiles.div_ceil(tiles.div_ceil(wanted))
         };
-        let (busy_parts, other_parts) = (parts(of_other * weight), parts(of_other));
+        let (busy_parts, other_parts) = (parts(of_other * weight), parts(of_other * pieces));
         let blocks = busy.saturating_mul(busy_parts).saturating_add(others.saturating_mul(other_parts));
         match (u32::try_from(blocks), u32::try_from(busy_parts), u32::try_from(other_parts)) {
             (Ok(blocks), Ok(busy_parts), Ok(other_parts)) if blocks <= i32::MAX as u32 => {

@@ -5,7 +5,7 @@ use crate::{Error, Result, error, fail};
 use serde::{Deserialize, Serialize};
 
 /// The first bytes of an image: a name and the version of the format.
-const MAGIC: [u8; 8] = *b"KSMCUDA\x04";
+const MAGIC: [u8; 8] = *b"KSMCUDA\x05";
 
 /// A compiled kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -34,7 +34,7 @@ impl Image {
         };
         let rest = bytes.strip_prefix(&MAGIC).ok_or_else(damaged)?;
         let image: Image = postcard::from_bytes(rest).map_err(|reason| damaged().caused_by(reason))?;
-        let LaunchShape { rows, threads, shared_bytes, waves, busy_weight } = image.shape;
+        let LaunchShape { rows, threads, shared_bytes, waves, busy_weight, pieces } = image.shape;
         if !image.machine_code.starts_with(b"\x7fELF") {
             fail!(FileCorrupted, "the machine code of a CUDA kernel is not an ELF file; compile it again");
         }
@@ -44,11 +44,12 @@ impl Image {
             || shared_bytes > 232_448
             || !(1..=64).contains(&waves)
             || !(100..=1600).contains(&busy_weight)
+            || !(1..=64).contains(&pieces)
         {
             fail!(
                 FileCorrupted,
-                "a CUDA kernel asks for {threads} threads, {rows} rows, {shared_bytes} bytes, {waves} waves and {busy_weight} % of \
-                 blocks for busy seeds"
+                "a CUDA kernel asks for {threads} threads, {rows} rows, {shared_bytes} bytes, {waves} waves, {busy_weight} % of \
+                 blocks for busy seeds and {pieces} pieces of the others"
             );
         }
         Ok(image)

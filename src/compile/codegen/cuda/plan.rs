@@ -22,6 +22,8 @@ pub struct LaunchShape {
     pub waves: usize,
     /// How many blocks a seed that runs a program gets where another gets 100.
     pub busy_weight: usize,
+    /// In how many pieces the rows of a block of those others are cut. They begin last and fill the gaps that the rest leaves.
+    pub pieces: usize,
 }
 
 /// A kernel before it is printed.
@@ -81,9 +83,10 @@ fn limits(capability: u32) -> (usize, usize) {
 
 /// How often a launch fills the card unless tuning says otherwise: once, for each block has to make its parameters ready and to
 /// add up its sums, and seeds that run a program have more blocks than others, so that all are done together. Where programs
-/// differ they are not, and what begins later fills the gaps.
+/// differ they are not, and what begins later fills the gaps: forward the pieces of seeds that run none, backward, where those were
+/// slower on an H200, a second wave.
 fn waves(class: &KernelClass) -> u16 {
-    if class.programs.len() > 1 { 2 } else { 1 }
+    if class.programs.len() > 1 && class.pass != Pass::Forward { 2 } else { 1 }
 }
 
 /// Plans a class: as its schedule says, else in fragments what can run in them and its schedule lets, with the largest tile and
@@ -219,16 +222,19 @@ impl Choice {
         self.identity && self.programs[..class.programs.len()].iter().all(Option::is_some)
     }
 
-    /// How many blocks a seed that runs a program gets where another gets 100. Measured on an H200: bottlenecks of a quarter of
-    /// the chunk's width, maps without a product, and programs outside fragments.
-    fn busy_weight(&self, class: &KernelClass) -> usize {
+    /// How many blocks a seed that runs a program gets where another gets 100, and in how many pieces those are cut. Measured on
+    /// an H200: bottlenecks of a quarter of the chunk's width, alone and beside other programs, maps without a product, and
+    /// programs outside fragments.
+    fn shares(&self, class: &KernelClass) -> (usize, usize) {
         let has_products = self.programs.iter().flatten().any(Fragments::has_products);
+        let differ = class.programs.len() > 1;
         match (class.pass, self.is_all_in_fragments(class), has_products) {
-            (_, false, _) => 400,
-            (Pass::Forward, _, true) => 175,
-            (Pass::Forward, _, false) => 115,
-            (_, _, true) => 300,
-            (_, _, false) => 140,
+            (_, false, _) => (400, 1),
+            (Pass::Forward, _, true) if differ => (300, 4),
+            (Pass::Forward, _, true) => (175, 1),
+            (Pass::Forward, _, false) => (150, 2),
+            (_, _, true) => (300, 1),
+            (_, _, false) => (140, 1),
         }
     }
 
@@ -279,8 +285,8 @@ fn attempt(class: &KernelClass, capability: u32, choice: &Choice, tiling: Tiling
     let bytes = if class.data_type == DataType::F64 { 8 } else { 4 };
     let rows = if choice.is_all_in_fragments(class) { threads / 32 * fragments::ROWS } else { tile };
     let shared_bytes = reserved_bytes(class, threads, stages) + numbers * bytes;
-    let busy_weight = choice.busy_weight(class);
-    Plan { shape: LaunchShape { rows, threads, shared_bytes, waves, busy_weight }, tiling, programs }
+    let (busy_weight, pieces) = choice.shares(class);
+    Plan { shape: LaunchShape { rows, threads, shared_bytes, waves, busy_weight, pieces }, tiling, programs }
 }
 
 /// Enough threads that each has about four elements of the widest per-row value.
