@@ -131,7 +131,8 @@ pub struct KernelClass {
     pub chunk: usize,
     /// The programs of the live blueprints, by branch. In a backward class: of seeds that train on the main loss.
     pub programs: Vec<Program>,
-    /// Backward only: the programs of seeds whose parameters are frozen, by branch. Empty otherwise.
+    /// Backward only: what the programs are for seeds whose parameters are frozen, by branch: the same without gradients of
+    /// parameters, so a backend may run the program itself for both. Empty otherwise.
     pub frozen: Vec<Program>,
 }
 

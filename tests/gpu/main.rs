@@ -15,7 +15,8 @@ use std::sync::Arc;
 
 const PASSES: [Pass; 3] = [Pass::Forward, Pass::Backward, Pass::Train];
 const TYPES: [DataType; 4] = [DataType::F32, DataType::F16, DataType::BF16, DataType::F64];
-const ALL: [&str; 7] = ["residual", "attention", "mlp", "bottleneck", "low_rank", "squeeze_excite", "normalized_mlp"];
+const ALL: [&str; 8] =
+    ["residual", "attention", "mlp", "conv", "bottleneck", "low_rank", "squeeze_excite", "normalized_mlp"];
 
 fn card() -> Option<Arc<dyn Device>> {
     match open(DeviceKind::Cuda(0)) {

@@ -210,6 +210,23 @@ fn programs_in_fragments_agree_in_every_pass_and_type() {
     }
 }
 
+/// Convolutions along the chunk read elements that other lanes have.
+#[test]
+fn steps_in_scratch_memory_agree() {
+    for row_blocks in [1, 2] {
+        let emulator = Emulator::device(row_blocks);
+        for pass in PASSES {
+            for (chunk, data_type, poisoned) in
+                [(64, DataType::BF16, true), (40, DataType::F32, true), (48, DataType::F16, false)]
+            {
+                let mut case = Case::new(pass, data_type, &["conv"]);
+                (case.chunk, case.rows, case.poisoned) = (chunk, 150, poisoned);
+                check(&emulator, &case);
+            }
+        }
+    }
+}
+
 #[test]
 fn every_tiling_of_a_program_agrees() {
     let emulator = Emulator::device(2);

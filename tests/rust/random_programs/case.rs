@@ -2,7 +2,9 @@
 
 use crate::random::{Random, program};
 use half::{bf16, f16};
-use kasmina::compile::{Architecture, KernelClass, Pass, Program, Schedule, alternatives, codegen, tiling};
+use kasmina::compile::{
+    Architecture, Destination, KernelClass, Pass, Program, Schedule, alternatives, codegen, tiling,
+};
 use kasmina::device::{self, Address, Buffer, Device, Launch, Rows, Stream};
 use kasmina::graph::DataType;
 use std::sync::Arc;
@@ -30,6 +32,13 @@ impl Tensor {
 }
 
 /// One of the layouts that rows can have.
+/// The program of seeds whose parameters are frozen.
+fn without_gradients(program: &Program) -> Program {
+    let mut frozen = program.clone();
+    frozen.outputs.retain(|output| !matches!(output.target, Destination::ParameterGradient(_)));
+    frozen
+}
+
 fn layout(random: &mut Random, hidden: usize) -> Rows {
     let stride = hidden + random.pick(&[0, 0, 1, 5, 8]);
     let even = Rows::spaced(Address::NULL, stride);
@@ -100,10 +109,8 @@ impl Case {
         let rows = random.pick(&[0, 1, 2, 5, 7, 8, 9, 16, 17, 31, 32, 33, 40, 65, 130]);
         let wild = data_type == DataType::F64;
         let sizes: Vec<usize> = (0..random.between(0, 3)).map(|_| random.pick(&[0, 1, 5, 16, 64, 300])).collect();
-        let mut programs = |trained: bool| -> Vec<Program> {
-            sizes.iter().map(|size| program(random, pass, chunk, *size, trained, wild)).collect()
-        };
-        let (trained, frozen) = (programs(true), if pass == Pass::Backward { programs(false) } else { vec![] });
+        let trained: Vec<Program> = sizes.iter().map(|size| program(random, pass, chunk, *size, wild)).collect();
+        let frozen = if pass == Pass::Backward { trained.iter().map(without_gradients).collect() } else { vec![] };
         let schedule = random.pick(&[Schedule::Best, Schedule::Best, Schedule::Generic]);
         let mut class = KernelClass { pass, schedule, data_type, tf32: false, chunk, programs: trained, frozen };
         if random.once_in(3) {

@@ -64,7 +64,7 @@ enum Reads {
 }
 
 /// A random program whose parameters lie within so many elements, and which adds to their gradient if it may.
-pub fn program(random: &mut Random, pass: Pass, chunk: usize, size: usize, trained: bool, wild: bool) -> Program {
+pub fn program(random: &mut Random, pass: Pass, chunk: usize, size: usize, wild: bool) -> Program {
     let fallback = if pass == Pass::Backward { RowInput::OutputGradient } else { RowInput::X };
     let program = Program {
         chunk,
@@ -114,7 +114,7 @@ pub fn program(random: &mut Random, pass: Pass, chunk: usize, size: usize, train
         writer.program.guards.push(guard);
     }
     if pass != Pass::Forward {
-        writer.sums(pass, size, trained);
+        writer.sums(pass, size);
     }
     writer.program
 }
@@ -415,7 +415,7 @@ impl Writer<'_> {
     }
 
     /// Accumulated values, what is made of them, and where they go.
-    fn sums(&mut self, pass: Pass, size: usize, trained: bool) {
+    fn sums(&mut self, pass: Pass, size: usize) {
         let mut sums = vec![];
         for number in 0..self.random.between(1, 3) {
             let step = if number == 0 {
@@ -463,7 +463,7 @@ impl Writer<'_> {
                 Destination::AlphaGradient
             } else if elements == 1 && std::mem::take(&mut loss) {
                 Destination::Loss
-            } else if trained && free + elements <= size {
+            } else if free + elements <= size {
                 free += elements;
                 Destination::ParameterGradient(free - elements)
             } else {

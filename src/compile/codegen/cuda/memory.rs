@@ -1,9 +1,9 @@
 //! Where the values of a program lie: which in shared memory, at what offset, so that values which never live at the same
 //! time share their place.
 
-use super::fragments::Fragments;
+use super::fragments::{self, Fragments};
 use crate::compile::{Destination, Program, Source, Step, ValueId};
-use crate::graph::Scalar;
+use crate::graph::{RowInput, Scalar};
 
 /// Where a value lies.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,6 +24,10 @@ pub(super) enum Place {
     Random(u16),
     /// Sums that are added to the gradient at once, from this element of the slot on: they lie nowhere.
     Gradient(usize),
+    /// In the scratch memory of each warp, from this number on.
+    Scratch(usize),
+    /// Where the warp's rows of the input came to.
+    Row(RowInput),
 }
 
 /// What is done to make a program smaller, in the order it is tried.
@@ -46,6 +50,10 @@ pub(super) struct Layout {
     pub places: Vec<Option<Place>>,
     /// Numbers of shared memory.
     pub numbers: usize,
+    /// Numbers of scratch memory that each warp has.
+    pub scratch: usize,
+    /// By accumulate step, where in it the warp's sums begin, if that is where it adds them up.
+    pub scratch_sums: Vec<Option<usize>>,
 }
 
 /// Numbers from one element of a per-row value to the next. One more than the rows, so that threads which walk along the
@@ -97,8 +105,8 @@ impl Times {
     }
 }
 
-/// Places every value of an arranged program. In fragments, values of each row lie in registers, and parameters that are
-/// only weights have a place of their own.
+/// Places every value of an arranged program. In fragments, values of each row lie in registers or scratch memory, and parameters
+/// that are only weights have a place of their own.
 /// What a warp has of the sums is put together in the room that its rows came through, and added to the gradient from there.
 pub(super) fn lay_out(
     program: &Program,
@@ -109,13 +117,23 @@ pub(super) fn lay_out(
     let times = Times::new(program);
     let lives = lives(program, &times);
     let mut places: Vec<Option<Place>> = vec![None; program.values.len()];
-    let mut shared: Vec<(Life, usize, usize)> = Vec::new();
+    let (mut shared, mut scratch) = (Vec::new(), Vec::new());
     let mut order: Vec<usize> = (0..program.values.len()).collect();
     order.sort_by_key(|&index| (lives[index].map(|life| life.start), index));
     for index in order {
         let Some(life) = lives[index] else { continue };
         let value = ValueId(index as u32);
-        if fragments.is_some() && program.values[index].per_row {
+        if let Some((fragments, _)) = fragments
+            && program.values[index].per_row
+        {
+            places[index] = match program.values[index].source {
+                Source::Random(stream) => Some(Place::Random(stream)),
+                Source::Row(input) => Some(Place::Row(input)),
+                _ if fragments.scratch.contains(&value) => {
+                    Some(Place::Scratch(room(&mut scratch, life, extent(program, value, fragments::ROWS))))
+                }
+                _ => None,
+            };
             continue;
         }
         let economy = match fragments {
@@ -136,18 +154,19 @@ pub(super) fn lay_out(
             Source::Parameter(offset) if economy >= Economy::Parameters => Place::Parameter(offset),
             _ => match direct(program, value).filter(|_| economy >= Economy::Sums) {
                 Some(offset) => Place::Gradient(offset),
-                None => {
-                    let size = extent(program, value, tile).next_multiple_of(4);
-                    let offset = first_fit(&shared, life, size);
-                    shared.push((life, offset, size));
-                    Place::Shared(offset)
-                }
+                None => Place::Shared(room(&mut shared, life, extent(program, value, tile).next_multiple_of(4))),
             },
         };
         places[index] = Some(place);
     }
-    let numbers = shared.iter().map(|(_, offset, size)| offset + size).max().unwrap_or(0);
-    Layout { places, numbers }
+    let whole_loop = Life { start: times.rows, end: times.rows_end };
+    let mut of_sum = |(position, step): (usize, &Step)| {
+        let is_in_scratch = fragments.is_some_and(|(fragments, _)| fragments.sums[position].is_in_scratch());
+        (is_in_scratch && !is_single(step)).then(|| room(&mut scratch, whole_loop, step.shape.elements()))
+    };
+    let scratch_sums = program.accumulate.iter().enumerate().map(&mut of_sum).collect();
+    let end = |taken: &[Taken]| taken.iter().map(|(_, offset, size)| offset + size).max().unwrap_or(0);
+    Layout { places, numbers: end(&shared), scratch: end(&scratch), scratch_sums }
 }
 
 fn lives(program: &Program, times: &Times) -> Vec<Option<Life>> {
@@ -194,9 +213,18 @@ fn lives(program: &Program, times: &Times) -> Vec<Option<Life>> {
     lives
 }
 
-/// The lowest offset at which nothing lives at the same time.
-fn first_fit(shared: &[(Life, usize, usize)], life: Life, size: usize) -> usize {
-    let mut taken: Vec<(usize, usize)> = shared
+/// What lives when, from which number on, and how many it takes.
+type Taken = (Life, usize, usize);
+
+/// Takes the lowest room in which nothing lives at the same time, and says where it begins.
+fn room(all: &mut Vec<Taken>, life: Life, size: usize) -> usize {
+    let offset = first_fit(all, life, size);
+    all.push((life, offset, size));
+    offset
+}
+
+fn first_fit(all: &[Taken], life: Life, size: usize) -> usize {
+    let mut taken: Vec<(usize, usize)> = all
         .iter()
         .filter(|(other, ..)| other.start <= life.end && life.start <= other.end)
         .map(|&(_, offset, size)| (offset, size))

@@ -48,6 +48,11 @@ pub(super) struct Planned {
 }
 
 impl Plan {
+    /// Whether some program in fragments has scratch memory.
+    pub fn has_scratch(&self) -> bool {
+        self.programs.iter().flatten().any(|planned| planned.layout.scratch > 0)
+    }
+
     /// Whether some program's warps multiply together.
     pub fn multiplies_together(&self) -> bool {
         let mut fragments = self.programs.iter().flatten().filter_map(|planned| planned.fragments.as_ref());
@@ -227,9 +232,12 @@ impl Choice {
     /// programs outside fragments.
     fn shares(&self, class: &KernelClass) -> (usize, usize) {
         let has_products = self.programs.iter().flatten().any(Fragments::has_products);
+        let has_scratch = self.programs.iter().flatten().any(|fragments| !fragments.scratch.is_empty());
         let differ = class.programs.len() > 1;
         match (class.pass, self.is_all_in_fragments(class), has_products) {
             (_, false, _) => (400, 1),
+            (Pass::Forward, _, _) if has_scratch => (300, 4),
+            _ if has_scratch => (400, 1),
             (Pass::Forward, _, true) if differ => (300, 4),
             (Pass::Forward, _, true) => (175, 1),
             (Pass::Forward, _, false) => (150, 2),
@@ -279,7 +287,8 @@ fn attempt(class: &KernelClass, capability: u32, choice: &Choice, tiling: Tiling
         .collect();
     let numbers = |planned: &Planned| {
         let of_fragments = |fragments: &Fragments| fragments.extent(class) + fragments.exchanged_numbers(threads);
-        planned.layout.numbers + planned.fragments.as_ref().map_or(0, of_fragments)
+        let of_warps = planned.layout.scratch * (threads / 32);
+        planned.layout.numbers + planned.fragments.as_ref().map_or(0, of_fragments) + of_warps
     };
     let numbers = programs.iter().flatten().map(numbers).max().unwrap_or(0);
     let bytes = if class.data_type == DataType::F64 { 8 } else { 4 };

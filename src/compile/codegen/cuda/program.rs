@@ -244,9 +244,9 @@ impl Writer<'_> {
         self.touch(reads);
         let printer = Printer { planned: self.planned, step, loops };
         self.text += &if single {
-            printer.print_single(&format!("sum_{position}"))
+            printer.print_single(&format!("sum_{position}"), "GROUPS")
         } else {
-            printer.print_sums(self.tile, self.threads)
+            printer.print_sums(self.tile, self.threads, "threadIdx.x")
         };
     }
 

@@ -4,6 +4,7 @@ use super::expression;
 use super::loops::{Axis, Loops};
 use super::memory::Place;
 use super::plan::Planned;
+use super::program::row_name;
 use crate::compile::{Reducer, Step, ValueId};
 use crate::graph::DataType;
 use std::fmt::Write;
@@ -43,9 +44,9 @@ impl Printer<'_> {
         text + "}\n"
     }
 
-    /// A sum over the rows of the tile, added to the sums that are there. Each thread has results of its own; with few
-    /// results, neighbouring threads share the rows of one.
-    pub(super) fn print_sums(&self, tile: usize, threads: usize) -> String {
+    /// A sum over the rows of the tile, added to the sums that are there, by so many threads, of which one is called by `name`. Each
+    /// has results of its own; with few results, neighbouring threads share the rows of one.
+    pub(super) fn print_sums(&self, tile: usize, threads: usize, name: &str) -> String {
         let items = self.loops.items();
         let mut sharing = 1;
         while sharing < tile && items * sharing * 2 <= threads {
@@ -53,7 +54,7 @@ impl Printer<'_> {
         }
         let mut sum = self.declare("total", "0");
         let _ = writeln!(sum, "#pragma unroll {}", self.unrolling());
-        let _ = writeln!(sum, "for (int row = threadIdx.x % {sharing}; row < TILE; row += {sharing}) {{");
+        let _ = writeln!(sum, "for (int row = {name} % {sharing}; row < {tile}; row += {sharing}) {{");
         if self.step.reducer != Reducer::Sum && !self.loops.reduced.is_empty() {
             sum += &self.declare("extreme", self.start());
             let combine = self.in_blocks(&self.combine("extreme"));
@@ -76,7 +77,7 @@ impl Printer<'_> {
         let keep = self.in_blocks(&keep);
         if sharing == 1 {
             return format!(
-                "for (int item = threadIdx.x; item < {items}; item += THREADS) {{\n{}{sum}{keep}}}\n",
+                "for (int item = {name}; item < {items}; item += {threads}) {{\n{}{sum}{keep}}}\n",
                 self.item_indices("item")
             );
         }
@@ -87,18 +88,18 @@ impl Printer<'_> {
         ));
         // Threads past the last item sum something that nobody keeps: shuffles want the whole warp.
         format!(
-            "{{\nconst int item = threadIdx.x / {sharing} < {items} ? threadIdx.x / {sharing} : {last};\n{}{sum}{gather}\
-             if (threadIdx.x / {sharing} < {items} && threadIdx.x % {sharing} == 0) {{\n{keep}}}\n}}\n",
+            "{{\nconst int item = {name} / {sharing} < {items} ? {name} / {sharing} : {last};\n{}{sum}{gather}\
+             if ({name} / {sharing} < {items} && {name} % {sharing} == 0) {{\n{keep}}}\n}}\n",
             self.item_indices("item"),
             last = items - 1,
         )
     }
 
     /// A sum over the rows that is one number: each thread adds the share of its row and group to a register.
-    pub(super) fn print_single(&self, register: &str) -> String {
+    pub(super) fn print_single(&self, register: &str, groups: &str) -> String {
         let reductions = self.loops.reductions();
         let mut text =
-            format!("if (alive >> row & 1) {{\nfor (int item = group; item < {reductions}; item += GROUPS) {{\n");
+            format!("if (alive >> row & 1) {{\nfor (int item = group; item < {reductions}; item += {groups}) {{\n");
         text += &indices(&self.loops.reduced, REDUCED, |_| 1, "item");
         text += &self.reads();
         let _ = writeln!(text, "{register} += {};", self.term());
@@ -140,6 +141,9 @@ impl Printer<'_> {
             Place::Random(stream) => {
                 format!("(launch.random ? random_number(key, first + row, {index}, seed, {stream}) : 0)")
             }
+            Place::Scratch(start) if of.per_row => format!("scratch[{start} + ({index}) * SCRATCH_PITCH + row]"),
+            Place::Scratch(start) => format!("scratch[{start} + {index}]"),
+            Place::Row(input) => format!("element_of(rows_of_{}, row, {index})", row_name(input)),
             // Sums that lie nowhere are never read.
             Place::Gradient(_) => "not_a_number()".into(),
         }

@@ -312,7 +312,7 @@ fn programs_of_the_library_run_in_fragments_where_their_chunks_are_wide_enough()
     };
     let in_fragments =
         |source: String| source.contains("watch_tile<") && !source.contains("load_tile<EVERYTHING>(shared");
-    for name in ["residual", "attention", "mlp", "bottleneck", "low_rank", "squeeze_excite"] {
+    for name in ["residual", "attention", "mlp", "conv", "bottleneck", "low_rank", "squeeze_excite"] {
         for data_type in [DataType::F32, DataType::F16, DataType::BF16] {
             let forward = source(name, Pass::Forward, data_type, 64, 90);
             assert!(in_fragments(forward), "{name} in {}", data_type.name());

@@ -2,14 +2,17 @@
 //!
 //! A lane holds the same elements of every value of the same size (`fragments.cu` says which), so maps need no exchange, a
 //! reduction ends with two shuffles, and a contraction is a product of the tensor cores whose result lies where the next
-//! step wants it. What does not fit this vocabulary runs in shared memory, as [`super::step`] prints it.
+//! step wants it. A step that reads elements in another order than they lie works in scratch memory of the warp. What does not fit
+//! this vocabulary runs in shared memory, as [`super::step`] prints it.
 //!
 //! In order: this file says which programs fit ([`registers`]) and what each of their steps is, [`stream`] which values are made in
 //! slices, [`weight`] where the factors of contractions lie, [`warpgroup`] which warps multiply together; [`program`] prints the loop
-//! over rows, [`slices`] those over slices, [`step`] what they do with a tile, and [`sums`] what is added up over tiles and warps.
+//! over rows, [`slices`] those over slices, [`step`] what they do with a tile, [`scratch`] what goes by way of memory, and [`sums`]
+//! what is added up over tiles and warps.
 
 mod program;
 mod registers;
+mod scratch;
 mod slices;
 mod step;
 mod stream;
@@ -24,7 +27,7 @@ use super::memory::{direct, is_single};
 use crate::compile::{Binary, Expression, KernelClass, Operand, Pass, Program, Reducer, Source, Step, Value, ValueId};
 use crate::graph::DataType;
 use registers::{COMFORTABLE, MOST, ROOMY, registers};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use stream::Stream;
 use warpgroup::Exchange;
 use weight::{VECTOR_BYTES, Weight, line_vectors};
@@ -56,6 +59,8 @@ pub(super) struct Fragments {
     pub inline: BTreeMap<ValueId, Scaled>,
     /// The uniform factors of contractions, which lie in shared memory as the tensor cores want them.
     pub weights: Vec<Weight>,
+    /// Values of each row that lie in scratch memory: what steps there write, and what they read of other steps.
+    pub scratch: BTreeSet<ValueId>,
     /// What is made slice by slice, where whole values would be too many for registers.
     pub stream: Option<Stream>,
     /// Registers of a lane that its values take at the busiest step.
@@ -82,6 +87,8 @@ pub(super) enum Form {
     /// A product with the weights of this position, or with rows and columns of them exchanged; the operand is the value of
     /// each row.
     Contraction { operand: usize, weights: usize, exchanged: bool },
+    /// Anything else, in scratch memory.
+    Scratch,
 }
 
 /// An accumulate step.
@@ -102,9 +109,16 @@ pub(super) enum Sum {
         left: usize,
         right: usize,
     },
+    /// Anything else, of what lies in scratch memory; added up there as well, if it is more than one number.
+    Scratch,
 }
 
 impl Sum {
+    /// Whether it reads scratch memory.
+    pub fn is_in_scratch(&self) -> bool {
+        matches!(self, Sum::Scratch)
+    }
+
     /// Whether it is added to the gradient tile by tile.
     fn is_at_once(&self) -> bool {
         matches!(self, Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. })
@@ -137,8 +151,11 @@ pub(super) fn stages(class: &KernelClass) -> usize {
 /// Threads of a block whose programs run in fragments. Its warps need nothing of each other but the weights, which they make
 /// ready together, and the sums: where weights are few, sums are put together sooner in small blocks. Measured on an H200.
 pub(super) fn threads<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    let weights = 4 * programs.map(|fragments| fragments.extent(class)).max().unwrap_or(0);
+    let needs = |fragments: &Fragments| (4 * fragments.extent(class), !fragments.scratch.is_empty());
+    let (weights, has_scratch) = programs.map(needs).fold((0, false), |all, one| (all.0.max(one.0), all.1 | one.1));
     match weights {
+        // So that many small blocks fill a multiprocessor's memory.
+        _ if has_scratch => 64,
         0..=0x4000 if class.pass != Pass::Forward => 64,
         0..=0xa000 if class.data_type == DataType::F32 => 64,
         0..=0x10000 => 128,
@@ -158,12 +175,8 @@ pub(super) fn warps<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a 
 
 /// What a program is in fragments, if it fits.
 pub(super) fn plan(program: &Program, class: &KernelClass) -> Option<Fragments> {
-    let number = |value: &Value| matches!(value.data_type, DataType::F32 | DataType::Bool);
-    let whole = |value: &Value| !value.per_row || value.elements == 1 || value.elements.is_multiple_of(8);
-    // Kernels with random numbers in fragments once left rows of their last tile unwritten on an H100, because NVRTC 13.0 lost a
-    // condition on the way to the next tile that is no longer there. They have not been tried again since.
-    let random = |value: &Value| matches!(value.source, Source::Random(_));
-    if !program.values.iter().all(|value| number(value) && whole(value) && !random(value)) {
+    let is_number = |value: &Value| matches!(value.data_type, DataType::F32 | DataType::Bool);
+    if !program.values.iter().all(is_number) || program.body.iter().any(|step| step.condition.is_some()) {
         return None;
     }
     let mut fragments = Fragments {
@@ -171,20 +184,22 @@ pub(super) fn plan(program: &Program, class: &KernelClass) -> Option<Fragments> 
         sums: Vec::new(),
         inline: BTreeMap::new(),
         weights: Vec::new(),
+        scratch: BTreeSet::new(),
         stream: None,
         registers: 0,
         warpgroups: None,
     };
     for step in &program.body {
-        let form = fragments.form(program, step, class.data_type)?;
+        let form = fragments.form(program, step, class.data_type).unwrap_or(Form::Scratch);
         fragments.body.push(form);
     }
     for step in &program.accumulate {
-        fragments.sums.push(sum(program, step)?);
+        fragments.sums.push(sum(program, step).unwrap_or(Sum::Scratch));
     }
+    fragments.scratch = scratch::values(program, &fragments)?;
     fragments.inline = cheap(program, &fragments);
     fragments.registers = registers(program, &fragments);
-    if fragments.registers > ROOMY {
+    if fragments.registers > ROOMY && fragments.scratch.is_empty() {
         let stream = Stream::find(program, &fragments);
         let is_free = |stream: &Stream| !program.accumulate.iter().any(|step| stream.is_read(step));
         let is_needed = fragments.registers > COMFORTABLE;
@@ -275,7 +290,7 @@ impl Fragments {
     }
 
     fn form(&mut self, program: &Program, step: &Step, data_type: DataType) -> Option<Form> {
-        if step.condition.is_some() || !step.writes_all(program.values[step.result.index()].elements) {
+        if !step.writes_all(program.values[step.result.index()].elements) || !reads_fragments(program, step) {
             return None;
         }
         let (outer, reduced) = axes(step);
@@ -334,7 +349,7 @@ impl Fragments {
 }
 
 fn sum(program: &Program, step: &Step) -> Option<Sum> {
-    if !step.writes_all(program.values[step.result.index()].elements) {
+    if !step.writes_all(program.values[step.result.index()].elements) || !reads_fragments(program, step) {
         return None;
     }
     let (outer, reduced) = axes(step);
@@ -380,6 +395,17 @@ fn factors(expression: &Expression) -> Option<(usize, usize)> {
     }
 }
 
+/// Whether a value can be a fragment: of each row as many elements to each lane, or one number.
+fn is_whole(value: &Value) -> bool {
+    !value.per_row || value.elements == 1 || value.elements.is_multiple_of(8)
+}
+
+/// Whether a step reads and writes nothing that can be no fragment, or is nowhere until it is read.
+fn reads_fragments(program: &Program, step: &Step) -> bool {
+    let mut values = step.reads().chain([step.result]).map(|value| &program.values[value.index()]);
+    values.all(|value| is_whole(value) && !matches!(value.source, Source::Random(_)))
+}
+
 /// Whether an operand is a value of each row with more than one element, held in registers.
 fn is_fragment(program: &Program, operand: &Operand) -> bool {
     let value = &program.values[operand.value.index()];
@@ -405,7 +431,7 @@ fn cheap(program: &Program, fragments: &Fragments) -> BTreeMap<ValueId, Scaled> 
         !program.values[operand.value.index()].per_row && operand.strides.iter().all(|stride| *stride == 0)
     };
     let maps = program.body.iter().zip(&fragments.body).filter(|(_, form)| **form == Form::Map);
-    maps.filter(|(step, _)| !leaves(step.result))
+    maps.filter(|(step, _)| !leaves(step.result) && !fragments.scratch.contains(&step.result))
         .filter_map(|(step, _)| {
             let (a, b) = factors(&step.expression)?;
             let of = |row: usize, scale: usize| {

@@ -87,7 +87,7 @@ impl<'a> Rows<'a> {
         }
         for (position, (step, sum)) in self.sums().enumerate() {
             match sum {
-                Sum::Single(_) | Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. } => {}
+                Sum::Single(_) | Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. } | Sum::Scratch => {}
                 Sum::Elements if self.are_rows(step) => {
                     let _ = writeln!(self.text, "Products<{}, 8> sum_{position} = {{}};", step.shape.elements());
                 }
@@ -167,6 +167,7 @@ impl<'a> Rows<'a> {
         // Warps that wait for each other go on until the block has no row left.
         let keep_step = self.fragments.adds_at_once() || self.fragments.warpgroups.is_some();
         let count = if keep_step { "most" } else { "count" };
+        self.scratch();
         let _ = write!(
             self.text,
             "#pragma unroll 1\n\
@@ -222,6 +223,9 @@ impl<'a> Rows<'a> {
         }
         self.text += "const bool whole = __all_sync(0xffffffffu, alive[0] && alive[1]);\n";
         self.output();
+        if self.fragments.sums.iter().any(Sum::is_in_scratch) {
+            self.text += "const unsigned living = living_rows(alive);\n";
+        }
         // Rows are shown where others came and went.
         if self.exchanges() {
             self.put_output();
@@ -289,6 +293,9 @@ impl<'a> Rows<'a> {
     fn whole_step(&mut self, step: &Step, form: &Form, known: &mut BTreeSet<ValueId>) {
         if !self.fragments.is_inline(step.result) {
             self.step(step, form);
+        }
+        if self.fragments.scratch.contains(&step.result) && !self.pass_scratch(step, form) {
+            return;
         }
         known.insert(step.result);
         self.what_is_known(known, Some(step.result));

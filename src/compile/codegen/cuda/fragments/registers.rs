@@ -1,6 +1,6 @@
 //! How many registers a program in fragments takes, about, and how many it may. Knows no instruction.
 
-use super::{Fragments, Sum};
+use super::{Fragments, Sum, is_whole};
 use crate::compile::{Program, Source, Step, ValueId};
 
 /// Registers that the values of a lane may take by our count, which takes values whole that the compiler makes piece by
@@ -28,14 +28,14 @@ pub(super) fn registers(program: &Program, fragments: &Fragments) -> usize {
         let slice = fragments.stream_of(value).map(|stream| stream.slice);
         let value = &program.values[value.index()];
         let elements = slice.unwrap_or(value.elements);
-        if value.per_row && !is_inline { elements.div_ceil(2) } else { 0 }
+        if value.per_row && !is_inline && is_whole(value) { elements.div_ceil(2) } else { 0 }
     };
     let sums: usize = program
         .accumulate
         .iter()
         .zip(&fragments.sums)
         .map(|(step, sum)| match sum {
-            Sum::Single(_) => 1,
+            Sum::Single(_) | Sum::Scratch => 1,
             Sum::Elements => step.shape.elements() / 4,
             Sum::Products { .. } => step.shape.elements() / 32,
             Sum::ElementsAtOnce => 8,

@@ -40,6 +40,7 @@ impl Rows<'_> {
                 let _ = write!(self.text, "#pragma unroll\nfor (int h = 0; h < 2; ++h) {{\n{combine}}}\n");
             }
             Form::Contraction { .. } => self.contractions(&[(step, form)]),
+            Form::Scratch => self.step_in_scratch(step),
         }
     }
 

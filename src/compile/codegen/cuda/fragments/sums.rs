@@ -18,7 +18,7 @@ impl Rows<'_> {
         for (position, (step, sum)) in self.sums().enumerate() {
             let elements = step.shape.elements();
             let (name, size) = match sum {
-                Sum::Single(_) | Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. } => continue,
+                Sum::Single(_) | Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. } | Sum::Scratch => continue,
                 Sum::Elements if self.are_rows(step) => ("keep_column", String::new()),
                 Sum::Elements => ("keep_elements", format!(", {elements}")),
                 Sum::Products { .. } => ("keep_products", String::new()),
@@ -58,6 +58,7 @@ impl Rows<'_> {
                 ),
             };
         }
+        self.sums_in_scratch();
         self.take()
     }
 
@@ -88,6 +89,7 @@ impl Rows<'_> {
                     let _ = writeln!(self.text, "if ({once}alive[{h}]) sum_{position} += of_row_{position}[{h}];");
                 }
             }
+            Sum::Scratch => self.sum_in_scratch(position, step),
             Sum::Elements if self.are_rows(step) => {
                 let rows = self.turned_operand(step, 0, true);
                 let _ = writeln!(self.text, "sum_rows(sum_{position}, {rows});");
@@ -191,7 +193,7 @@ impl Rows<'_> {
             Sum::Elements | Sum::ElementsAtOnce => {
                 self.row_of_elements(step).and_then(|(_, scale)| scale).into_iter().collect()
             }
-            Sum::Single(_) => Vec::new(),
+            Sum::Single(_) | Sum::Scratch => Vec::new(),
         };
         if factors.is_empty() { "1".into() } else { factors.join(" * ") }
     }

@@ -68,7 +68,7 @@ impl Fragments {
             let (left, right) = match *sum {
                 Sum::ProductsAtOnce { left, right } => (left, right),
                 Sum::Single(_) | Sum::ElementsAtOnce => continue,
-                Sum::Elements | Sum::Products { .. } => return None,
+                Sum::Elements | Sum::Products { .. } | Sum::Scratch => return None,
             };
             let values = [left, right].map(|operand| {
                 let value = step.operands[operand].value;

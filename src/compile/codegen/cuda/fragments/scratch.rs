@@ -1,0 +1,159 @@
+//! Steps in scratch memory: those that read elements in another order than they lie in registers, such as a convolution along the
+//! chunk, or that draw random numbers. Lanes have a row each there, two lanes share its elements, and [`Printer`] prints what they do.
+
+use super::program::Rows;
+use super::{Form, Fragments, ROWS, is_whole};
+use crate::compile::codegen::cuda::loops::{Loops, over_rows};
+use crate::compile::codegen::cuda::memory::Place;
+use crate::compile::codegen::cuda::plan::Planned;
+use crate::compile::codegen::cuda::program::note;
+use crate::compile::codegen::cuda::step::Printer;
+use crate::compile::{Destination, Program, Source, Step, ValueId};
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+/// Elements of a row that scratch memory may have to hold. With more, few warps would fit on a multiprocessor.
+const MOST: usize = 1024;
+
+/// The values that lie in scratch memory: what steps there write, and what they and sums there read of other steps. `None` if they
+/// are too many, or what leaves the program can be no fragment.
+pub(super) fn values(program: &Program, fragments: &Fragments) -> Option<BTreeSet<ValueId>> {
+    let steps = program.body.iter().zip(&fragments.body).filter(|(_, form)| **form == Form::Scratch);
+    let sums = program.accumulate.iter().zip(&fragments.sums).filter(|(_, sum)| sum.is_in_scratch());
+    let is_made = |value: &ValueId| {
+        let value = &program.values[value.index()];
+        value.per_row && value.source == Source::Step
+    };
+    let mut values: BTreeSet<ValueId> = sums.flat_map(|(step, _)| step.reads()).filter(is_made).collect();
+    for (step, _) in steps {
+        values.extend(step.reads().filter(is_made));
+        values.insert(step.result);
+    }
+    let of = |value: ValueId| &program.values[value.index()];
+    let elements: usize = values.iter().map(|&value| of(value).elements).sum();
+    (elements <= MOST && leaves(program).all(|value| is_whole(of(value)))).then_some(values)
+}
+
+/// What is known of rows by it, or becomes of them.
+fn leaves(program: &Program) -> impl Iterator<Item = ValueId> {
+    let rows = program.outputs.iter().filter(|output| output.target == Destination::Row).map(|output| output.value);
+    program.guards.iter().copied().chain(rows)
+}
+
+impl Rows<'_> {
+    /// Where the warp's scratch memory is, with zeros for what is added up there.
+    pub(super) fn scratch(&mut self) {
+        let layout = &self.planned.layout;
+        if layout.scratch == 0 {
+            return;
+        }
+        let (start, numbers) = (self.start_of_scratch(), layout.scratch);
+        let _ = writeln!(self.text, "number* const scratch = shared + {start} + threadIdx.x / 32 * {numbers};");
+        for (step, start) in self.planned.program.accumulate.iter().zip(&layout.scratch_sums) {
+            if let Some(start) = start {
+                let count = step.shape.elements();
+                let _ = writeln!(
+                    self.text,
+                    "for (int i = threadIdx.x % 32; i < {count}; i += 32) scratch[{start} + i] = 0;"
+                );
+            }
+        }
+    }
+
+    fn start_of_scratch(&self) -> usize {
+        self.weights + self.fragments.extent(self.class)
+    }
+
+    pub(super) fn step_in_scratch(&mut self, step: &Step) {
+        let printer = Printer { planned: self.planned, step, loops: Loops::new(step, 32 / ROWS) };
+        self.text += &note(step, " per row, in scratch memory");
+        self.in_scratch(step, &printer.print("group", "2"));
+    }
+
+    /// What lanes do that have a row each.
+    fn in_scratch(&mut self, step: &Step, text: &str) {
+        self.text += "{\n__syncwarp();\n\
+                      const int row = threadIdx.x % FRAGMENT_ROWS, group = threadIdx.x % 32 / FRAGMENT_ROWS;\n";
+        let is_random = |value: ValueId| matches!(self.planned.program.values[value.index()].source, Source::Random(_));
+        if step.reads().any(is_random) {
+            self.text += "const long long first = (long long)tiles.number(tile) * FRAGMENT_ROWS;\n";
+        }
+        self.text += text;
+        self.text += "}\n";
+    }
+
+    /// After a step whose result lies in scratch memory: puts it there, or takes it from there if registers want it. Returns whether
+    /// the result is whole.
+    pub(super) fn pass_scratch(&mut self, step: &Step, form: &Form) -> bool {
+        let value = step.result;
+        let Some(Place::Scratch(start)) = self.planned.layout.places[value.index()] else { return true };
+        let (id, elements) = (value.0, self.planned.program.values[value.index()].elements);
+        if *form != Form::Scratch {
+            let _ = writeln!(self.text, "__syncwarp();\nput_in_scratch(scratch + {start}, v{id}, place);");
+            return true;
+        }
+        let last = self.planned.program.body.iter().rfind(|other| other.result == value);
+        if last.is_none_or(|last| !std::ptr::eq(last, step)) {
+            return false;
+        }
+        if self.is_wanted_in_registers(value) {
+            let _ = match elements {
+                1 => writeln!(
+                    self.text,
+                    "__syncwarp();\nnumber v{id}[2] = {{scratch[{start} + place.g], scratch[{start} + place.g + 8]}};"
+                ),
+                _ => writeln!(
+                    self.text,
+                    "__syncwarp();\nFragment<{elements}> v{id} = fragment_in_scratch<{elements}>(scratch + {start}, place);"
+                ),
+            };
+        }
+        true
+    }
+
+    fn is_wanted_in_registers(&self, value: ValueId) -> bool {
+        let reads = |step: &Step| step.reads().any(|read| read == value);
+        self.steps().any(|(step, form)| *form != Form::Scratch && reads(step))
+            || self.sums().any(|(step, sum)| !sum.is_in_scratch() && reads(step))
+            || leaves(&self.planned.program).any(|leaf| leaf == value)
+    }
+
+    /// A sum over rows of what lies in scratch memory.
+    pub(super) fn sum_in_scratch(&mut self, position: usize, step: &Step) {
+        let planned = self.planned;
+        let text = match planned.layout.scratch_sums[position] {
+            None => {
+                let printer = Printer { planned, step, loops: Loops::new(step, 1) };
+                printer.print_single(&format!("sum_{position}"), "2")
+            }
+            Some(start) => {
+                let mut of_warp: Planned = planned.clone();
+                of_warp.layout.places[step.result.index()] = Some(Place::Scratch(start));
+                let printer = Printer { planned: &of_warp, step, loops: over_rows(step, 32) };
+                "const int lane = threadIdx.x % 32;\n".to_string() + &printer.print_sums(ROWS, 32, "lane")
+            }
+        };
+        self.in_scratch(step, &format!("const unsigned alive = living;\n{text}"));
+    }
+
+    /// Puts together what the warps have added up in scratch memory.
+    pub(super) fn sums_in_scratch(&mut self) {
+        let layout = &self.planned.layout;
+        let mut text = String::new();
+        for (position, (step, sum)) in self.sums().enumerate() {
+            let Some(from) = layout.scratch_sums[position] else { continue };
+            let (from, apart, count) = (self.start_of_scratch() + from, layout.scratch, step.shape.elements());
+            let condition = if self.is_gradient(step, sum) { "if (gradient) " } else { "" };
+            let to = match layout.places[step.result.index()] {
+                Some(Place::Gradient(offset)) => format!("<true>(gradient + {offset}"),
+                Some(Place::Shared(start)) => format!("<false>(shared + {start}"),
+                _ => continue,
+            };
+            let _ = writeln!(text, "{condition}gather_from_scratch{to}, shared + {from}, {apart}, {count});");
+        }
+        if !text.is_empty() {
+            self.text += "__syncthreads();\n";
+            self.text += &text;
+        }
+    }
+}
