@@ -85,6 +85,7 @@ fn observing_writes_no_row_even_if_the_devices_state_arrays_are_damaged() {
     bench.bring(0, Lifecycle::Training);
     bench.set_residual(0.5);
     let before = bits(&bench.x.read());
+    bench.observe(None).unwrap();
     let [lifecycle, alpha] = ["lifecycle", "alpha"].map(|name| bench.layer.array(name).unwrap().buffer);
     write(&lifecycle, &[Lifecycle::Grafting as i8; 2]);
     write(&alpha, &[1.0f32; 2]);
