@@ -16,7 +16,11 @@ from .blueprint import Blueprint
 from .snapshot import Snapshot
 from .state import DATA_TYPES, LayerState, device_numbers, layer_info, make_layer
 
-_ops = torch.ops.kasmina
+# Overloads, because a packet of them looks for the right one at each call.
+_forward = torch.ops.kasmina.forward.default
+_forward_in_place = torch.ops.kasmina.forward_.default
+_observe = torch.ops.kasmina.observe.default
+_train = torch.ops.kasmina.train_.default
 _ALPHA_GRADIENT = 2
 # The host's view of the state: lifecycle, blueprint, epochs, strategy.
 _STATE_COLUMNS = 4
@@ -186,38 +190,41 @@ class Layer(LayerState):
 
     def forward(self, x, target=None):
         """The layer's output for x. Seeds in TRAINING learn to compute `target` from x; without one, x itself."""
-        aliases = self._aliases(x)
-        if self.channels == "first":
-            # Views: the operators take any strides, and give the output those of the input.
-            target = None if target is None else target.movedim(1, -1)
-            y = self._forward(x.movedim(1, -1), target, aliases)
-            return x if aliases or self.inplace else y.movedim(-1, 1)
-        return self._forward(x, target, aliases)
+        aliases = self.alias_idle and self._aliases(x)
+        if aliases and not self.training:
+            return x
+        if self.channels == "last":
+            return self._forward(x, target, aliases)
+        # Views: the operators take any strides, and give the output those of the input.
+        target = None if target is None else target.movedim(1, -1)
+        y = self._forward(x.movedim(1, -1), target, aliases)
+        return x if aliases or self.inplace else y.movedim(-1, 1)
 
     def _aliases(self, x):
-        """Whether the output is x itself. What records a graph records the operator, which stays right when seeds change."""
-        if not self.alias_idle or torch.compiler.is_compiling() or torch.jit.is_tracing() or self._applies:
+        """Whether a layer that may alias does. What records a graph records the operator, which stays right when seeds change."""
+        if torch.compiler.is_compiling() or self._applies or torch.jit.is_tracing():
             return False
         return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
 
     def _forward(self, x, target, aliases):
-        banks = self.banks()
-        if self.training and self._isolated_training:
-            with torch.no_grad():
-                _ops.train_(x.detach(), target, banks, self._id)
-        telemetry = self.telemetry if self.training else None
         deterministic = torch.are_deterministic_algorithms_enabled()
-        if aliases:
-            if self.training:
-                _ops.observe(x, telemetry, self._id, deterministic)
-            return x
-        # One number from torch's generator, so that torch.manual_seed, activation checkpointing and captured graphs all do
-        # what they do for torch's own dropout.
-        random = torch.randint(2**63 - 1, (1,), device=self.device) if self.training and self._draws else None
+        telemetry = random = None
+        if self.training:
+            telemetry = self.telemetry
+            if self._isolated_training:
+                with torch.no_grad():
+                    _train(x.detach(), target, self.banks(), self._id)
+            if aliases:
+                _observe(x, telemetry, self._id, deterministic)
+                return x
+            # One number from torch's generator, so that torch.manual_seed, activation checkpointing and captured graphs all
+            # do what they do for torch's own dropout.
+            if self._draws:
+                random = torch.randint(2**63 - 1, (1,), device=self.device)
         if self.inplace:
-            _ops.forward_(x, self.alpha, banks, telemetry, self._id, deterministic, random)
+            _forward_in_place(x, self.alpha, self.banks(), telemetry, self._id, deterministic, random)
             return x
-        return _ops.forward(x, self.alpha, banks, telemetry, self._id, deterministic, random)
+        return _forward(x, self.alpha, self.banks(), telemetry, self._id, deterministic, random)
 
     def prepare(self, dtype=torch.float32, alpha_gradient=False):
         """Compiles and loads now what rows of this type need, instead of when they first come."""
