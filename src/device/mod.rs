@@ -7,6 +7,7 @@
 
 pub mod cpu;
 pub mod cuda;
+mod forks;
 mod host_memory;
 
 pub use host_memory::HostMemory;
