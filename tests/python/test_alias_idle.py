@@ -271,6 +271,26 @@ def test_what_is_recomputed_is_not_seen_twice(reentrant, device, deterministic):
     assert one.telemetry[0, 0] > 0
 
 
+def test_data_parallel_training_must_look_for_banks_without_gradients(device, tmp_path):
+    distributed = torch.distributed
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        x = inputs("last", device)
+        for looks in (True, False):
+            layer = idle_layer(device)
+            model = torch.nn.parallel.DistributedDataParallel(Model(layer), find_unused_parameters=looks)
+            model(x).sum().backward()
+            graft(layer)
+            if looks:
+                model(x).sum().backward()
+                assert layer.bank_0.grad.abs().sum() > 0
+            else:
+                with pytest.raises(RuntimeError, match="find_unused_parameters=True"):
+                    model(x)
+    finally:
+        distributed.destroy_process_group()
+
+
 def test_forward_mode_passes_an_idle_layer(device):
     layer = idle_layer(device)
     x, tangent = torch.randn(2, 5, 34, device=device)
