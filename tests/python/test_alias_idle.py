@@ -48,6 +48,13 @@ def graft(layer):
     randomise(layer)
 
 
+def assert_same(ours, theirs):
+    """The same bits on the CPU; on a card, where another order of sums is another rounding, nearly."""
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+        assert one.is_cuda or torch.equal(one, other)
+
+
 @pytest.fixture
 def deterministic():
     torch.use_deterministic_algorithms(True)
@@ -95,8 +102,8 @@ def test_the_output_is_the_input_and_telemetry_has_the_bits_of_a_layer_that_copi
         assert torch.equal(x, before) and x._version == version
         assert other(x) is not x
     assert (one.telemetry[:, 0] == 8 * (1 + 1 + 5 * 7 + 700)).all(), "each element was counted once"
-    assert torch.equal(one.telemetry, other.telemetry)
-    assert torch.equal(one.bank_0, other.bank_0), "the seed in TRAINING was trained on the same rows"
+    # The seed in TRAINING was trained on the same rows.
+    assert_same([one.telemetry, one.bank_0], [other.telemetry, other.bank_0])
     assert not torch.equal(one.bank_0, idle_layer(device, dtype=one.dtype).bank_0)
 
 
@@ -127,10 +134,9 @@ def test_the_networks_gradients_are_those_with_a_layer_that_copies_and_banks_hav
     model.layer = other
     wanted = step(model, x)
     assert other.bank_0.grad is not None
-    for ours, theirs in zip(found, wanted):
-        assert torch.equal(ours, theirs)
+    assert_same(found, wanted)
     seen = [column for column in range(10) if column != GRADIENT]
-    assert torch.equal(one.telemetry[:, seen], other.telemetry[:, seen])
+    assert_same([one.telemetry[:, seen]], [other.telemetry[:, seen]])
     assert (one.telemetry[:, GRADIENT] == 0).all() and (other.telemetry[:, GRADIENT] > 0).all()
 
 
@@ -265,9 +271,7 @@ def test_what_is_recomputed_is_not_seen_twice(reentrant, device, deterministic):
     found = step(model, x, checkpointed)
     model.layer = plain
     wanted = step(model, x)
-    for ours, theirs in zip(found, wanted):
-        assert torch.equal(ours, theirs)
-    assert torch.equal(one.telemetry, plain.telemetry) and torch.equal(one.bank_0, plain.bank_0)
+    assert_same([*found, one.telemetry, one.bank_0], [*wanted, plain.telemetry, plain.bank_0])
     assert one.telemetry[0, 0] > 0
 
 
