@@ -1043,8 +1043,8 @@ kasmina_status kasmina_memory_retain(kasmina_memory memory,
 // Releases a hold. Memory that has no hold and no layer any more is freed. Allowed after kasmina_shutdown.
 kasmina_status kasmina_memory_release(kasmina_memory memory, kasmina_error **error);
 
-// Runs all seeds of the layer on x and writes y; without y, observes x. On a CUDA device the work is enqueued on `stream` (a cudaStream_t; NULL
-// is the default stream) and the call does not wait.
+// Runs all seeds of the layer on x and writes y; without y, observes x. On a CUDA device the work is enqueued on `stream`
+// (a cudaStream_t; NULL is the default stream) and the call does not wait.
 kasmina_status kasmina_layer_forward(kasmina_layer layer,
                                      const kasmina_forward *forward,
                                      void *stream,

@@ -194,10 +194,10 @@ class Layer(LayerState):
         if aliases and not self.training:
             return x
         if self.channels == "last":
-            return self._forward(x, target, aliases)
+            return self._forward_rows(x, target, aliases)
         # Views: the operators take any strides, and give the output those of the input.
         target = None if target is None else target.movedim(1, -1)
-        y = self._forward(x.movedim(1, -1), target, aliases)
+        y = self._forward_rows(x.movedim(1, -1), target, aliases)
         return x if aliases or self.inplace else y.movedim(-1, 1)
 
     def _aliases(self, x):
@@ -206,7 +206,7 @@ class Layer(LayerState):
             return False
         return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
 
-    def _forward(self, x, target, aliases):
+    def _forward_rows(self, x, target, aliases):
         deterministic = torch.are_deterministic_algorithms_enabled()
         telemetry = random = None
         if self.training:

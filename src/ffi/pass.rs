@@ -154,8 +154,8 @@ unsafe impl Growing for kasmina_adamw {
     const SMALLEST: usize = 72;
 }
 
-/// Runs all seeds of the layer on x and writes y; without y, observes x. On a CUDA device the work is enqueued on `stream` (a cudaStream_t; NULL
-/// is the default stream) and the call does not wait.
+/// Runs all seeds of the layer on x and writes y; without y, observes x. On a CUDA device the work is enqueued on `stream`
+/// (a cudaStream_t; NULL is the default stream) and the call does not wait.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_layer_forward(
     layer: kasmina_layer,
