@@ -6,7 +6,7 @@
 //
 // Four rules are kept here:
 // - A forward pass that runs inside a backward pass is a recomputation (activation checkpointing). It must not observe
-//   or train a second time, so it runs without telemetry, and train_ does nothing.
+//   or train a second time, so it runs without telemetry, and observe and train_ do nothing.
 // - forward_ overwrites what its backward pass reads, so where gradients are wanted a copy of it is kept. That costs
 //   more than forward does: it is right, and meant for evaluation.
 // - adamw_ writes what a backward pass may still need, so it bumps the version counter that lets autograd notice a
@@ -40,6 +40,7 @@ using ForwardSignature = Tensor(const Tensor& x, const Tensor& alpha, TensorList
 using ForwardInPlaceSignature = void(const Tensor& x, const Tensor& alpha, TensorList banks,
                                      const OptionalTensor& telemetry, int64_t layer, bool deterministic,
                                      const OptionalTensor& random);
+using ObserveSignature = void(const Tensor& x, const Tensor& telemetry, int64_t layer, bool deterministic);
 using BackwardSignature = std::tuple<Tensor, Tensor>(const Tensor& output_gradient, const Tensor& x,
                                                      const Tensor& alpha, TensorList banks, TensorList bank_gradients,
                                                      const OptionalTensor& telemetry, int64_t layer,
@@ -193,6 +194,15 @@ void forward_in_place_counted(const Tensor& x, const Tensor& alpha, TensorList b
     torch::autograd::increment_version(x);
 }
 
+void observe(const Tensor& x, const Tensor& telemetry, int64_t layer, bool deterministic) {
+    static const auto operation = find<ObserveSignature>("kasmina::observe");
+    if (recomputing()) {
+        return;
+    }
+    at::AutoDispatchBelowAutograd below;
+    operation.call(x, telemetry, layer, deterministic);
+}
+
 std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
                                     TensorList banks, TensorList bank_gradients, const OptionalTensor& telemetry,
                                     int64_t layer, bool alpha_gradient, bool deterministic,
@@ -243,6 +253,7 @@ void adamw(const Tensor& bank, const Tensor& gradient, int64_t layer, int64_t bl
 TORCH_LIBRARY_IMPL(kasmina, Autograd, library) {
     library.impl("forward", forward);
     library.impl("forward_", forward_in_place);
+    library.impl("observe", observe);
     library.impl("backward", backward);
     library.impl("train_", train);
     library.impl("adamw_", adamw);

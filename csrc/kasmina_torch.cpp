@@ -12,6 +12,8 @@
 // - `forward_` writes x instead. It returns nothing, because torch cannot functionalise an operator of one's own whose
 //   result is its argument; the Python layer gives x back.
 // - Telemetry is written, so it is an argument; without it nothing is observed.
+// - `observe` is the forward pass of a layer in which no seed applies a blueprint, for who takes x itself as its
+// result.
 // - `backward` adds the parameters' gradients to tensors it is given. It would be natural to return a list of new ones,
 //   but torch cannot functionalise an operator that both writes to an argument and returns a list.
 // - `random` is the key of what blueprints draw; without it dropout is not active. It is a tensor, so that torch's own
@@ -122,6 +124,20 @@ void forward_in_place(const Tensor& x, const Tensor& alpha, const std::vector<Te
 
 void forward_in_place_meta(const Tensor&, const Tensor&, const std::vector<Tensor>&, const std::optional<Tensor>&,
                            int64_t, bool, const std::optional<Tensor>&) {}
+
+void observe(const Tensor& x, const Tensor& telemetry, int64_t layer, bool deterministic) {
+    const Launch launch(x);
+    const Tensor input = readable(x);
+    const Descriptor x_view(input), telemetry_view(telemetry);
+    kasmina_forward call{};
+    call.struct_size = sizeof(call);
+    call.x = x_view.get();
+    call.telemetry = telemetry_view.get();
+    call.flags = flags(deterministic, true);
+    checked([&](kasmina_error** error) { return kasmina_layer_forward(handle(layer), &call, launch.stream(), error); });
+}
+
+void observe_meta(const Tensor&, const Tensor&, int64_t, bool) {}
 
 std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
                                     const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
@@ -256,6 +272,7 @@ STABLE_TORCH_LIBRARY(kasmina, library) {
                 "bool deterministic=False, Tensor? random=None) -> Tensor");
     library.def("forward_(Tensor(a!) x, Tensor alpha, Tensor[] banks, Tensor(b!)? telemetry, int layer, "
                 "bool deterministic=False, Tensor? random=None) -> ()");
+    library.def("observe(Tensor x, Tensor(a!) telemetry, int layer, bool deterministic=False) -> ()");
     library.def("backward(Tensor output_gradient, Tensor x, Tensor alpha, Tensor[] banks, "
                 "Tensor(a!)[] bank_gradients, Tensor(b!)? telemetry, int layer, bool alpha_gradient, "
                 "bool deterministic=False, Tensor? random=None) -> (Tensor, Tensor)");
@@ -270,6 +287,7 @@ STABLE_TORCH_LIBRARY(kasmina, library) {
 STABLE_TORCH_LIBRARY_IMPL(kasmina, CPU, library) {
     library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward));
     library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place));
+    library.impl("observe", TORCH_BOX(&kasmina::torch_ops::observe));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw));
@@ -278,6 +296,7 @@ STABLE_TORCH_LIBRARY_IMPL(kasmina, CPU, library) {
 STABLE_TORCH_LIBRARY_IMPL(kasmina, CUDA, library) {
     library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward));
     library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place));
+    library.impl("observe", TORCH_BOX(&kasmina::torch_ops::observe));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw));
@@ -286,6 +305,7 @@ STABLE_TORCH_LIBRARY_IMPL(kasmina, CUDA, library) {
 STABLE_TORCH_LIBRARY_IMPL(kasmina, Meta, library) {
     library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward_meta));
     library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place_meta));
+    library.impl("observe", TORCH_BOX(&kasmina::torch_ops::observe_meta));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward_meta));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train_meta));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw_meta));

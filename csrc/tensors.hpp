@@ -150,9 +150,25 @@ inline Tensor empty(torch::headeronly::IntHeaderOnlyArrayRef sizes, torch::heade
     return Tensor(made);
 }
 
+/// Whether the elements lie in one piece, each at a place of its own, whatever the order of the dimensions.
+inline bool is_dense(const Tensor& tensor) {
+    const auto sizes = tensor.sizes();
+    const auto strides = tensor.strides();
+    int64_t reach = 1; // of the dimensions that were found
+    for (bool more = true; more && reach < tensor.numel();) {
+        more = false;
+        for (size_t axis = 0; axis < sizes.size() && !more; ++axis) {
+            more = sizes[axis] > 1 && strides[axis] == reach;
+            reach *= more ? sizes[axis] : 1;
+        }
+    }
+    return reach == tensor.numel();
+}
+
 /// A new tensor like another one, as torch.empty_like.
 inline Tensor empty_like(const Tensor& tensor) {
-    return tensor.is_contiguous() ? empty(tensor.sizes(), tensor.strides(), tensor) : torch::stable::empty_like(tensor);
+    const bool keeps_strides = tensor.is_contiguous() || is_dense(tensor);
+    return keeps_strides ? empty(tensor.sizes(), tensor.strides(), tensor) : torch::stable::empty_like(tensor);
 }
 
 /// An uninitialised contiguous tensor of the same shape, type and device.

@@ -504,6 +504,10 @@ typedef struct {
     uint32_t draws;
     // 1 if a seed is in TRAINING, so that kasmina_layer_train does something; else 0.
     uint32_t trains;
+    // 1 if a seed applies a blueprint (states 3 to 7), so that the output differs from the input; else 0.
+    uint32_t applies;
+    // 0.
+    uint32_t reserved;
 } kasmina_layer_info;
 
 // A layer as it was. It belongs to that layer, and may outlive it. 0 is no snapshot.
@@ -639,7 +643,9 @@ typedef struct {
     const kasmina_tensor *x;
     // Of x's type and as many rows, but with any strides of its own; written. Its elements must not overlap each other
     // or x. Or it is x itself, with the same data and strides: then only chunks of seeds that apply a blueprint are
-    // written, and a backward pass needs a copy of what x was.
+    // written, and a backward pass needs a copy of what x was. Or it is NULL: then x is observed and nothing else is
+    // read or written, which is allowed only while no seed applies a blueprint (`applies` of kasmina_layer_info), when
+    // y would be x.
     const kasmina_tensor *y;
     // `[seeds]` f32 instead of the layer's own alphas, or NULL.
     const kasmina_tensor *alpha;
@@ -1037,8 +1043,8 @@ kasmina_status kasmina_memory_retain(kasmina_memory memory,
 // Releases a hold. Memory that has no hold and no layer any more is freed. Allowed after kasmina_shutdown.
 kasmina_status kasmina_memory_release(kasmina_memory memory, kasmina_error **error);
 
-// Runs all seeds of the layer on x and writes y. On a CUDA device the work is enqueued on `stream` (a cudaStream_t; NULL
-// is the default stream) and the call does not wait.
+// Runs all seeds of the layer on x and writes y; without y, observes x. On a CUDA device the work is enqueued on `stream`
+// (a cudaStream_t; NULL is the default stream) and the call does not wait.
 kasmina_status kasmina_layer_forward(kasmina_layer layer,
                                      const kasmina_forward *forward,
                                      void *stream,

@@ -87,6 +87,8 @@ class LayerInfo(ctypes.Structure):
         ("epoch", ctypes.c_uint64),
         ("draws", ctypes.c_uint32),
         ("trains", ctypes.c_uint32),
+        ("applies", ctypes.c_uint32),
+        ("reserved", ctypes.c_uint32),
     ]
 
 

@@ -16,7 +16,11 @@ from .blueprint import Blueprint
 from .snapshot import Snapshot
 from .state import DATA_TYPES, LayerState, device_numbers, layer_info, make_layer
 
-_ops = torch.ops.kasmina
+# Overloads, because a packet of them looks for the right one at each call.
+_forward = torch.ops.kasmina.forward.default
+_forward_in_place = torch.ops.kasmina.forward_.default
+_observe = torch.ops.kasmina.observe.default
+_train = torch.ops.kasmina.train_.default
 _ALPHA_GRADIENT = 2
 # The host's view of the state: lifecycle, blueprint, epochs, strategy.
 _STATE_COLUMNS = 4
@@ -117,6 +121,13 @@ class Layer(LayerState):
     apply a blueprint are written, so a dormant layer writes nothing. It is meant for evaluation: where gradients are
     wanted, the backward pass needs the input, and a copy of it is kept.
 
+    With `alias_idle=True` the output of an eager call is the input itself while no seed applies a blueprint, as it is for
+    `torch.nn.Dropout` in evaluation: nothing is copied or kept, which leaves one read of the input for telemetry, and nothing in
+    evaluation. Then what is done in place to the output is done to the input; autograd does not know the layer, so its banks have
+    no gradient (`DistributedDataParallel` needs `find_unused_parameters=True`) and no gradient norm is seen; and `roll_back`
+    between a forward pass and its recomputation (activation checkpointing) changes what is saved. Graphs, compiled or
+    captured, have the operator as ever. docs/python.md has more.
+
     Rows may be float32, float16 or bfloat16, with float32 parameters, or float64 with float64 parameters; `half()` and
     `bfloat16()` therefore leave float32 parameters as they are. On a CUDA device, products of float32 rows are rounded to TF32
     where torch allows it for its own (`torch.set_float32_matmul_precision`) when the layer is made; `settings` may say
@@ -128,6 +139,7 @@ class Layer(LayerState):
     _strategy = None
     # Of layers that were pickled before there was a choice.
     inplace = False
+    alias_idle = False
 
     def __init__(
         self,
@@ -137,6 +149,7 @@ class Layer(LayerState):
         *,
         channels="last",
         inplace=False,
+        alias_idle=False,
         device=None,
         dtype=torch.float32,
         settings=None,
@@ -146,6 +159,7 @@ class Layer(LayerState):
             raise ValueError(f"kasmina: channels are 'first' (axis 1) or 'last', not {channels!r}")
         self.channels = channels
         self.inplace = inplace
+        self.alias_idle = alias_idle
         device = torch.device(device) if device is not None else torch.get_default_device()
         if dtype not in (torch.float32, torch.float64):
             raise TypeError(f"kasmina: the parameters of a layer are float32 or float64, not {dtype}")
@@ -176,27 +190,41 @@ class Layer(LayerState):
 
     def forward(self, x, target=None):
         """The layer's output for x. Seeds in TRAINING learn to compute `target` from x; without one, x itself."""
-        if self.channels == "first":
-            # Views: the operators take any strides, and give the output those of the input.
-            target = None if target is None else target.movedim(1, -1)
-            y = self._forward(x.movedim(1, -1), target)
-            return x if self.inplace else y.movedim(-1, 1)
-        return self._forward(x, target)
-
-    def _forward(self, x, target):
-        banks = self.banks()
-        if self.training and self._isolated_training:
-            with torch.no_grad():
-                _ops.train_(x.detach(), target, banks, self._id)
-        telemetry = self.telemetry if self.training else None
-        deterministic = torch.are_deterministic_algorithms_enabled()
-        # One number from torch's generator, so that torch.manual_seed, activation checkpointing and captured graphs all do
-        # what they do for torch's own dropout.
-        random = torch.randint(2**63 - 1, (1,), device=self.device) if self.training and self._draws else None
-        if self.inplace:
-            _ops.forward_(x, self.alpha, banks, telemetry, self._id, deterministic, random)
+        aliases = self.alias_idle and self._aliases(x)
+        if aliases and not self.training:
             return x
-        return _ops.forward(x, self.alpha, banks, telemetry, self._id, deterministic, random)
+        if self.channels == "last":
+            return self._forward_rows(x, target, aliases)
+        # Views: the operators take any strides, and give the output those of the input.
+        target = None if target is None else target.movedim(1, -1)
+        y = self._forward_rows(x.movedim(1, -1), target, aliases)
+        return x if aliases or self.inplace else y.movedim(-1, 1)
+
+    def _aliases(self, x):
+        """Whether a layer that may alias does. What records a graph records the operator, which stays right when seeds change."""
+        if torch.compiler.is_compiling() or self._applies or torch.jit.is_tracing():
+            return False
+        return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
+
+    def _forward_rows(self, x, target, aliases):
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        telemetry = random = None
+        if self.training:
+            telemetry = self.telemetry
+            if self._isolated_training:
+                with torch.no_grad():
+                    _train(x.detach(), target, self.banks(), self._id)
+            if aliases:
+                _observe(x, telemetry, self._id, deterministic)
+                return x
+            # One number from torch's generator, so that torch.manual_seed, activation checkpointing and captured graphs all
+            # do what they do for torch's own dropout.
+            if self._draws:
+                random = torch.randint(2**63 - 1, (1,), device=self.device)
+        if self.inplace:
+            _forward_in_place(x, self.alpha, self.banks(), telemetry, self._id, deterministic, random)
+            return x
+        return _forward(x, self.alpha, self.banks(), telemetry, self._id, deterministic, random)
 
     def prepare(self, dtype=torch.float32, alpha_gradient=False):
         """Compiles and loads now what rows of this type need, instead of when they first come."""
@@ -365,6 +393,7 @@ class Layer(LayerState):
     def extra_repr(self):
         channels = "" if self.channels == "last" else f", channels={self.channels!r}"
         channels += ", inplace=True" if self.inplace else ""
+        channels += ", alias_idle=True" if self.alias_idle else ""
         return f"hidden={self.hidden}, seeds={self.seeds}{channels}, blueprints={self._bank_count}, device={self.device}"
 
     def __getstate__(self):
@@ -378,8 +407,9 @@ class Layer(LayerState):
         self._install_strategy()
 
     def _read_lifecycle(self):
-        """Notes whether any seed trains in isolation, so that `forward` need not ask."""
-        self._isolated_training = bool(layer_info(self._handle).trains)
+        """Notes whether any seed trains in isolation, and whether any applies a blueprint, so that `forward` need not ask."""
+        info = layer_info(self._handle)
+        self._isolated_training, self._applies = bool(info.trains), bool(info.applies)
 
 
 def _allows_tf32():

@@ -28,7 +28,8 @@ class LayerState(torch.nn.Module):
 
     def banks(self):
         """The parameters: one tensor `[capacity, parameters of a seed]` for each blueprint."""
-        return [getattr(self, f"bank_{index}") for index in range(self._bank_count)]
+        # Not by their names, which the hot path would pay for.
+        return list(self._parameters.values())
 
     def array(self, name):
         """A state array by name, such as `lifecycle` or `telemetry`: over the library's memory, only to read."""

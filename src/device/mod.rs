@@ -7,12 +7,13 @@
 
 pub mod cpu;
 pub mod cuda;
+mod forks;
 mod host_memory;
 
 pub use host_memory::HostMemory;
 
 use crate::Result;
-use crate::compile::{Architecture, KernelClass};
+use crate::compile::{Architecture, KernelClass, Pass};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
@@ -205,7 +206,7 @@ pub struct Launch<'a> {
     pub target: Rows,
     /// What is written: y in forward, dx in backward, nothing in train. It may be one of the inputs (same address, same
     /// layout), each row being read before it is written; any other overlap is refused, and so are rows of it that
-    /// overlap each other.
+    /// overlap each other. Null in a forward launch that [only observes](Launch::only_observes).
     pub output: Rows,
     /// `[seeds]` i8.
     pub lifecycle: Address,
@@ -243,6 +244,34 @@ pub struct Launch<'a> {
     pub busy: usize,
     /// Whether two launches on the same inputs must give the same bits. The CPU backend always does.
     pub deterministic: bool,
+}
+
+impl Launch<'_> {
+    /// Whether a launch of this pass has no output: then x is looked at, and nothing but telemetry is written. It must know no
+    /// blueprint and no channels beyond its seeds, so that whatever the state arrays hold, nothing wants to be written.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if it has no output and knows either.
+    pub fn only_observes(&self, pass: Pass, chunk: usize) -> Result<bool> {
+        if pass != Pass::Forward || !self.output.address.is_null() {
+            return Ok(false);
+        }
+        let (blueprints, tail) = (self.blueprints, self.hidden.saturating_sub(self.seeds.saturating_mul(chunk)));
+        if blueprints > 0 || tail > 0 {
+            crate::fail!(
+                InvalidArgument,
+                "a forward launch without an output knows {blueprints} blueprints and {tail} channels beyond its seeds; it \
+                 may know neither"
+            );
+        }
+        Ok(true)
+    }
+
+    /// Where identity is written. What has no output has its input there, which identity leaves as it is.
+    fn written(&self) -> Rows {
+        if self.output.address.is_null() { self.x } else { self.output }
+    }
 }
 
 /// One step of AdamW on the slots of a bank that are in a given mode; the others keep their bits.

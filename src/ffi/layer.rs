@@ -72,6 +72,10 @@ pub struct kasmina_layer_info {
     pub draws: u32,
     /// 1 if a seed is in TRAINING, so that kasmina_layer_train does something; else 0.
     pub trains: u32,
+    /// 1 if a seed applies a blueprint (states 3 to 7), so that the output differs from the input; else 0.
+    pub applies: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), starts with struct_size, and has only integers.
@@ -129,6 +133,7 @@ pub unsafe extern "C" fn kasmina_layer_get_info(
                 epoch: layer.epoch().into(),
                 draws: layer.draws().into(),
                 trains: layer.trains().into(),
+                applies: layer.applies().into(),
                 ..kasmina_layer_info::default()
             })
         })?;

@@ -7,7 +7,7 @@ use super::error::kasmina_error;
 use super::layer::LAYERS;
 use super::{kasmina_layer, kasmina_tensor};
 use crate::graph::DataType;
-use crate::layer::{AdamwStep, Backward, Forward, Train};
+use crate::layer::{AdamwStep, Backward, Forward, Observe, Train};
 use crate::{Status, fail};
 use std::ffi::c_void;
 
@@ -30,7 +30,9 @@ pub struct kasmina_forward {
     pub x: *const kasmina_tensor,
     /// Of x's type and as many rows, but with any strides of its own; written. Its elements must not overlap each other
     /// or x. Or it is x itself, with the same data and strides: then only chunks of seeds that apply a blueprint are
-    /// written, and a backward pass needs a copy of what x was.
+    /// written, and a backward pass needs a copy of what x was. Or it is NULL: then x is observed and nothing else is
+    /// read or written, which is allowed only while no seed applies a blueprint (`applies` of kasmina_layer_info), when
+    /// y would be x.
     pub y: *const kasmina_tensor,
     /// `[seeds]` f32 instead of the layer's own alphas, or NULL.
     pub alpha: *const kasmina_tensor,
@@ -152,8 +154,8 @@ unsafe impl Growing for kasmina_adamw {
     const SMALLEST: usize = 72;
 }
 
-/// Runs all seeds of the layer on x and writes y. On a CUDA device the work is enqueued on `stream` (a cudaStream_t; NULL
-/// is the default stream) and the call does not wait.
+/// Runs all seeds of the layer on x and writes y; without y, observes x. On a CUDA device the work is enqueued on `stream`
+/// (a cudaStream_t; NULL is the default stream) and the call does not wait.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_layer_forward(
     layer: kasmina_layer,
@@ -168,6 +170,13 @@ pub unsafe extern "C" fn kasmina_layer_forward(
         convert::flags(given.reserved, 0)?;
         LAYERS.read(layer.id, |layer| {
             let x = RowTensor::read(layer, given.x, "x")?;
+            let telemetry = telemetry(layer, given.telemetry, flags)?;
+            let deterministic = flags & KASMINA_DETERMINISTIC != 0;
+            if given.y.is_null() {
+                let RowTensor { rows: x, count: rows, data_type } = x;
+                return layer
+                    .observe(&Observe { x, rows, data_type, telemetry, deterministic }, convert::stream(stream));
+            }
             let y = RowTensor::read_like(layer, given.y, "y", &x)?;
             let banks = Addresses::read(layer, given.banks, given.bank_count, "banks")?;
             let forward = Forward {
@@ -177,9 +186,9 @@ pub unsafe extern "C" fn kasmina_layer_forward(
                 data_type: x.data_type,
                 alpha: per_seed(layer, given.alpha, "alpha", DataType::F32, &[])?,
                 banks: banks.as_ref().map(Addresses::as_slice),
-                telemetry: telemetry(layer, given.telemetry, flags)?,
+                telemetry,
                 random: random(layer, given.random)?,
-                deterministic: flags & KASMINA_DETERMINISTIC != 0,
+                deterministic,
             };
             layer.forward(&forward, convert::stream(stream))
         })

@@ -87,7 +87,7 @@ impl Layer {
             self.breakers.fail_layer(ErrorClass::Memory, repair);
         }
         self.repaired.extend(repaired);
-        self.observe(stream)?;
+        self.read_what_was_seen(stream)?;
         self.kernels.collect(stream);
         let errors = errors(self.state.columns(), &self.telemetry.last);
         let plan = self.plan();
@@ -204,7 +204,7 @@ impl Layer {
     }
 
     /// Reads what kernels and optimiser steps saw.
-    fn observe(&mut self, stream: Stream) -> Result<()> {
+    fn read_what_was_seen(&mut self, stream: Stream) -> Result<()> {
         self.telemetry.end_epoch(stream)?;
         let marks = self.banks.iter().map(|bank| bank.take_non_finite(stream)).collect::<Result<Vec<_>>>()?;
         if marks.iter().all(Vec::is_empty) {

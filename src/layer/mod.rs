@@ -49,7 +49,7 @@ pub use loss_guard::LossGuard;
 pub use report::{
     EpochSummary, HealthReport, Held, KernelReport, KernelState, Metrics, Refusal, SeedReport, Totals, TransitionRecord,
 };
-pub use run::{AdamwStep, Backward, Forward, Train};
+pub use run::{AdamwStep, Backward, Forward, Observe, Train};
 pub use settings::{BreakerSettings, GateSettings, GraftingSettings, MinimumEpochs, Settings, TrainingSettings};
 pub use snapshot::{Restoration, Snapshot};
 pub use user_strategy::{Answers, Inquiry, UserStrategy};
@@ -277,6 +277,11 @@ impl Layer {
     /// Whether any seed is in TRAINING, so that [`Layer::train`] does something.
     pub fn trains(&self) -> bool {
         self.training
+    }
+
+    /// Whether any seed applies a blueprint. If none does, the layer's output is its input, and [`Layer::observe`] is enough.
+    pub fn applies(&self) -> bool {
+        self.state.applies()
     }
 
     /// How many blueprints the layer knows.

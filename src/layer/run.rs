@@ -3,7 +3,7 @@
 use super::bank::{AdamwRates, Bank, mode};
 use super::kernel_set::MAXIMUM_BLUEPRINTS;
 use super::kind::Kind;
-use super::{Layer, TrainingSettings};
+use super::{Layer, Lifecycle, TrainingSettings};
 use crate::device::{self, Address, Launch, Rows, Stream};
 use crate::graph::DataType;
 use crate::{Result, fail};
@@ -32,6 +32,21 @@ pub struct Forward<'a> {
     /// is not active.
     pub random: Option<Address>,
     /// Whether equal inputs must give equal bits.
+    pub deterministic: bool,
+}
+
+/// A look at the input of a layer in which no seed applies a blueprint, instead of a forward pass: y would be x.
+#[derive(Clone, Copy, Debug)]
+pub struct Observe {
+    /// Input, `[rows, hidden]`; its rows may overlap.
+    pub x: Rows,
+    /// How many rows; may be 0.
+    pub rows: usize,
+    /// Type of x.
+    pub data_type: DataType,
+    /// As in the forward pass.
+    pub telemetry: Option<Address>,
+    /// As in the forward pass.
     pub deterministic: bool,
 }
 
@@ -125,6 +140,49 @@ impl Layer {
         };
         let bank = |index: usize| self.banks[index].view(parameters(index), Address::NULL);
         self.run(Kind::forward(forward.data_type), launch, bank, stream)
+    }
+
+    /// Adds to telemetry what a forward pass would, and writes nothing else: it is for layers in which no seed applies a
+    /// blueprint. A stream that records a graph records no more than this, whatever seeds do later.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidArgument` if a seed applies a blueprint; else as [`Layer::forward`].
+    pub fn observe(&self, observe: &Observe, stream: Stream) -> Result<()> {
+        self.check_type(observe.data_type)?;
+        self.check_rows("x", observe.x, observe.rows)?;
+        if self.applies() {
+            let first = self.state.columns().seeds_in(Lifecycle::applies_blueprint).next();
+            let who = first.map_or_else(
+                || "a seed applies a blueprint".to_owned(),
+                |(seed, state)| format!("seed {seed} applies blueprint {} ({})", state.blueprint, state.lifecycle),
+            );
+            fail!(
+                InvalidArgument,
+                "y is missing, but {who}, and what it computes needs a place: without y a layer only observes, which is for \
+                 layers in which no seed applies a blueprint"
+            );
+        }
+        // No backward pass comes from here, but its kernel must be there when a seed begins to graft.
+        self.kernels.mark_used(Kind::backward(observe.data_type, false));
+        let telemetry = observe.telemetry.unwrap_or(self.telemetry.array.address());
+        let kind = Kind::forward(observe.data_type);
+        if observe.rows == 0 || telemetry.is_null() {
+            self.kernels.mark_used(kind);
+            return Ok(());
+        }
+        let launch = Launch {
+            rows: observe.rows,
+            x: observe.x,
+            telemetry,
+            deterministic: observe.deterministic,
+            // Nobody watches the channels after the last chunk, and whatever the device's state arrays hold, no blueprint runs.
+            hidden: self.config.seeds as usize * self.chunk(),
+            blueprints: 0,
+            ..self.launch(None)
+        };
+        let bank = |index: usize| self.banks[index].view(self.banks[index].arrays.parameters.address(), Address::NULL);
+        self.run(kind, launch, bank, stream)
     }
 
     /// Runs the layer backward.

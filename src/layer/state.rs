@@ -121,6 +121,11 @@ impl StateArrays {
         [lifecycle, blueprint, slot, alpha].map(|range| self.device.address().offset(range.start))
     }
 
+    /// Whether any seed applies a blueprint.
+    pub fn applies(&self) -> bool {
+        self.host.applying > 0
+    }
+
     /// Where kernels find the order of the seeds, and how many at its front apply a blueprint. Null if none does or all do, and
     /// any order is as good.
     pub fn order(&self) -> (Address, usize) {

@@ -317,7 +317,7 @@ static void check_tensors(const world* w) {
     const kasmina_status shape = KASMINA_STATUS_SHAPE_MISMATCH;
     kasmina_tensor bad = w->x_tensor;
     forward_fails(w, KASMINA_STATUS_INVALID_ARGUMENT, NULL, &w->y_tensor);
-    forward_fails(w, KASMINA_STATUS_INVALID_ARGUMENT, &w->x_tensor, NULL);
+    forward_fails(w, KASMINA_STATUS_INVALID_ARGUMENT, NULL, NULL);
 
     const struct {
         kasmina_status status;
@@ -363,6 +363,7 @@ static void check_tensors(const world* w) {
         static double room[ROWS * HIDDEN];
         bad = tensor(room, types[i], 2, ROWS_SHAPE);
         forward_fails(w, KASMINA_STATUS_TYPE_MISMATCH, &bad, &bad);
+        forward_fails(w, KASMINA_STATUS_TYPE_MISMATCH, &bad, NULL);
         forward_fails(w, KASMINA_STATUS_TYPE_MISMATCH, &w->x_tensor, &bad);
     }
     bad = w->x_tensor;
@@ -386,6 +387,7 @@ static void check_tensors(const world* w) {
     bad = w->x_tensor;
     bad.strides = repeated;
     forward_fails(w, KASMINA_STATUS_OK, &bad, &w->y_tensor);
+    forward_fails(w, KASMINA_STATUS_OK, &bad, NULL);
     bad = w->y_tensor;
     bad.shape = fewer;
     forward_fails(w, shape, &w->x_tensor, &bad);
@@ -393,6 +395,7 @@ static void check_tensors(const world* w) {
     /* No rows need no memory. */
     const kasmina_tensor empty = tensor(NULL, KASMINA_DATA_TYPE_F32, 2, none);
     forward_fails(w, KASMINA_STATUS_OK, &empty, &empty);
+    forward_fails(w, KASMINA_STATUS_OK, &empty, NULL);
 }
 
 static void check_other_arguments(const world* w) {

@@ -215,11 +215,53 @@ static void check_identity(kasmina_layer layer, double* x) {
     CHECK(memcmp(x, y, sizeof y) == 0);
 }
 
+/* A pass that only observes. */
+static kasmina_status observe(kasmina_layer layer, double* x, uint32_t flags, kasmina_error** error) {
+    const kasmina_tensor x_tensor = tensor(x, KASMINA_DATA_TYPE_F64, 2, SHAPE);
+    const kasmina_forward arguments = {.struct_size = sizeof arguments, .x = &x_tensor, .flags = flags};
+    return kasmina_layer_forward(layer, &arguments, NULL, error);
+}
+
+static uint32_t applies(kasmina_layer layer) {
+    kasmina_layer_info info = {.struct_size = sizeof info};
+    OK(kasmina_layer_get_info(layer, &info, &error));
+    return info.applies;
+}
+
+/* Without y, nothing is written. Without telemetry as well, nothing is done. */
+static void check_observation(kasmina_layer layer, double* x) {
+    double before[ROWS * HIDDEN];
+    memcpy(before, x, sizeof before);
+    CHECK(applies(layer) == 0);
+    OK(observe(layer, x, 0, &error));
+    OK(observe(layer, x, KASMINA_NO_TELEMETRY, &error));
+    CHECK(memcmp(x, before, sizeof before) == 0);
+}
+
+/* A seed that applies a blueprint needs a place for its output; nothing is observed or written. */
+static void check_refused_observation(kasmina_layer layer, double* x) {
+    double before[ROWS * HIDDEN], seen[SEEDS * 10];
+    kasmina_memory memory;
+    const double* telemetry = array(layer, KASMINA_LAYER_ARRAY_TELEMETRY, &memory);
+    memcpy(before, x, sizeof before);
+    memcpy(seen, telemetry, sizeof seen);
+    CHECK(applies(layer) == 1);
+    for (uint32_t flags = 0; flags <= KASMINA_NO_TELEMETRY; flags += KASMINA_NO_TELEMETRY) {
+        kasmina_error* refusal = NULL;
+        CHECK(observe(layer, x, flags, &refusal) == KASMINA_STATUS_INVALID_ARGUMENT);
+        CHECK(strstr(kasmina_error_message(refusal), "y is missing, but seed 1 applies blueprint 0 (GRAFTING)") !=
+              NULL);
+        kasmina_error_destroy(refusal);
+    }
+    CHECK(memcmp(x, before, sizeof before) == 0 && memcmp(telemetry, seen, sizeof seen) == 0);
+    release(memory);
+}
+
 /* One forward pass of a fresh epoch is observed, whatever the state. */
-static void check_telemetry(kasmina_layer layer, double* x) {
+static void check_telemetry(kasmina_layer layer, double* x, void (*pass)(kasmina_layer, double*)) {
     kasmina_memory memory;
     OK(kasmina_layer_end_epoch(layer, NULL, NULL, &error));
-    check_identity(layer, x);
+    pass(layer, x);
     const double* seen = (const double*)array(layer, KASMINA_LAYER_ARRAY_TELEMETRY, &memory) + SEED * 10;
     double sum = 0, squares = 0, least = INFINITY, most = -INFINITY, dead = 0, neighbours = 0;
     for (int row = 0; row < ROWS; ++row) {
@@ -391,7 +433,8 @@ int main(void) {
     x[2 * HIDDEN + SEED * CHUNK + 1] = 0.0;
 
     const kasmina_layer layer = make_layer();
-    check_telemetry(layer, x);
+    check_telemetry(layer, x, check_identity);
+    check_telemetry(layer, x, check_observation);
     const kasmina_command germinate = command(KASMINA_ACTION_GERMINATE);
     OK(kasmina_layer_submit(layer, &germinate, 1, &error));
     kasmina_bytes* text;
@@ -407,6 +450,7 @@ int main(void) {
     OK(kasmina_layer_end_epoch(layer, NULL, NULL, &error));
     advance(layer, KASMINA_ACTION_START_GRAFTING, KASMINA_LIFECYCLE_GRAFTING, x);
     OK(kasmina_layer_end_epoch(layer, NULL, NULL, &error));
+    check_refused_observation(layer, x);
     check_blend(layer, x, bank_gradient);
     check_adamw(layer, bank_gradient);
     check_checkpoint(layer, x);
@@ -417,6 +461,7 @@ int main(void) {
     OK(kasmina_layer_roll_back(layer, SEED, "the loss exploded", NULL, &error));
     CHECK(state(layer) == KASMINA_LIFECYCLE_ROLLED_BACK);
     check_identity(layer, x);
+    check_telemetry(layer, x, check_observation);
 
     kasmina_statistics statistics = {.struct_size = sizeof statistics};
     OK(kasmina_get_statistics(&statistics, &error));

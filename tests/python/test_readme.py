@@ -14,11 +14,11 @@ def test_the_example_in_the_readme_runs(capsys):
 
 
 def test_the_examples_about_modules_run():
-    names = run_examples("docs/python.md", 3)
+    names = run_examples("docs/python.md", 4)
     layer, adapter = names["layer"], names["blueprint"].initial_values()
     assert layer.bank_0[layer.array("slot")[2]].tolist() == torch.tensor(adapter).tolist()
     assert names["y"].shape == (8, 32) and names["module"].w1.shape == (8, 32)
-    assert names["result"] is names["rows"]
+    assert names["result"] is names["rows"] and names["passed"] is names["features"]
 
 
 def run_examples(page, count):

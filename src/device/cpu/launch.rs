@@ -91,7 +91,7 @@ pub fn launch<E: Element>(kernel: &Loaded, launch: &Launch<'_>) -> Result<()> {
             x: Tensor::new(launch.x),
             output_gradient: Tensor::new(launch.output_gradient),
             target: Tensor::new(launch.target),
-            output: Tensor::new(launch.output),
+            output: Tensor::new(launch.written()),
         },
         elements: kernel.instructions.elements(),
         lanes: kernel.lanes,

@@ -1,5 +1,6 @@
 //! The threads of the backend: the one that calls, and a pool of others to help it.
 
+use crate::device::forks;
 use crate::{Result, error};
 use parking_lot::Mutex;
 use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
@@ -65,7 +66,7 @@ fn share<'s>(scope: &Scope<'s>, helpers: usize, work: &'s (impl Fn() + Sync)) {
 
 /// The pool of this process, made on first use.
 fn pool() -> Result<&'static ThreadPool> {
-    let process = std::process::id();
+    let process = forks::process();
     let known = POOL.load(Ordering::Acquire);
     // SAFETY: pools are leaked, so a pointer that was stored stays valid.
     if let Some(pool) = unsafe { known.as_ref() }

@@ -164,7 +164,9 @@ impl Loaded {
             }
         }
         let (gradient, target, output) = (launch.output_gradient, launch.target, launch.output);
+        let only_observes = launch.only_observes(self.pass, self.chunk)?;
         let tensors: &[(&str, Rows)] = match self.pass {
+            Pass::Forward if only_observes => &[("x", launch.x)],
             Pass::Forward => &[("x", launch.x), ("output", output)],
             Pass::Backward => &[("x", launch.x), ("output gradient", gradient), ("output", output)],
             Pass::Train => &[("x", launch.x), ("target", target)],
@@ -185,7 +187,7 @@ impl Loaded {
                 fail!(ShapeMismatch, "{name} is too large: {} {rows}", launch.rows);
             }
         }
-        if self.pass != Pass::Train && !output.is_disjoint(launch.rows, hidden) {
+        if self.pass != Pass::Train && !only_observes && !output.is_disjoint(launch.rows, hidden) {
             fail!(ShapeMismatch, "the rows of the output overlap: {output}, each of {hidden} channels");
         }
         Ok(())

@@ -16,7 +16,7 @@ mod parameters;
 
 pub use parameters::Parameters;
 
-use super::{Adamw, Address, Device, DeviceKind, Kernel, Launch, Stream};
+use super::{Adamw, Address, Device, DeviceKind, Kernel, Launch, Stream, forks};
 use crate::compile::{Architecture, KernelClass};
 pub use installed::{Installed, installed};
 
@@ -59,6 +59,8 @@ struct Cuda {
     own_stream: sys::CUstream,
     /// The process that opened the driver; the driver cannot be used in its children.
     process: u32,
+    /// What the system calls it.
+    process_id: u32,
     /// Loaded modules by the hash of their machine code. One that nobody else holds waits here until it is asked for again
     /// or unloaded: unloading waits for the card, so it must not happen wherever a kernel is dropped.
     modules: Mutex<HashMap<[u8; 32], Arc<module::Module>>>,
@@ -101,7 +103,8 @@ impl Cuda {
             overlaps: major >= 9 && driver::version()? >= LEAST_OVERLAPPING,
             context,
             own_stream,
-            process: std::process::id(),
+            process: forks::process(),
+            process_id: std::process::id(),
             modules: Mutex::new(HashMap::new()),
             adamw: OnceLock::new(),
         })
@@ -109,13 +112,13 @@ impl Cuda {
 
     /// Makes the context current on this thread while the result lives; every call begins with it.
     fn enter(&self) -> Result<driver::Current> {
-        if std::process::id() != self.process {
+        if forks::process() != self.process {
             fail!(
                 Forked,
                 "CUDA device {} was opened by process {}, of which this one is a fork; open it only after forking, or \
                  start processes by spawning",
                 self.ordinal,
-                self.process
+                self.process_id
             );
         }
         driver::Current::enter(self.context)

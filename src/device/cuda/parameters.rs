@@ -86,7 +86,7 @@ impl Parameters {
             x: rows(launch.x),
             output_gradient: rows(launch.output_gradient),
             target: rows(launch.target),
-            output: rows(launch.output),
+            output: rows(launch.written()),
             lifecycle: launch.lifecycle.0,
             blueprint: launch.blueprint.0,
             slot: launch.slot.0,

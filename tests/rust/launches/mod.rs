@@ -58,6 +58,8 @@ pub struct Case {
     pub shift: usize,
     /// Whether the output is the input that identity copies.
     pub in_place: bool,
+    /// Whether there is no output, and so no blueprint is known.
+    pub observes: bool,
     /// Whether some elements are not finite.
     pub poisoned: bool,
     pub deterministic: bool,
@@ -85,6 +87,7 @@ impl Case {
             gap: 0,
             shift: 0,
             in_place: false,
+            observes: false,
             poisoned: false,
             deterministic: false,
             blueprint: None,
@@ -280,7 +283,7 @@ pub fn run(device: &Arc<dyn Device>, case: &Case, machine_code: &[u8]) -> Outcom
         case.rows(number, memory.address().offset(case.shift * case.data_type.bytes()))
     };
     let identity = if case.pass == Pass::Backward { &output_gradient } else { &x };
-    let written = if case.in_place { identity } else { &output };
+    let written = if case.in_place || case.observes { identity } else { &output };
 
     let states: Vec<(i8, i32)> = (0..case.seeds).map(|seed| case.state(seed)).collect();
     let lifecycle: Vec<i8> = states.iter().map(|(state, _)| *state).collect();
@@ -330,18 +333,18 @@ pub fn run(device: &Arc<dyn Device>, case: &Case, machine_code: &[u8]) -> Outcom
     let loss = Memory::numbers(device, &vec![0.25f64; case.seeds * 2]);
     let launch = Launch {
         rows: case.rows,
-        hidden: case.hidden(),
+        hidden: case.hidden() - if case.observes { case.tail } else { 0 },
         seeds: case.seeds,
         x: rows(0, &x),
         output_gradient: rows(1, &output_gradient),
         target: rows(2, &target),
-        output: rows(3, written),
+        output: if case.observes { Rows::default() } else { rows(3, written) },
         lifecycle: lifecycle.address(),
         blueprint: blueprint.address(),
         slot: slot.address(),
         alpha: alpha.address(),
         branch: branches.address(),
-        blueprints: branch.len(),
+        blueprints: if case.observes { 0 } else { branch.len() },
         banks: &bank_arguments,
         telemetry: observed.address(),
         alpha_gradient: if case.pass == Pass::Backward { alpha_gradient.address() } else { Address::NULL },

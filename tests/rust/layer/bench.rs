@@ -3,8 +3,8 @@
 use kasmina::device::{self, Buffer, Device, DeviceKind, Rows, Stream};
 use kasmina::graph::{Attributes, Blueprint, DataType, library};
 use kasmina::layer::{
-    Action, Backward, Command, EpochSummary, Evidence, Forward, GateSettings, Layer, LayerConfig, Lifecycle, Settings,
-    Train, TrainingSettings,
+    Action, Backward, Command, EpochSummary, Evidence, Forward, GateSettings, Layer, LayerConfig, Lifecycle, Observe,
+    Settings, Train, TrainingSettings,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,6 +159,12 @@ impl Bench {
         };
         self.layer.forward(&forward, STREAM).unwrap();
         y.read()
+    }
+
+    /// Looks at the batch, and computes nothing from it.
+    pub fn observe(&self, telemetry: Option<device::Address>) -> kasmina::Result<()> {
+        let (x, rows, data_type) = (self.x.rows(), self.x.count(), DataType::F32);
+        self.layer.observe(&Observe { x, rows, data_type, telemetry, deterministic: true }, STREAM)
     }
 
     /// Gradient of the input and of each bank, not observed.

@@ -51,6 +51,51 @@ fn an_alpha_above_zero_changes_the_output_by_as_much_as_it_says() {
 }
 
 #[test]
+fn observing_alone_sees_what_a_forward_pass_sees_and_is_refused_in_states_3_to_7() {
+    for state in Lifecycle::ALL {
+        let mut bench = Bench::in_state(state);
+        let before = bits(&bench.x.read());
+        let telemetry = |bench: &Bench| read::<u64>(&bench.layer.array("telemetry").unwrap().buffer);
+        bench.layer.end_epoch(STREAM).unwrap();
+        let unseen = telemetry(&bench);
+        let observed = bench.observe(None);
+        assert_eq!(bits(&bench.x.read()), before, "{state}");
+        if (3..=7).contains(&(state as i8)) {
+            let error = observed.unwrap_err();
+            assert_eq!(error.status(), Status::InvalidArgument, "{state}");
+            let words = format!("seed 0 applies blueprint 0 ({})", bench.state(0));
+            assert!(error.message().contains(&words), "{error}");
+            assert_eq!(telemetry(&bench), unseen, "{state}");
+            continue;
+        }
+        observed.unwrap();
+        let seen = telemetry(&bench);
+        assert_ne!(seen, unseen, "{state}");
+        bench.layer.end_epoch(STREAM).unwrap();
+        bench.forward_observed(None);
+        assert_eq!(seen, telemetry(&bench), "{state}");
+        bench.observe(Some(Address::NULL)).unwrap();
+        assert_eq!(seen, telemetry(&bench), "{state}");
+    }
+}
+
+#[test]
+fn observing_writes_no_row_even_if_the_devices_state_arrays_are_damaged() {
+    let mut bench = Bench::new(11, 2, easy(), &[("residual", 2)]);
+    bench.bring(0, Lifecycle::Training);
+    bench.set_residual(0.5);
+    let before = bits(&bench.x.read());
+    bench.observe(None).unwrap();
+    let [lifecycle, alpha] = ["lifecycle", "alpha"].map(|name| bench.layer.array(name).unwrap().buffer);
+    write(&lifecycle, &[Lifecycle::Grafting as i8; 2]);
+    write(&alpha, &[1.0f32; 2]);
+    assert_ne!(bits(&bench.forward()), before, "the damage would be seen");
+    // The CPU says that it makes no sense; a GPU cannot.
+    let _ = bench.observe(None);
+    assert_eq!(bits(&bench.x.read()), before);
+}
+
+#[test]
 fn parameters_get_a_gradient_in_states_3_and_6_only() {
     for state in Lifecycle::ALL {
         let bench = Bench::in_state(state);
