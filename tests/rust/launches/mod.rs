@@ -274,11 +274,10 @@ pub fn run(device: &Arc<dyn Device>, case: &Case, machine_code: &[u8]) -> Outcom
     let compute = case.data_type.compute();
     let mut numbers = Numbers::new(7 + case.rows as u64);
     let poisoned_gradient = case.poisoned && case.pass == Pass::Backward;
-    let [x, output_gradient, target, output_bytes] =
-        [(0, case.poisoned), (1, poisoned_gradient), (2, false), (3, false)]
-            .map(|(number, poisoned)| tensor(case, number, &mut numbers, poisoned));
+    let [x, output_gradient, target, output] = [(0, case.poisoned), (1, poisoned_gradient), (2, false), (3, false)]
+        .map(|(number, poisoned)| tensor(case, number, &mut numbers, poisoned));
     let [x, output_gradient, target, output] =
-        [&x, &output_gradient, &target, &output_bytes].map(|bytes| Memory::new(device, bytes));
+        [&x, &output_gradient, &target, &output].map(|bytes| Memory::new(device, bytes));
     let rows = |number: usize, memory: &Memory| {
         case.rows(number, memory.address().offset(case.shift * case.data_type.bytes()))
     };
@@ -359,7 +358,7 @@ pub fn run(device: &Arc<dyn Device>, case: &Case, machine_code: &[u8]) -> Outcom
     device.launch(&kernel, &launch, Stream(0)).unwrap();
     device.synchronize(Stream(0)).unwrap();
     Outcome {
-        output: written.bytes(output_bytes.len()),
+        output: written.bytes(written.buffer.bytes()),
         telemetry: decode(DataType::F64, &observed.bytes(case.seeds * telemetry::COLUMNS * 8)),
         alpha_gradient: decode(DataType::F32, &alpha_gradient.bytes(case.seeds * 4)),
         gradients: banks

@@ -1,6 +1,7 @@
 //! Machine code with what a launch of it must know, as one block of bytes: the CUDA backend's format of machine code.
 
 use super::LaunchShape;
+use super::plan::MOST_WEIGHT;
 use crate::{Error, Result, error, fail};
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +44,7 @@ impl Image {
             || !(32..=1024).contains(&threads)
             || shared_bytes > 232_448
             || !(1..=64).contains(&waves)
-            || !(100..=1600).contains(&busy_weight)
+            || !(100..=MOST_WEIGHT).contains(&busy_weight)
             || !(1..=64).contains(&pieces)
         {
             fail!(

@@ -1,6 +1,6 @@
 //! The loops of a step: its axes merged where all operands allow it, and the registers each thread blocks outputs in.
 
-use crate::compile::{Operand, Step, ValueId};
+use crate::compile::{Operand, Reducer, Step, ValueId};
 
 /// An axis and how far each operand moves along it.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +46,32 @@ impl Loops {
         };
         loops.blocks = loops.choose_blocks(workers);
         loops
+    }
+
+    /// The loops of a step of which two lanes share the results of a row: neighbours at once, for they often read the same.
+    pub(super) fn of_neighbours(step: &Step) -> Loops {
+        let mut loops = Loops::new(step, 2);
+        if let Some(last) = loops.outer.last().filter(|_| loops.blocks.is_empty())
+            && (loops.reductions() > 1 || loops.outer.len() == 2)
+        {
+            let fits = |size: &usize| last.size.is_multiple_of(*size) && loops.elements() >= 2 * size;
+            let block = |size: usize| Block { axis: loops.outer.len() - 1, size };
+            loops.blocks = (2..=LARGEST_BLOCK).rfind(fits).map(block).into_iter().collect();
+        }
+        loops
+    }
+
+    /// The loops of a step of which a thread has all results at once, if they are few and lie along one axis.
+    pub(super) fn at_once(step: &Step) -> Option<Loops> {
+        let mut loops = Loops::new(step, 1);
+        let axes: Vec<usize> = loops.outer.iter().map(|axis| axis.size).collect();
+        loops.blocks = match axes[..] {
+            [] => Vec::new(),
+            [size] if size <= LARGEST_BLOCK => vec![Block { axis: 0, size }],
+            _ => return None,
+        };
+        let is_sum = loops.reduced.is_empty() || step.reducer == Reducer::Sum;
+        is_sum.then_some(loops)
     }
 
     /// How many results there are.

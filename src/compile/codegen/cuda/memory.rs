@@ -130,6 +130,7 @@ pub(super) fn lay_out(
                 Source::Random(stream) => Some(Place::Random(stream)),
                 Source::Row(input) => Some(Place::Row(input)),
                 _ if fragments.scratch.contains(&value) => {
+                    let life = life_in_scratch(program, fragments, &times, value);
                     Some(Place::Scratch(room(&mut scratch, life, extent(program, value, fragments::ROWS))))
                 }
                 _ => None,
@@ -211,6 +212,19 @@ fn lives(program: &Program, times: &Times) -> Vec<Option<Life>> {
         used(output.value, if output.target == Destination::Row { times.output } else { times.end });
     }
     lives
+}
+
+/// When a value of each row is in use in scratch memory. Registers take it from there as soon as it is whole.
+fn life_in_scratch(program: &Program, fragments: &Fragments, times: &Times, value: ValueId) -> Life {
+    let reads = |step: &Step| step.reads().any(|read| read == value);
+    let body = program.body.iter().zip(&fragments.body).enumerate();
+    let in_body = body.filter(|(_, (step, form))| step.result == value || (form.is_in_scratch() && reads(step)));
+    let sums = program.accumulate.iter().zip(&fragments.sums).enumerate();
+    let in_sums = sums.filter(|(_, (step, sum))| sum.is_in_scratch() && reads(step));
+    let uses =
+        in_body.map(|(position, _)| times.body + position).chain(in_sums.map(|(position, _)| times.sums + position));
+    let (start, end) = uses.fold((times.end, 0), |(start, end), time| (start.min(time), end.max(time)));
+    Life { start, end }
 }
 
 /// What lives when, from which number on, and how many it takes.

@@ -74,6 +74,9 @@ const LONG: usize = 48;
 /// Rows of a tile, largest first. A warp with fewer rows than lanes has several groups.
 const TILES: [u16; 6] = [32, 16, 8, 4, 2, 1];
 
+/// The most blocks that a seed which runs a program gets where another gets 100.
+pub(super) const MOST_WEIGHT: usize = 1600;
+
 /// Shared memory of one block in bytes: what leaves room for a second block on a multiprocessor, and the most there is.
 fn limits(capability: u32) -> (usize, usize) {
     match capability {
@@ -228,16 +231,19 @@ impl Choice {
     }
 
     /// How many blocks a seed that runs a program gets where another gets 100, and in how many pieces those are cut. Measured on
-    /// an H200: bottlenecks of a quarter of the chunk's width, alone and beside other programs, maps without a product, and
-    /// programs outside fragments.
+    /// an H200: bottlenecks of a quarter of the chunk's width, alone and beside other programs, maps without a product, programs
+    /// outside fragments, and convolutions, rotations and dropout in scratch memory.
     fn shares(&self, class: &KernelClass) -> (usize, usize) {
         let has_products = self.programs.iter().flatten().any(Fragments::has_products);
-        let has_scratch = self.programs.iter().flatten().any(|fragments| !fragments.scratch.is_empty());
+        let in_scratch = class.programs.iter().zip(&self.programs);
+        let in_scratch =
+            in_scratch.filter_map(|(program, fragments)| Some(fragments.as_ref()?.work_in_scratch(program)));
+        let in_scratch = in_scratch.max().unwrap_or(0);
         let differ = class.programs.len() > 1;
         match (class.pass, self.is_all_in_fragments(class), has_products) {
             (_, false, _) => (400, 1),
-            (Pass::Forward, _, _) if has_scratch => (300, 4),
-            _ if has_scratch => (400, 1),
+            (Pass::Forward, _, _) if in_scratch > 0 => ((200 + in_scratch * 3 / 2).min(MOST_WEIGHT), 4),
+            _ if in_scratch > 0 => ((300 + in_scratch).min(MOST_WEIGHT), 1),
             (Pass::Forward, _, true) if differ => (300, 4),
             (Pass::Forward, _, true) => (175, 1),
             (Pass::Forward, _, false) => (150, 2),
@@ -252,7 +258,7 @@ impl Choice {
         let in_fragments = || self.programs.iter().flatten();
         let threads = if all { fragments::threads(class, in_fragments()) } else { threads(class, rows.into()) };
         let blocks = if all { (fragments::warps(class, in_fragments()) * 32 / threads).max(1) } else { 1 };
-        let stages = if self.identity { fragments::stages(class) } else { 0 };
+        let stages = if self.identity { fragments::stages(class, in_fragments()) } else { 0 };
         let [threads, blocks, stages] = [threads, blocks, stages].map(|number| number as u16);
         Tiling { fragments: self.identity, rows, threads, blocks, stages, waves: waves(class) }
     }

@@ -95,14 +95,21 @@ impl Printer<'_> {
         )
     }
 
-    /// A sum over the rows that is one number: each thread adds the share of its row and group to a register.
+    /// A sum over the rows that is one number, or one block of them: each thread adds the share of its row and group to registers.
     pub(super) fn print_single(&self, register: &str, groups: &str) -> String {
         let reductions = self.loops.reductions();
         let mut text =
             format!("if (alive >> row & 1) {{\nfor (int item = group; item < {reductions}; item += {groups}) {{\n");
         text += &indices(&self.loops.reduced, REDUCED, |_| 1, "item");
+        text += &self
+            .loops
+            .outer
+            .iter()
+            .enumerate()
+            .map(|(axis, _)| format!("const int {OUTER}{axis} = 0;\n"))
+            .collect::<String>();
         text += &self.reads();
-        let _ = writeln!(text, "{register} += {};", self.term());
+        text += &self.in_blocks(&format!("{} += {};\n", self.of_block(register), self.term()));
         text + "}\n}\n"
     }
 

@@ -91,6 +91,13 @@ pub(super) enum Form {
     Scratch,
 }
 
+impl Form {
+    /// Whether it reads and writes scratch memory.
+    pub fn is_in_scratch(&self) -> bool {
+        matches!(self, Form::Scratch)
+    }
+}
+
 /// An accumulate step.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Sum {
@@ -143,9 +150,10 @@ pub(super) fn stage_bytes(class: &KernelClass) -> usize {
     inputs(class.pass) * ROWS * line_vectors(class.chunk * class.data_type.bytes()) * VECTOR_BYTES
 }
 
-/// How many times those rows a warp has at a time: enough to keep memory busy.
-pub(super) fn stages(class: &KernelClass) -> usize {
-    (comfortable_stage_bytes(class.pass) / stage_bytes(class)).clamp(1, MOST_STAGES)
+/// How many times those rows a warp has at a time: enough to keep memory busy, and fewer where scratch memory is wanted.
+pub(super) fn stages<'a>(class: &KernelClass, mut programs: impl Iterator<Item = &'a Fragments>) -> usize {
+    let most = if programs.any(|fragments| !fragments.scratch.is_empty()) { 2 } else { MOST_STAGES };
+    (comfortable_stage_bytes(class.pass) / stage_bytes(class)).clamp(1, most)
 }
 
 /// Threads of a block whose programs run in fragments. Its warps need nothing of each other but the weights, which they make
@@ -166,8 +174,10 @@ pub(super) fn threads<'a>(class: &KernelClass, programs: impl Iterator<Item = &'
 /// Warps that a multiprocessor can run at once without keeping values of these programs in memory: 64 K registers, of which a
 /// lane needs some for other things, and more of them where gradients are summed.
 pub(super) fn warps<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    match programs.map(|fragments| fragments.registers).max().unwrap_or(0) {
-        0..=120 if class.pass == Pass::Forward && class.data_type != DataType::F32 => 16,
+    let needs = |fragments: &Fragments| (fragments.registers, !fragments.scratch.is_empty());
+    let (registers, has_scratch) = programs.map(needs).fold((0, false), |all, one| (all.0.max(one.0), all.1 | one.1));
+    match registers {
+        0..=120 if class.pass == Pass::Forward && class.data_type != DataType::F32 && !has_scratch => 16,
         0..=120 => 12,
         _ => 8,
     }

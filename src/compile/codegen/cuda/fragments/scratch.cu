@@ -42,6 +42,15 @@ static __device__ unsigned living_rows(const bool (&alive)[2]) {
   return rows;
 }
 
+// Puts together what the lanes have.
+template <int N> static __device__ void keep_of_warp(number* to, const number (&sums)[N]) {
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+    const number sum = sum_of_warp(sums[n]);
+    if (threadIdx.x % 32 == 0) to[n] = sum;
+  }
+}
+
 // Adds up what the warps have, so many numbers apart, to the gradient or to shared memory.
 template <bool ADD> static __device__ void gather_from_scratch(number* to, const number* from, int apart, int count) {
   for (int i = threadIdx.x; i < count; i += THREADS) {

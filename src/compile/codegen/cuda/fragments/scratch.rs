@@ -18,7 +18,7 @@ const MOST: usize = 1024;
 /// The values that lie in scratch memory: what steps there write, and what they and sums there read of other steps. `None` if they
 /// are too many, or what leaves the program can be no fragment.
 pub(super) fn values(program: &Program, fragments: &Fragments) -> Option<BTreeSet<ValueId>> {
-    let steps = program.body.iter().zip(&fragments.body).filter(|(_, form)| **form == Form::Scratch);
+    let steps = program.body.iter().zip(&fragments.body).filter(|(_, form)| form.is_in_scratch());
     let sums = program.accumulate.iter().zip(&fragments.sums).filter(|(_, sum)| sum.is_in_scratch());
     let is_made = |value: &ValueId| {
         let value = &program.values[value.index()];
@@ -40,8 +40,24 @@ fn leaves(program: &Program) -> impl Iterator<Item = ValueId> {
     program.guards.iter().copied().chain(rows)
 }
 
+impl Fragments {
+    /// About how many elements of a row pass through scratch memory. To draw a random number takes as long as several of them.
+    pub fn work_in_scratch(&self, program: &Program) -> usize {
+        let steps = program.body.iter().zip(&self.body).filter(|(_, form)| form.is_in_scratch()).map(|(step, _)| step);
+        let sums =
+            program.accumulate.iter().zip(&self.sums).filter(|(_, sum)| sum.is_in_scratch()).map(|(step, _)| step);
+        let draws =
+            |step: &Step| step.reads().any(|value| matches!(program.values[value.index()].source, Source::Random(_)));
+        let work = |step: &Step| step.shape.elements() * step.reduced.elements() * if draws(step) { DRAW } else { 1 };
+        steps.chain(sums).map(work).sum()
+    }
+}
+
+/// What a random number takes where an element takes 1: ten rounds of two multiplications.
+const DRAW: usize = 8;
+
 impl Rows<'_> {
-    /// Where the warp's scratch memory is, with zeros for what is added up there.
+    /// Where the warp's scratch memory is, with zeros for what is added up there. Of few sums each lane has a share in registers.
     pub(super) fn scratch(&mut self) {
         let layout = &self.planned.layout;
         if layout.scratch == 0 {
@@ -49,14 +65,16 @@ impl Rows<'_> {
         }
         let (start, numbers) = (self.start_of_scratch(), layout.scratch);
         let _ = writeln!(self.text, "number* const scratch = shared + {start} + threadIdx.x / 32 * {numbers};");
-        for (step, start) in self.planned.program.accumulate.iter().zip(&layout.scratch_sums) {
-            if let Some(start) = start {
-                let count = step.shape.elements();
-                let _ = writeln!(
+        for (position, (step, start)) in self.planned.program.accumulate.iter().zip(&layout.scratch_sums).enumerate() {
+            let Some(start) = start else { continue };
+            let count = step.shape.elements();
+            let _ = match Loops::at_once(step) {
+                Some(_) => writeln!(self.text, "number sum_{position}[{count}] = {{}};"),
+                None => writeln!(
                     self.text,
                     "for (int i = threadIdx.x % 32; i < {count}; i += 32) scratch[{start} + i] = 0;"
-                );
-            }
+                ),
+            };
         }
     }
 
@@ -65,7 +83,7 @@ impl Rows<'_> {
     }
 
     pub(super) fn step_in_scratch(&mut self, step: &Step) {
-        let printer = Printer { planned: self.planned, step, loops: Loops::new(step, 32 / ROWS) };
+        let printer = Printer { planned: self.planned, step, loops: Loops::of_neighbours(step) };
         self.text += &note(step, " per row, in scratch memory");
         self.in_scratch(step, &printer.print("group", "2"));
     }
@@ -88,7 +106,7 @@ impl Rows<'_> {
         let value = step.result;
         let Some(Place::Scratch(start)) = self.planned.layout.places[value.index()] else { return true };
         let (id, elements) = (value.0, self.planned.program.values[value.index()].elements);
-        if *form != Form::Scratch {
+        if !form.is_in_scratch() {
             let _ = writeln!(self.text, "__syncwarp();\nput_in_scratch(scratch + {start}, v{id}, place);");
             return true;
         }
@@ -113,7 +131,7 @@ impl Rows<'_> {
 
     fn is_wanted_in_registers(&self, value: ValueId) -> bool {
         let reads = |step: &Step| step.reads().any(|read| read == value);
-        self.steps().any(|(step, form)| *form != Form::Scratch && reads(step))
+        self.steps().any(|(step, form)| !form.is_in_scratch() && reads(step))
             || self.sums().any(|(step, sum)| !sum.is_in_scratch() && reads(step))
             || leaves(&self.planned.program).any(|leaf| leaf == value)
     }
@@ -121,17 +139,15 @@ impl Rows<'_> {
     /// A sum over rows of what lies in scratch memory.
     pub(super) fn sum_in_scratch(&mut self, position: usize, step: &Step) {
         let planned = self.planned;
-        let text = match planned.layout.scratch_sums[position] {
-            None => {
-                let printer = Printer { planned, step, loops: Loops::new(step, 1) };
-                printer.print_single(&format!("sum_{position}"), "2")
-            }
-            Some(start) => {
+        let text = match (Loops::at_once(step), planned.layout.scratch_sums[position]) {
+            (Some(loops), _) => Printer { planned, step, loops }.print_single(&format!("sum_{position}"), "2"),
+            (None, Some(start)) => {
                 let mut of_warp: Planned = planned.clone();
                 of_warp.layout.places[step.result.index()] = Some(Place::Scratch(start));
                 let printer = Printer { planned: &of_warp, step, loops: over_rows(step, 32) };
                 "const int lane = threadIdx.x % 32;\n".to_string() + &printer.print_sums(ROWS, 32, "lane")
             }
+            (None, None) => return,
         };
         self.in_scratch(step, &format!("const unsigned alive = living;\n{text}"));
     }
@@ -141,9 +157,12 @@ impl Rows<'_> {
         let layout = &self.planned.layout;
         let mut text = String::new();
         for (position, (step, sum)) in self.sums().enumerate() {
-            let Some(from) = layout.scratch_sums[position] else { continue };
-            let (from, apart, count) = (self.start_of_scratch() + from, layout.scratch, step.shape.elements());
+            let Some(start) = layout.scratch_sums[position] else { continue };
+            let (from, apart, count) = (self.start_of_scratch() + start, layout.scratch, step.shape.elements());
             let condition = if self.is_gradient(step, sum) { "if (gradient) " } else { "" };
+            if Loops::at_once(step).is_some() {
+                let _ = writeln!(self.text, "{condition}keep_of_warp(scratch + {start}, sum_{position});");
+            }
             let to = match layout.places[step.result.index()] {
                 Some(Place::Gradient(offset)) => format!("<true>(gradient + {offset}"),
                 Some(Place::Shared(start)) => format!("<false>(shared + {start}"),
