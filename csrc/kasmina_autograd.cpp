@@ -46,7 +46,8 @@ using BackwardSignature = std::tuple<Tensor, Tensor>(const Tensor& output_gradie
                                                      const OptionalTensor& telemetry, int64_t layer,
                                                      bool alpha_gradient, bool deterministic,
                                                      const OptionalTensor& random);
-using TrainSignature = void(const Tensor& x, const OptionalTensor& target, TensorList banks, int64_t layer);
+using TrainSignature = void(const Tensor& x, const OptionalTensor& target, TensorList banks, int64_t layer,
+                            bool deterministic);
 using AdamwSignature = void(const Tensor& bank, const Tensor& gradient, int64_t layer, int64_t blueprint,
                             double learning_rate, double beta1, double beta2, double epsilon, double weight_decay);
 
@@ -229,14 +230,14 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
     return gradients;
 }
 
-void train(const Tensor& x, const OptionalTensor& target, TensorList banks, int64_t layer) {
+void train(const Tensor& x, const OptionalTensor& target, TensorList banks, int64_t layer, bool deterministic) {
     static const auto operation = find<TrainSignature>("kasmina::train_");
     if (recomputing()) {
         return;
     }
     at::AutoDispatchBelowAutograd below;
     at::NoGradGuard no_grad;
-    operation.call(x, target, banks, layer);
+    operation.call(x, target, banks, layer, deterministic);
 }
 
 void adamw(const Tensor& bank, const Tensor& gradient, int64_t layer, int64_t blueprint, double learning_rate,

@@ -218,7 +218,8 @@ Tensor bank(int64_t layer, int64_t blueprint, int64_t array) {
 
 /// The library trains in its own memory. The banks usually are that memory; under functionalisation they are copies of
 /// it, which are then copied in before and out after.
-void train(const Tensor& x, const std::optional<Tensor>& target, const std::vector<Tensor>& banks, int64_t layer) {
+void train(const Tensor& x, const std::optional<Tensor>& target, const std::vector<Tensor>& banks, int64_t layer,
+           bool deterministic) {
     const Launch launch(x);
     const Tensor input = readable(x);
     const std::optional<Tensor> aim = target ? std::optional(readable(*target)) : std::nullopt;
@@ -236,13 +237,14 @@ void train(const Tensor& x, const std::optional<Tensor>& target, const std::vect
     call.struct_size = sizeof(call);
     call.x = x_view.get();
     call.target = target_view.get();
+    call.flags = deterministic ? KASMINA_DETERMINISTIC : 0;
     checked([&](kasmina_error** error) { return kasmina_layer_train(handle(layer), &call, launch.stream(), error); });
     for (auto& [copy, own] : copies) {
         torch::stable::copy_(copy, own, true);
     }
 }
 
-void train_meta(const Tensor&, const std::optional<Tensor>&, const std::vector<Tensor>&, int64_t) {}
+void train_meta(const Tensor&, const std::optional<Tensor>&, const std::vector<Tensor>&, int64_t, bool) {}
 
 void adamw(const Tensor& bank, const Tensor& gradient, int64_t layer, int64_t blueprint, double learning_rate,
            double beta1, double beta2, double epsilon, double weight_decay) {
@@ -276,7 +278,7 @@ STABLE_TORCH_LIBRARY(kasmina, library) {
     library.def("backward(Tensor output_gradient, Tensor x, Tensor alpha, Tensor[] banks, "
                 "Tensor(a!)[] bank_gradients, Tensor(b!)? telemetry, int layer, bool alpha_gradient, "
                 "bool deterministic=False, Tensor? random=None) -> (Tensor, Tensor)");
-    library.def("train_(Tensor x, Tensor? target, Tensor(a!)[] banks, int layer) -> ()");
+    library.def("train_(Tensor x, Tensor? target, Tensor(a!)[] banks, int layer, bool deterministic=False) -> ()");
     library.def("adamw_(Tensor(a!) bank, Tensor gradient, int layer, int blueprint, float learning_rate, "
                 "float beta1, float beta2, float epsilon, float weight_decay) -> ()");
     library.def("state(int layer, int array) -> Tensor");

@@ -58,20 +58,26 @@ def _largest(found, wanted, dtype):
     return worst
 
 
-# Isolated training: every seed learns to reproduce its chunk. Compared are the first moments after the first step: a
+# Isolated training: seeds learn to reproduce their chunks, all of them or a few of many. Compared are the first moments after the first step: a
 # tenth of the gradients.
 
 
 class KasminaTrains:
+    deterministic = False
+
     def __init__(self, problem):
         self.contestant = Kasmina(problem, way=WAY[:2], learning_rate=RATE)
         self.layer = self.contestant.layer
 
     def run(self, x):
-        torch.ops.kasmina.train_(x, None, self.layer.banks(), self.layer._id)
+        torch.ops.kasmina.train_(x, None, self.layer.banks(), self.layer._id, self.deterministic)
 
     def result(self):
         return self.contestant.named([self.layer.bank_array(0, "first_moment")])
+
+
+class KasminaTrainsDeterministically(KasminaTrains):
+    deterministic = True
 
 
 class LoopTrains:
@@ -80,7 +86,7 @@ class LoopTrains:
     def __init__(self, problem):
         (group,) = problem.groups
         width, chunk = group.parameters["w1"].shape[1:]
-        self.seeds, self.modules = problem.workload.seeds, []
+        self.seeds, self.active, self.modules = problem.workload.seeds, group.seeds, []
         for index in range(len(group.seeds)):
             module = Bottleneck(chunk, width).to(problem.device)
             with torch.no_grad():
@@ -90,7 +96,8 @@ class LoopTrains:
             self.modules.append((module, optimizer))
 
     def run(self, x):
-        for (module, optimizer), chunk in zip(self.modules, x.chunk(self.seeds, -1)):
+        chunks = x.chunk(self.seeds, -1)
+        for (module, optimizer), chunk in zip(self.modules, (chunks[seed] for seed in self.active)):
             with torch.autocast(x.device.type, x.dtype, enabled=x.dtype != torch.float32):
                 loss = F.mse_loss(module(chunk), chunk)
             loss.backward()
@@ -112,6 +119,7 @@ class VmapTrains:
         (group,) = problem.groups
         width, chunk = group.parameters["w1"].shape[1:]
         self.module, self.seeds = Bottleneck(chunk, width).to("meta"), problem.workload.seeds
+        self.active = torch.tensor(group.seeds, device=problem.device) if len(group.seeds) < self.seeds else None
         self.parameters = {Vmapped.NAMES[name]: value.clone() for name, value in group.parameters.items()}
         self.first, self.second = (
             {name: torch.zeros_like(value) for name, value in self.parameters.items()} for _ in range(2)
@@ -125,6 +133,8 @@ class VmapTrains:
 
     def _step(self, x):
         chunks = x.view(x.shape[0], self.seeds, -1)
+        if self.active is not None:
+            chunks = chunks.index_select(1, self.active)
         gradients = torch.func.vmap(torch.func.grad(self._loss), in_dims=(0, 1))(self.parameters, chunks)
         self.steps.add_(1)
         corrections = [1 - beta**self.steps for beta in BETAS]
@@ -146,18 +156,22 @@ class VmapTrains:
 class Isolated(Part):
     pass_ = "training step"
 
+    def __init__(self, *workload, every):
+        self.workload = Workload(*workload, torch.bfloat16, every=every)
+
     def _problem(self, options):
-        return Problem(Workload("isolated", 512, 65536, 1024, torch.bfloat16, every=1).cut(options.cut), options.device)
+        return Problem(self.workload.cut(options.cut), options.device)
 
     def _contestants(self, options):
         found = {"kasmina": KasminaTrains, "vmap, torch.compile": lambda problem: VmapTrains(problem, True)}
+        found["kasmina, deterministic"] = KasminaTrainsDeterministically
         if not options.quick:
             found |= {"eager loop over seeds": LoopTrains, "vmap, eager": lambda problem: VmapTrains(problem, False)}
         return found
 
     def _wanted(self, problem, x):
         (group,) = problem.groups
-        chunks = x.view(x.shape[0], problem.workload.seeds, -1)
+        chunks = x.view(x.shape[0], problem.workload.seeds, -1)[:, group.seeds]
         parameters = {name: value.double().requires_grad_() for name, value in group.parameters.items()}
         for rows in chunks.split(64):
             rows = rows.double()
@@ -165,10 +179,11 @@ class Isolated(Part):
         return {f"bottleneck.{name}": value.grad * (1 - BETAS[0]) for name, value in parameters.items()}
 
     def _bytes(self, problem):
-        """Rows read once; parameters and two moments read and written."""
+        """Rows of the seeds that train read once; parameters and two moments read and written."""
         workload, (group,) = problem.workload, problem.groups
         numbers = len(group.seeds) * group.blueprint.parameter_count
-        return workload.rows * workload.hidden * workload.dtype.itemsize + 6 * 4 * numbers
+        rows = workload.rows * len(group.seeds) * workload.chunk
+        return rows * workload.dtype.itemsize + 6 * 4 * numbers
 
 
 # AdamW over a bank of which every other slot trains. Compared are the parameters after the first step.
@@ -249,4 +264,8 @@ class Adamw(Part):
         return 7 * 4 * problem.start.numel()
 
 
-PARTS = {"isolated": Isolated(), "adamw": Adamw()}
+PARTS = {
+    "isolated": Isolated("isolated", 512, 65536, 1024, every=1),
+    "isolated_few": Isolated("isolated_few", 8192, 4096, 64, every=16),
+    "adamw": Adamw(),
+}

@@ -213,7 +213,7 @@ class Layer(LayerState):
             telemetry = self.telemetry
             if self._isolated_training:
                 with torch.no_grad():
-                    _train(x.detach(), target, self.banks(), self._id)
+                    _train(x.detach(), target, self.banks(), self._id, deterministic)
             if aliases:
                 _observe(x, telemetry, self._id, deterministic)
                 return x

@@ -237,10 +237,10 @@ pub struct Launch<'a> {
     pub random: Address,
     /// Added to that key, modulo 2^64.
     pub random_offset: u64,
-    /// `[seeds]` u32: the seeds, those first that take long. It decides nothing but how well a device is kept busy, and the
-    /// CPU backend does without. Null: as they are numbered.
+    /// `[seeds]` u32: the seeds, those first that take long; in a train launch, those last. It decides nothing but how well a
+    /// device is kept busy, and the CPU backend does without. Null: as they are numbered.
     pub order: Address,
-    /// How many seeds of `order` take longer than the others.
+    /// How many seeds of `order` take longer than the others; in a train launch, how many train.
     pub busy: usize,
     /// Whether two launches on the same inputs must give the same bits. The CPU backend always does.
     pub deterministic: bool,

@@ -110,7 +110,7 @@ pub struct kasmina_train {
     pub x: *const kasmina_tensor,
     /// What blueprints learn to compute from x; of its type and as many rows. NULL means x itself.
     pub target: *const kasmina_tensor,
-    /// Must be 0.
+    /// KASMINA_DETERMINISTIC or 0.
     pub flags: u32,
     /// Must be 0.
     pub reserved: u32,
@@ -249,14 +249,16 @@ pub unsafe extern "C" fn kasmina_layer_train(
     call("kasmina_layer_train", error, || {
         // SAFETY: the caller promises a struct of the size that its struct_size says.
         let given = unsafe { convert::read(train) }?;
-        convert::flags(given.flags | given.reserved, 0)?;
+        let flags = convert::flags(given.flags, KASMINA_DETERMINISTIC)?;
+        convert::flags(given.reserved, 0)?;
         LAYERS.read(layer.id, |layer| {
             let x = RowTensor::read(layer, given.x, "x")?;
             let target = match given.target.is_null() {
                 true => None,
                 false => Some(RowTensor::read_like(layer, given.target, "target", &x)?.rows),
             };
-            let train = Train { x: x.rows, target, rows: x.count, data_type: x.data_type };
+            let deterministic = flags & KASMINA_DETERMINISTIC != 0;
+            let train = Train { x: x.rows, target, rows: x.count, data_type: x.data_type, deterministic };
             layer.train(&train, convert::stream(stream))
         })
     })

@@ -282,7 +282,6 @@ impl Layer {
     /// Makes these columns the state, and the modes of the slots what they say.
     pub(super) fn replace_state(&mut self, columns: Columns, stream: Stream) -> Result<()> {
         let modes = modes(&columns, &self.banks, &self.telemetry.last, &self.config.settings);
-        self.training = columns.seeds_in(|state| state == Lifecycle::Training).next().is_some();
         for (bank, modes) in self.banks.iter_mut().zip(modes) {
             bank.set_modes(modes, stream)?;
         }

@@ -152,8 +152,6 @@ pub struct Layer {
     last_metric: f64,
     /// The strategy of seeds that germinate with [`Strategy::User`].
     strategy: Option<UserStrategy>,
-    /// Whether any seed is in TRAINING.
-    training: bool,
     /// u64: the random seed of the settings, from which the keys of isolated training are counted on.
     random: Buffer,
     /// Steps of isolated training so far: each draws other numbers.
@@ -213,7 +211,6 @@ impl Layer {
             metric: f64::NAN,
             last_metric: f64::NAN,
             strategy: None,
-            training: false,
             random: Buffer::new(&device, size_of::<u64>())?,
             training_steps: AtomicU64::new(0),
             device,
@@ -276,7 +273,7 @@ impl Layer {
 
     /// Whether any seed is in TRAINING, so that [`Layer::train`] does something.
     pub fn trains(&self) -> bool {
-        self.training
+        self.state.trains()
     }
 
     /// Whether any seed applies a blueprint. If none does, the layer's output is its input, and [`Layer::observe`] is enough.

@@ -90,6 +90,8 @@ pub struct Train {
     pub rows: usize,
     /// Type of both.
     pub data_type: DataType,
+    /// As in the forward pass.
+    pub deterministic: bool,
 }
 
 /// A step of AdamW for the slots of one bank whose seeds train on the main loss. All others keep their bits.
@@ -232,13 +234,14 @@ impl Layer {
         self.check_rows("target", target, train.rows)?;
         // Before any seed trains, so that its kernel is compiled in the background while the seed is GERMINATED.
         self.kernels.mark_used(Kind::train(train.data_type));
-        if train.rows == 0 || !self.training {
+        if train.rows == 0 || !self.trains() {
             return Ok(());
         }
         let set = self.kernels.current();
         for bank in set.members.iter().map(|index| &self.banks[*index as usize]) {
             self.device.zero(bank.gradient.address(), bank.gradient.bytes(), stream)?;
         }
+        let (order, busy) = self.state.training_order();
         let launch = Launch {
             rows: train.rows,
             x: train.x,
@@ -249,10 +252,9 @@ impl Layer {
             telemetry: self.telemetry.array.address(),
             random: self.random.address(),
             random_offset: self.training_steps.fetch_add(1, Ordering::Relaxed),
-            deterministic: true,
-            // The order of the other passes is none for seeds in TRAINING.
-            order: Address::NULL,
-            busy: 0,
+            deterministic: train.deterministic,
+            order,
+            busy,
             ..self.launch(None)
         };
         let own = |index: usize| {

@@ -39,7 +39,6 @@ struct HostSnapshot {
     rolled_back: Vec<TransitionRecord>,
     metric: f64,
     last_metric: f64,
-    training: bool,
     training_steps: u64,
 }
 
@@ -120,7 +119,6 @@ impl Layer {
             rolled_back: self.rolled_back.clone(),
             metric: self.metric,
             last_metric: self.last_metric,
-            training: self.training,
             training_steps: self.training_steps.load(Ordering::Relaxed),
         });
         Ok(())
@@ -167,7 +165,6 @@ impl Layer {
         self.rolled_back.clone_from(&host.rolled_back);
         self.metric = host.metric;
         self.last_metric = host.last_metric;
-        self.training = host.training;
         self.training_steps.store(host.training_steps, Ordering::Relaxed);
         // What was found and done is no part of what is put back.
         self.repaired.extend(repair);

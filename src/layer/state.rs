@@ -126,6 +126,16 @@ impl StateArrays {
         self.host.applying > 0
     }
 
+    /// Whether any seed is in TRAINING.
+    pub fn trains(&self) -> bool {
+        self.host.training > 0
+    }
+
+    /// Where training kernels find the order of the seeds, and how many at its end are in TRAINING.
+    pub fn training_order(&self) -> (Address, usize) {
+        (self.device.address().offset(self.ranges[ORDER].start), self.host.training)
+    }
+
     /// Where kernels find the order of the seeds, and how many at its front apply a blueprint. Null if none does or all do, and
     /// any order is as good.
     pub fn order(&self) -> (Address, usize) {

@@ -460,7 +460,7 @@ static void check_other_arguments(const world* w) {
     backward.alpha_gradient = &long_alpha;
     FAILS(shape, kasmina_layer_backward(w->layer, &backward, NULL, &error));
 
-    kasmina_train train = {.struct_size = sizeof train, .x = &w->x_tensor, .flags = KASMINA_DETERMINISTIC};
+    kasmina_train train = {.struct_size = sizeof train, .x = &w->x_tensor, .flags = KASMINA_NO_TELEMETRY};
     FAILS(KASMINA_STATUS_UNSUPPORTED, kasmina_layer_train(w->layer, &train, NULL, &error));
     train.flags = 0;
     train.target = &w->bank_tensor;

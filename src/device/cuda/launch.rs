@@ -107,7 +107,11 @@ impl Loaded {
             // As many tiles to each block as to the others.
             tiles.div_ceil(tiles.div_ceil(wanted))
         };
-        let (busy_parts, other_parts) = (parts(of_other * weight), parts(of_other * pieces));
+        let (busy_parts, other_parts) = match self.pass {
+            // The others have nothing to do.
+            Pass::Train if busy > 0 => (parts(slots / busy as f64), 1),
+            _ => (parts(of_other * weight), parts(of_other * pieces)),
+        };
         let blocks = busy.saturating_mul(busy_parts).saturating_add(others.saturating_mul(other_parts));
         match (u32::try_from(blocks), u32::try_from(busy_parts), u32::try_from(other_parts)) {
             (Ok(blocks), Ok(busy_parts), Ok(other_parts)) if blocks <= i32::MAX as u32 => {

@@ -150,7 +150,7 @@ impl Subject {
         if self.model.seeds.iter().any(|seed| runs(seed.state)) {
             assert_eq!(layer.kernels.current().members, [0], "what runs is in the kernels that run");
         }
-        assert_eq!(layer.training, self.model.seeds.iter().any(|seed| seed.state == Lifecycle::Training));
+        assert_eq!(layer.trains(), self.model.seeds.iter().any(|seed| seed.state == Lifecycle::Training));
         assert_eq!(layer.applies(), self.model.seeds.iter().any(|seed| seed.state.applies_blueprint()));
         assert_eq!(layer.state.verify(STREAM).unwrap(), Vec::<String>::new(), "host and device agree");
     }

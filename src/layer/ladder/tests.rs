@@ -52,7 +52,9 @@ fn epoch(layer: &mut Layer) -> EpochSummary {
         deterministic: true,
     };
     layer.forward(&forward, STREAM).unwrap();
-    layer.train(&Train { x: rows(&x), target: None, rows: ROWS, data_type: DataType::F32 }, STREAM).unwrap();
+    layer
+        .train(&Train { x: rows(&x), target: None, rows: ROWS, data_type: DataType::F32, deterministic: false }, STREAM)
+        .unwrap();
     layer.end_epoch(STREAM).unwrap()
 }
 

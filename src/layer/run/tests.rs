@@ -32,7 +32,7 @@ fn a_step_of_training_is_one_launch_however_many_seeds_and_blueprints_train() {
     device.upload(x.address(), &0.5f32.to_ne_bytes().repeat(rows * hidden), STREAM).unwrap();
     let x = Rows::spaced(x.address(), hidden);
     let before = counting.launches();
-    layer.train(&Train { x, target: None, rows, data_type: DataType::F32 }, STREAM).unwrap();
+    layer.train(&Train { x, target: None, rows, data_type: DataType::F32, deterministic: false }, STREAM).unwrap();
     assert_eq!(counting.launches() - before, 1);
     layer.end_epoch(STREAM).unwrap();
     assert!(layer.report().seeds.iter().all(|seed| seed.metrics.loss.is_finite()), "and all of them trained");
@@ -64,12 +64,12 @@ fn a_layer_that_only_observed_has_the_kernels_of_both_passes_when_a_seed_begins_
             layer.observe(&observe, STREAM).unwrap();
             layer.observe(&Observe { telemetry: Some(Address::NULL), ..observe }, STREAM).unwrap();
             assert_eq!(counting.launches() - before, 1, "without telemetry there is nothing to launch");
-            layer.train(&Train { x, target: None, rows, data_type }, STREAM).unwrap();
+            layer.train(&Train { x, target: None, rows, data_type, deterministic: false }, STREAM).unwrap();
             layer.wait_for_kernels().unwrap();
             layer.end_epoch(STREAM).unwrap();
         }
         layer.submit(&[Command { blueprint: 0, ..Command::new(0, action) }]).unwrap();
-        layer.train(&Train { x, target: None, rows, data_type }, STREAM).unwrap();
+        layer.train(&Train { x, target: None, rows, data_type, deterministic: false }, STREAM).unwrap();
         assert_eq!(layer.end_epoch(STREAM).unwrap().refused, []);
     }
     assert!(layer.applies() && layer.observe(&observe, STREAM).is_err());

@@ -51,8 +51,9 @@ const BLOCK: usize = 64;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Columns {
     pub(super) seeds: usize,
-    /// Seeds that apply a blueprint, as of the order.
+    /// Seeds that apply a blueprint, and seeds in TRAINING, as of the order.
     pub(super) applying: usize,
+    pub(super) training: usize,
     /// The columns and the order, each with the padding that follows. They are checked, compared and uploaded by themselves.
     pub(super) pieces: [Piece; PIECES],
 }
@@ -62,7 +63,7 @@ impl Columns {
     pub fn new(seeds: u32) -> Columns {
         let seeds = seeds as usize;
         let pieces = std::array::from_fn(|piece| Piece::new(vec![0; (width(piece) * seeds).next_multiple_of(16)]));
-        let mut columns = Columns { seeds, applying: 0, pieces };
+        let mut columns = Columns { seeds, applying: 0, training: 0, pieces };
         for seed in 0..seeds as u32 {
             columns.set(seed, SeedState::dormant(0));
         }
@@ -240,21 +241,28 @@ impl Columns {
         Ok(columns)
     }
 
-    /// Puts seeds that apply a blueprint first in the order, for kernels to begin with: they take longer.
+    /// Puts seeds that apply a blueprint first in the order and seeds in TRAINING last, for kernels to begin with, from the end
+    /// that has theirs: they take longer.
     pub(super) fn arrange(&mut self) {
-        let applying =
-            self.kinds().map(|(state, _, seeds)| if state.applies_blueprint() { seeds } else { 0 }).sum::<u32>();
+        let (mut applying, mut training) = (0, 0);
+        for (state, _, seeds) in self.kinds() {
+            applying += if state.applies_blueprint() { seeds as usize } else { 0 };
+            training += if state == Lifecycle::Training { seeds as usize } else { 0 };
+        }
         // Without any, the order is that of the numbers.
-        if applying == 0 && self.applying == 0 {
+        if applying + training == 0 && self.applying + self.training == 0 {
             return;
         }
-        self.applying = applying as usize;
-        let (mut first, mut other) = (0, self.applying);
+        (self.applying, self.training) = (applying, training);
+        let (mut first, mut other, mut last) = (0, applying, self.seeds - training);
         let (columns, order) = self.pieces.split_at_mut(ORDER);
         let order = order[0].bytes_mut().as_chunks_mut().0;
         for (seed, number) in (0u32..).zip(&columns[LIFECYCLE].bytes()[..self.seeds]) {
-            let applies = Lifecycle::from_number(*number as i8).is_some_and(Lifecycle::applies_blueprint);
-            let place = if applies { &mut first } else { &mut other };
+            let place = match Lifecycle::from_number(*number as i8) {
+                Some(state) if state.applies_blueprint() => &mut first,
+                Some(Lifecycle::Training) => &mut last,
+                _ => &mut other,
+            };
             order[*place] = seed.to_le_bytes();
             *place += 1;
         }
@@ -278,7 +286,7 @@ impl Columns {
     /// The columns whose bytes these are, one after the other.
     pub(super) fn of_bytes(&self, bytes: &[u8]) -> Columns {
         let pieces = self.ranges().map(|range| Piece::new(bytes[range].to_vec()));
-        Columns { seeds: self.seeds, applying: self.applying, pieces }
+        Columns { pieces, ..*self }
     }
 
     /// Makes all pieces such as further copies share, with the checksums that they have now.

@@ -351,7 +351,7 @@ pub fn run(device: &Arc<dyn Device>, case: &Case, machine_code: &[u8]) -> Outcom
         loss_scale: 1.0 / (case.rows.max(1) * case.chunk) as f64,
         deterministic: case.deterministic,
         // Any order gives the same result.
-        order: if case.pass == Pass::Train { Address::NULL } else { order.address() },
+        order: order.address(),
         busy: case.seeds / 3,
         ..Launch::default()
     };

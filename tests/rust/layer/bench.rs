@@ -200,7 +200,13 @@ impl Bench {
 
     /// One step of isolated training on the batch.
     pub fn train(&self) {
-        let train = Train { x: self.x.rows(), target: None, rows: self.x.count(), data_type: DataType::F32 };
+        let train = Train {
+            x: self.x.rows(),
+            target: None,
+            rows: self.x.count(),
+            data_type: DataType::F32,
+            deterministic: false,
+        };
         self.layer.train(&train, STREAM).unwrap();
     }
 

@@ -13,7 +13,8 @@ static __device__ Assignment assignment_of_block(const Launch& launch) {
     }
   }
   const unsigned position = first + number % among;
-  return {launch.order && position < seeds ? launch.order[position] : position, number / among, parts};
+  if (!launch.order || position >= seeds) return {position, number / among, parts};
+  return {launch.order[PASS == TRAIN ? seeds - 1 - position : position], number / among, parts};
 }
 
 // Whatever the state arrays hold, nothing outside them is read. What can be read at once is, for each of these reads takes as
