@@ -707,7 +707,7 @@ typedef struct {
     const kasmina_tensor *x;
     // What blueprints learn to compute from x; of its type and as many rows. NULL means x itself.
     const kasmina_tensor *target;
-    // Must be 0.
+    // KASMINA_DETERMINISTIC or 0.
     uint32_t flags;
     // Must be 0.
     uint32_t reserved;
