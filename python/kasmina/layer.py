@@ -204,6 +204,10 @@ class Layer(LayerState):
         """Whether a layer that may alias does. What records a graph records the operator, which stays right when seeds change."""
         if torch.compiler.is_compiling() or self._applies or torch.jit.is_tracing():
             return False
+        channels = x.shape[1:2] if self.channels == "first" else x.shape[-1:]
+        if channels != (self.hidden,):
+            # The operator says what is wrong.
+            return False
         return not (x.is_cuda and torch.cuda.is_current_stream_capturing())
 
     def _forward_rows(self, x, target, aliases):

@@ -28,8 +28,11 @@ class LayerState(torch.nn.Module):
 
     def banks(self):
         """The parameters: one tensor `[capacity, parameters of a seed]` for each blueprint."""
-        # Not by their names, which the hot path would pay for.
-        return list(self._parameters.values())
+        try:
+            return [self._parameters[name] for name in self._bank_names]
+        except KeyError:
+            # What parametrises or shards a module leaves something else under the name.
+            return [getattr(self, name) for name in self._bank_names]
 
     def array(self, name):
         """A state array by name, such as `lifecycle` or `telemetry`: over the library's memory, only to read."""
@@ -119,6 +122,7 @@ class LayerState(torch.nn.Module):
         """Points the parameters at the library's banks; they stay the same objects, because optimisers know them."""
         info = layer_info(self._handle)
         self._bank_count, self._draws = info.blueprint_count, bool(info.draws)
+        self._bank_names = [f"bank_{index}" for index in range(self._bank_count)]
         for index in range(self._bank_count):
             name, memory = f"bank_{index}", self.bank_array(index, "parameters")
             if name not in self._parameters:

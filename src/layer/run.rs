@@ -165,14 +165,14 @@ impl Layer {
                  layers in which no seed applies a blueprint"
             );
         }
-        // No backward pass comes from here, but its kernel must be there when a seed begins to graft.
-        self.kernels.mark_used(Kind::backward(observe.data_type, false));
         let telemetry = observe.telemetry.unwrap_or(self.telemetry.array.address());
         let kind = Kind::forward(observe.data_type);
+        self.kernels.mark_used(kind);
         if observe.rows == 0 || telemetry.is_null() {
-            self.kernels.mark_used(kind);
             return Ok(());
         }
+        // No backward pass comes from here, but its kernel must be there when a seed begins to graft.
+        self.kernels.mark_used(Kind::backward(observe.data_type, false));
         let launch = Launch {
             rows: observe.rows,
             x: observe.x,

@@ -133,10 +133,9 @@ impl<'a> Bench<'a> {
             loss_scale: 1.0,
             random: arrays.random.address(),
             random_offset: number as u64,
-            // As layers launch it: a block for each seed that trains, in no order.
-            order: if pass == Pass::Train { Address::NULL } else { arrays.order.address() },
-            busy: if pass == Pass::Train { 0 } else { running },
-            deterministic: pass == Pass::Train,
+            order: arrays.order.address(),
+            busy: running,
+            deterministic: false,
         };
         self.device.zero(self.flushed.address(), self.flushed.bytes(), STREAM)?;
         self.device.time(STREAM, &mut || self.device.launch(kernel, &launch, STREAM))
@@ -162,8 +161,10 @@ impl Arrays {
             let number = |place: &Option<usize>| place.map_or(-1, |place| number(place) as i32);
             places.iter().flat_map(|place| number(place).to_le_bytes()).collect()
         };
-        let (first, others): (Vec<usize>, Vec<usize>) = (0..seeds).partition(|seed| places[*seed].is_some());
-        let order: Vec<u8> = first.iter().chain(&others).flat_map(|seed| (*seed as u32).to_le_bytes()).collect();
+        // As layers have them: seeds that train come last, others that run first.
+        let is_last = class.pass == Pass::Train;
+        let (last, first): (Vec<usize>, Vec<usize>) = (0..seeds).partition(|seed| places[*seed].is_some() == is_last);
+        let order: Vec<u8> = first.iter().chain(&last).flat_map(|seed| (*seed as u32).to_le_bytes()).collect();
         let branch: Vec<u8> = (0..blueprints.max(1) as i32).flat_map(i32::to_le_bytes).collect();
         Ok(Arrays {
             lifecycle: upload(device, &lifecycle)?,

@@ -190,6 +190,8 @@ def test_in_evaluation_nothing_is_seen_or_trained(device):
     x = torch.randn(5, 34, device=device)
     assert layer(x) is x
     assert torch.equal(layer.telemetry, telemetry) and torch.equal(layer.bank_0, bank)
+    with pytest.raises(RuntimeError, match="its last dimension must be 34"):
+        layer(x[:, 1:])
 
 
 @pytest.mark.parametrize("channels", ["last", "first"])

@@ -172,7 +172,7 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         text.extend([include_str!("fragments/instructions.cu"), words, tensor, include_str!("fragments/fragments.cu")]);
         text.extend([rows, include_str!("fragments/watch.cu"), watch, include_str!("fragments/identity.cu"), parts]);
         text.extend([factors, include_str!("fragments/products.cu")]);
-        if plan.has_scratch() {
+        if plan.uses_scratch() {
             text += include_str!("fragments/scratch.cu");
         }
         if plan.multiplies_together() {

@@ -48,9 +48,10 @@ pub(super) struct Planned {
 }
 
 impl Plan {
-    /// Whether some program in fragments has scratch memory.
-    pub fn has_scratch(&self) -> bool {
-        self.programs.iter().flatten().any(|planned| planned.layout.scratch > 0)
+    /// Whether some program in fragments uses scratch memory.
+    pub fn uses_scratch(&self) -> bool {
+        let mut fragments = self.programs.iter().flatten().filter_map(|planned| planned.fragments.as_ref());
+        fragments.any(Fragments::uses_scratch)
     }
 
     /// Whether some program's warps multiply together.
@@ -114,14 +115,14 @@ pub(super) fn plan(class: &KernelClass, capability: u32) -> Result<Plan> {
     }
     let best = || fragments::serve(class, capability).then(|| Choice::best(class));
     let nothing = || Some(Choice::nothing(class));
-    // Weights of fragments may take more room than the programs would in shared memory.
+    // Weights and scratch memory of fragments may take more room than the programs would in shared memory.
     let choices = match class.schedule {
-        Schedule::Best => [best(), nothing()],
-        Schedule::Generic => [None, nothing()],
+        Schedule::Best => [best(), best().map(|_| Choice::of(class, false)), nothing()],
+        Schedule::Generic => [None, None, nothing()],
         Schedule::Tuned(tiling) => {
             possible(tiling)?;
             candidates.retain(|(_, tile, _)| *tile == tiling.rows);
-            if tiling.fragments { [best(), None] } else { [None, nothing()] }
+            if tiling.fragments { [best(), None, None] } else { [None, None, nothing()] }
         }
     };
     let mut needed = 0;
@@ -216,12 +217,17 @@ impl Choice {
         Choice { identity: false, programs: class.programs.iter().chain(&class.frozen).map(|_| None).collect() }
     }
 
-    /// All that can.
+    /// All that can. Scratch memory is for small blocks, which programs outside fragments do not have.
     fn best(class: &KernelClass) -> Choice {
+        let all = Choice::of(class, true);
+        if all.is_all_in_fragments(class) { all } else { Choice::of(class, false) }
+    }
+
+    fn of(class: &KernelClass, with_scratch: bool) -> Choice {
         let mut programs: Vec<Option<Fragments>> = Vec::new();
         for (number, program) in class.programs.iter().chain(&class.frozen).enumerate() {
-            let served = is_served(class, &programs, number);
-            programs.push(if served { None } else { fragments::plan(program, class) });
+            let planned = if is_served(class, &programs, number) { None } else { fragments::plan(program, class) };
+            programs.push(planned.filter(|fragments| with_scratch || !fragments.uses_scratch()));
         }
         Choice { identity: true, programs }
     }

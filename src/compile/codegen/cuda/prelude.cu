@@ -77,7 +77,7 @@ struct Launch {
   double loss_scale;
   const natural* random;         // the key of the random numbers, less random_offset; null where dropout is not active
   natural random_offset;
-  const unsigned* order;         // [seeds], those first that take long; null: as they are numbered
+  const unsigned* order;         // [seeds], those first that take long; in a train launch, those last; null: as they are numbered
   integer busy;                  // how many of them take long
   unsigned busy_parts;           // in how many parts their rows are taken, each by a block
   unsigned other_parts;          // and those of the others

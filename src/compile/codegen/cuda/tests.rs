@@ -321,6 +321,9 @@ fn programs_of_the_library_run_in_fragments_where_their_chunks_are_wide_enough()
             assert!(!train.contains("load_tile<NOTHING>(shared"), "{name} in {}", data_type.name());
         }
     }
+    // Nor does one that does not fit leave its frozen twin scratch memory, which takes more room than blocks of its size have.
+    let backward = source("conv", Pass::Backward, DataType::BF16, 128, 90);
+    assert!(backward.contains("load_tile<GRADIENT>(shared") && !backward.contains("in scratch memory"));
     // Not in f64, not in chunks that no tensor core divides, not on cards without the instructions.
     for (data_type, chunk, capability) in [(DataType::F64, 64, 90), (DataType::F32, 60, 90), (DataType::F16, 64, 75)] {
         assert!(!in_fragments(source("residual", Pass::Forward, data_type, chunk, capability)));

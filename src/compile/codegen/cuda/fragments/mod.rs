@@ -5,11 +5,12 @@
 //! step wants it. A step that reads elements in another order than they lie works in scratch memory of the warp. What does not fit
 //! this vocabulary runs in shared memory, as [`super::step`] prints it.
 //!
-//! In order: this file says which programs fit ([`registers`]) and what each of their steps is, [`stream`] which values are made in
+//! In order: this file says which programs fit ([`registers`]), [`form`] what each of their steps is, [`stream`] which values are made in
 //! slices, [`weight`] where the factors of contractions lie, [`warpgroup`] which warps multiply together; [`program`] prints the loop
 //! over rows, [`slices`] those over slices, [`step`] what they do with a tile, [`scratch`] what goes by way of memory, and [`sums`]
 //! what is added up over tiles and warps.
 
+mod form;
 mod program;
 mod registers;
 mod scratch;
@@ -20,12 +21,13 @@ mod sums;
 mod warpgroup;
 mod weight;
 
+pub(super) use form::{Form, Sum};
 pub(super) use program::Rows;
 
-use super::loops::{Axis, merge};
-use super::memory::{direct, is_single};
-use crate::compile::{Binary, Expression, KernelClass, Operand, Pass, Program, Reducer, Source, Step, Value, ValueId};
+use super::memory::direct;
+use crate::compile::{KernelClass, Operand, Pass, Program, Source, Step, Value, ValueId};
 use crate::graph::DataType;
+use form::{factors, is_whole, sum};
 use registers::{COMFORTABLE, MOST, ROOMY, registers};
 use std::collections::{BTreeMap, BTreeSet};
 use stream::Stream;
@@ -77,61 +79,6 @@ pub(super) struct Scaled {
     pub offset: usize,
 }
 
-/// A step of the body.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Form {
-    /// Of each element, from the same element of others.
-    Map,
-    /// One number of each row, combined over so many elements.
-    Reduction(usize),
-    /// A product with the weights of this position, or with rows and columns of them exchanged; the operand is the value of
-    /// each row.
-    Contraction { operand: usize, weights: usize, exchanged: bool },
-    /// Anything else, in scratch memory.
-    Scratch,
-}
-
-impl Form {
-    /// Whether it reads and writes scratch memory.
-    pub fn is_in_scratch(&self) -> bool {
-        matches!(self, Form::Scratch)
-    }
-}
-
-/// An accumulate step.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Sum {
-    /// One number, from so many elements of each row.
-    Single(usize),
-    /// As many as a value has elements.
-    Elements,
-    /// The products of all elements of one value with all of another: the operands' positions.
-    Products {
-        left: usize,
-        right: usize,
-    },
-    /// The same for which there are no registers: what a tile has is added to the gradient.
-    ElementsAtOnce,
-    ProductsAtOnce {
-        left: usize,
-        right: usize,
-    },
-    /// Anything else, of what lies in scratch memory; added up there as well, if it is more than one number.
-    Scratch,
-}
-
-impl Sum {
-    /// Whether it reads scratch memory.
-    pub fn is_in_scratch(&self) -> bool {
-        matches!(self, Sum::Scratch)
-    }
-
-    /// Whether it is added to the gradient tile by tile.
-    fn is_at_once(&self) -> bool {
-        matches!(self, Sum::ElementsAtOnce | Sum::ProductsAtOnce { .. })
-    }
-}
-
 /// Whether identity copies in fragments, and programs may run in them.
 pub(super) fn serve(class: &KernelClass, capability: u32) -> bool {
     capability >= LEAST_CAPABILITY
@@ -152,18 +99,18 @@ pub(super) fn stage_bytes(class: &KernelClass) -> usize {
 
 /// How many times those rows a warp has at a time: enough to keep memory busy, and fewer where scratch memory is wanted.
 pub(super) fn stages<'a>(class: &KernelClass, mut programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    let most = if programs.any(|fragments| !fragments.scratch.is_empty()) { 2 } else { MOST_STAGES };
+    let most = if programs.any(|fragments| fragments.uses_scratch()) { 2 } else { MOST_STAGES };
     (comfortable_stage_bytes(class.pass) / stage_bytes(class)).clamp(1, most)
 }
 
 /// Threads of a block whose programs run in fragments. Its warps need nothing of each other but the weights, which they make
 /// ready together, and the sums: where weights are few, sums are put together sooner in small blocks. Measured on an H200.
 pub(super) fn threads<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    let needs = |fragments: &Fragments| (4 * fragments.extent(class), !fragments.scratch.is_empty());
-    let (weights, has_scratch) = programs.map(needs).fold((0, false), |all, one| (all.0.max(one.0), all.1 | one.1));
+    let needs = |fragments: &Fragments| (4 * fragments.extent(class), fragments.uses_scratch());
+    let (weights, uses_scratch) = programs.map(needs).fold((0, false), |all, one| (all.0.max(one.0), all.1 | one.1));
     match weights {
         // So that many small blocks fill a multiprocessor's memory.
-        _ if has_scratch => 64,
+        _ if uses_scratch => 64,
         0..=0x4000 if class.pass != Pass::Forward => 64,
         0..=0xa000 if class.data_type == DataType::F32 => 64,
         0..=0x10000 => 128,
@@ -174,10 +121,10 @@ pub(super) fn threads<'a>(class: &KernelClass, programs: impl Iterator<Item = &'
 /// Warps that a multiprocessor can run at once without keeping values of these programs in memory: 64 K registers, of which a
 /// lane needs some for other things, and more of them where gradients are summed.
 pub(super) fn warps<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    let needs = |fragments: &Fragments| (fragments.registers, !fragments.scratch.is_empty());
-    let (registers, has_scratch) = programs.map(needs).fold((0, false), |all, one| (all.0.max(one.0), all.1 | one.1));
+    let needs = |fragments: &Fragments| (fragments.registers, fragments.uses_scratch());
+    let (registers, uses_scratch) = programs.map(needs).fold((0, false), |all, one| (all.0.max(one.0), all.1 | one.1));
     match registers {
-        0..=120 if class.pass == Pass::Forward && class.data_type != DataType::F32 && !has_scratch => 16,
+        0..=120 if class.pass == Pass::Forward && class.data_type != DataType::F32 && !uses_scratch => 16,
         0..=120 => 12,
         _ => 8,
     }
@@ -209,7 +156,7 @@ pub(super) fn plan(program: &Program, class: &KernelClass) -> Option<Fragments> 
     fragments.scratch = scratch::values(program, &fragments)?;
     fragments.inline = cheap(program, &fragments);
     fragments.registers = registers(program, &fragments);
-    if fragments.registers > ROOMY && fragments.scratch.is_empty() {
+    if fragments.registers > ROOMY && !fragments.uses_scratch() {
         let stream = Stream::find(program, &fragments);
         let is_free = |stream: &Stream| !program.accumulate.iter().any(|step| stream.is_read(step));
         let is_needed = fragments.registers > COMFORTABLE;
@@ -298,137 +245,6 @@ impl Fragments {
             };
         }
     }
-
-    fn form(&mut self, program: &Program, step: &Step, data_type: DataType) -> Option<Form> {
-        if !step.writes_all(program.values[step.result.index()].elements) || !reads_fragments(program, step) {
-            return None;
-        }
-        let (outer, reduced) = axes(step);
-        match (outer.as_slice(), reduced.as_slice()) {
-            ([] | [_], []) => reads_in_place(program, step, outer.first()).then_some(Form::Map),
-            ([], [axis]) if axis.size.is_multiple_of(8) => {
-                reads_in_place(program, step, Some(axis)).then_some(Form::Reduction(axis.size))
-            }
-            ([outer], [inner]) => self.contraction(program, step, outer, inner, data_type),
-            _ => None,
-        }
-    }
-
-    fn contraction(
-        &mut self,
-        program: &Program,
-        step: &Step,
-        outer: &Axis,
-        inner: &Axis,
-        data_type: DataType,
-    ) -> Option<Form> {
-        let (first, second) = factors(&step.expression)?;
-        if step.reducer != Reducer::Sum || !inner.size.is_multiple_of(8) {
-            return None;
-        }
-        let (operand, other) =
-            if is_fragment(program, &step.operands[first]) { (first, second) } else { (second, first) };
-        let (row, factor) = (&step.operands[operand], &step.operands[other]);
-        let fits = is_fragment(program, row)
-            && (row.offset, outer.strides[operand], inner.strides[operand]) == (0, 0, 1)
-            && program.values[row.value.index()].elements == inner.size
-            && !program.values[factor.value.index()].per_row;
-        if !fits {
-            return None;
-        }
-        let weight = Weight {
-            value: factor.value,
-            offset: factor.offset,
-            inner: inner.size,
-            inner_stride: inner.strides[other],
-            outer: outer.size,
-            outer_stride: outer.strides[other],
-            start: 0,
-        };
-        let position = |wanted: &Weight| self.weights.iter().position(|known| known == wanted);
-        // Matrices of 16 bits are turned on their way to the tensor cores, if need be.
-        let can_turn = data_type.bytes() == 2;
-        let exchanged = can_turn.then(|| position(&weight.exchanged())).flatten();
-        let weights = position(&weight).or(exchanged).unwrap_or(self.weights.len());
-        let exchanged = exchanged == Some(weights);
-        if weights == self.weights.len() {
-            self.weights.push(weight);
-        }
-        Some(Form::Contraction { operand, weights, exchanged })
-    }
-}
-
-fn sum(program: &Program, step: &Step) -> Option<Sum> {
-    if !step.writes_all(program.values[step.result.index()].elements) || !reads_fragments(program, step) {
-        return None;
-    }
-    let (outer, reduced) = axes(step);
-    match (outer.as_slice(), reduced.as_slice()) {
-        ([], [] | [_]) if is_single(step) => {
-            let elements = reduced.first().map_or(1, |axis| axis.size);
-            let whole = elements == 1 || elements.is_multiple_of(8);
-            (whole && reads_in_place(program, step, reduced.first())).then_some(Sum::Single(elements))
-        }
-        ([axis], []) if axis.size.is_multiple_of(8) && reads_in_place(program, step, Some(axis)) => Some(Sum::Elements),
-        ([rows, columns], []) => {
-            let (first, second) = factors(&step.expression)?;
-            let along = |operand: usize, axis: &Axis, other: &Axis| {
-                let read = &step.operands[operand];
-                is_fragment(program, read)
-                    && (read.offset, axis.strides[operand], other.strides[operand]) == (0, 1, 0)
-                    && program.values[read.value.index()].elements == axis.size
-            };
-            let is = |left, right| along(left, rows, columns) && along(right, columns, rows);
-            if is(first, second) {
-                Some(Sum::Products { left: first, right: second })
-            } else {
-                is(second, first).then_some(Sum::Products { left: second, right: first })
-            }
-        }
-        _ => None,
-    }
-}
-
-/// The axes of a step, merged where all operands allow it.
-fn axes(step: &Step) -> (Vec<Axis>, Vec<Axis>) {
-    (merge(&step.shape.0, &step.operands, 0), merge(&step.reduced.0, &step.operands, step.shape.rank()))
-}
-
-/// The two operands that an expression multiplies.
-fn factors(expression: &Expression) -> Option<(usize, usize)> {
-    match expression {
-        Expression::Binary(Binary::Mul, a, b) => match (a.as_ref(), b.as_ref()) {
-            (Expression::Operand(a), Expression::Operand(b)) if a != b => Some((*a, *b)),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// Whether a value can be a fragment: of each row as many elements to each lane, or one number.
-fn is_whole(value: &Value) -> bool {
-    !value.per_row || value.elements == 1 || value.elements.is_multiple_of(8)
-}
-
-/// Whether a step reads and writes nothing that can be no fragment, or is nowhere until it is read.
-fn reads_fragments(program: &Program, step: &Step) -> bool {
-    let mut values = step.reads().chain([step.result]).map(|value| &program.values[value.index()]);
-    values.all(|value| is_whole(value) && !matches!(value.source, Source::Random(_)))
-}
-
-/// Whether an operand is a value of each row with more than one element, held in registers.
-fn is_fragment(program: &Program, operand: &Operand) -> bool {
-    let value = &program.values[operand.value.index()];
-    value.per_row && value.elements > 1
-}
-
-/// Whether every value of each row is read element by element along the one axis, or is one number.
-fn reads_in_place(program: &Program, step: &Step, axis: Option<&Axis>) -> bool {
-    step.operands.iter().enumerate().all(|(position, operand)| {
-        let elements = program.values[operand.value.index()].elements;
-        !is_fragment(program, operand)
-            || axis.is_some_and(|axis| (axis.size, axis.strides[position]) == (elements, 1) && operand.offset == 0)
-    })
 }
 
 /// Products of a row input and a number that is the same for all elements, with the operands' positions: the input is kept

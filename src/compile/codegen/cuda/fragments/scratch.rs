@@ -2,7 +2,7 @@
 //! chunk, or that draw random numbers. Lanes have a row each there, two lanes share its elements, and [`Printer`] prints what they do.
 
 use super::program::Rows;
-use super::{Form, Fragments, ROWS, is_whole};
+use super::{Form, Fragments, ROWS, Sum, is_whole};
 use crate::compile::codegen::cuda::loops::{Loops, over_rows};
 use crate::compile::codegen::cuda::memory::Place;
 use crate::compile::codegen::cuda::plan::Planned;
@@ -12,7 +12,7 @@ use crate::compile::{Destination, Program, Source, Step, ValueId};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-/// Elements of a row that scratch memory may have to hold. With more, few warps would fit on a multiprocessor.
+/// Elements of a row, and sums, that scratch memory may have to hold. With more, few warps would fit on a multiprocessor.
 const MOST: usize = 1024;
 
 /// The values that lie in scratch memory: what steps there write, and what they and sums there read of other steps. `None` if they
@@ -24,13 +24,14 @@ pub(super) fn values(program: &Program, fragments: &Fragments) -> Option<BTreeSe
         let value = &program.values[value.index()];
         value.per_row && value.source == Source::Step
     };
-    let mut values: BTreeSet<ValueId> = sums.flat_map(|(step, _)| step.reads()).filter(is_made).collect();
+    let mut values: BTreeSet<ValueId> = sums.clone().flat_map(|(step, _)| step.reads()).filter(is_made).collect();
     for (step, _) in steps {
         values.extend(step.reads().filter(is_made));
         values.insert(step.result);
     }
     let of = |value: ValueId| &program.values[value.index()];
-    let elements: usize = values.iter().map(|&value| of(value).elements).sum();
+    let added: usize = sums.map(|(step, _)| step.shape.elements()).sum();
+    let elements = added + values.iter().map(|&value| of(value).elements).sum::<usize>();
     (elements <= MOST && leaves(program).all(|value| is_whole(of(value)))).then_some(values)
 }
 
@@ -41,6 +42,11 @@ fn leaves(program: &Program) -> impl Iterator<Item = ValueId> {
 }
 
 impl Fragments {
+    /// Whether anything is done there, be it only to rows where they came.
+    pub fn uses_scratch(&self) -> bool {
+        self.body.iter().any(Form::is_in_scratch) || self.sums.iter().any(Sum::is_in_scratch)
+    }
+
     /// About how many elements of a row pass through scratch memory. To draw a random number takes as long as several of them.
     pub fn work_in_scratch(&self, program: &Program) -> usize {
         let steps = program.body.iter().zip(&self.body).filter(|(_, form)| form.is_in_scratch()).map(|(step, _)| step);
