@@ -169,3 +169,15 @@ def growing_layer(device, dtype=torch.float32, hidden=18, seeds=4):
     assert [state.name for state in layer.states()] == ["DORMANT", "TRAINING", "GRAFTING", "FOSSILIZED"]
     randomise(layer)
     return layer, [(bottleneck, blueprint)]
+
+
+class Between(torch.nn.Module):
+    """A layer of 34 channels between two of torch's."""
+
+    def __init__(self, layer, channels="last"):
+        super().__init__()
+        first, last = {
+            "last": lambda: (torch.nn.Linear(6, 34), torch.nn.Linear(34, 3)),
+            "first": lambda: (torch.nn.Conv2d(6, 34, 3), torch.nn.Conv2d(34, 3, 1)),
+        }[channels]()
+        self.first, self.layer, self.last = first.to(layer.device), layer, last.to(layer.device)

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from growing import bring, layer_of, randomise
+from growing import Between, bring, layer_of, randomise
 from torch.utils.checkpoint import checkpoint
 
 import kasmina
@@ -62,16 +62,8 @@ def deterministic():
     torch.use_deterministic_algorithms(False)
 
 
-class Model(torch.nn.Module):
+class Model(Between):
     """The layer behind a ReLU, whose backward pass reads what it gave."""
-
-    def __init__(self, layer, channels="last"):
-        super().__init__()
-        first, last = {
-            "last": lambda: (torch.nn.Linear(6, 34), torch.nn.Linear(34, 3)),
-            "first": lambda: (torch.nn.Conv2d(6, 34, 3), torch.nn.Conv2d(34, 3, 1)),
-        }[channels]()
-        self.first, self.layer, self.last = first.to(layer.device), layer, last.to(layer.device)
 
     def forward(self, x):
         return self.last(self.layer(torch.relu(self.first(x))))

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from growing import growing_layer
+from growing import Between, growing_layer
 
 import kasmina
 
@@ -137,15 +137,7 @@ def test_under_autocast_the_rows_keep_their_type(device):
         assert layer(rows).dtype == torch.float32 and torch.equal(rows, wanted)
 
 
-class Model(torch.nn.Module):
-    def __init__(self, layer, channels):
-        super().__init__()
-        first, last = {
-            "last": lambda: (torch.nn.Linear(6, 34), torch.nn.Linear(34, 3)),
-            "first": lambda: (torch.nn.Conv2d(6, 34, 3), torch.nn.Conv2d(34, 3, 1)),
-        }[channels]()
-        self.first, self.layer, self.last = first.to(layer.device), layer, last.to(layer.device)
-
+class Model(Between):
     def forward(self, x):
         # What follows works in place as well, as in a network that saves memory.
         return self.last(torch.nn.functional.relu(self.layer(self.first(x)), inplace=True))
