@@ -350,4 +350,24 @@ mod tests {
         parts[0] = &[0, 1, 2, 11, 4];
         assert!(Columns::from_parts(5, parts).unwrap_err().message().contains("11 is no lifecycle state"));
     }
+    #[test]
+    fn kernels_find_seeds_that_apply_a_blueprint_at_the_front_and_those_in_training_at_the_end() {
+        use Lifecycle::{Culled, Dormant, Fossilized, Germinated, Grafting, Training};
+        let order = |columns: &Columns| -> Vec<u32> {
+            let bytes = columns.pieces[ORDER].bytes()[..columns.seeds * size_of::<u32>()].as_chunks().0;
+            bytes.iter().map(|seed| u32::from_le_bytes(*seed)).collect()
+        };
+        let mut columns = Columns::new(8);
+        let states = [Training, Dormant, Grafting, Germinated, Training, Fossilized, Culled, Dormant];
+        for (seed, lifecycle) in (0..).zip(states) {
+            columns.set(seed, SeedState { lifecycle, ..SeedState::dormant(0) });
+        }
+        columns.arrange();
+        assert_eq!((columns.applying, columns.training), (2, 2));
+        assert_eq!(order(&columns), [2, 5, 1, 3, 6, 7, 0, 4]);
+        (0..8).for_each(|seed| columns.set(seed, SeedState::dormant(0)));
+        columns.arrange();
+        assert_eq!((columns.applying, columns.training), (0, 0));
+        assert_eq!(order(&columns), [0, 1, 2, 3, 4, 5, 6, 7]);
+    }
 }
