@@ -237,7 +237,7 @@ void train(const Tensor& x, const std::optional<Tensor>& target, const std::vect
     call.struct_size = sizeof(call);
     call.x = x_view.get();
     call.target = target_view.get();
-    call.flags = deterministic ? KASMINA_DETERMINISTIC : 0;
+    call.flags = flags(deterministic, true);
     checked([&](kasmina_error** error) { return kasmina_layer_train(handle(layer), &call, launch.stream(), error); });
     for (auto& [copy, own] : copies) {
         torch::stable::copy_(copy, own, true);

@@ -398,7 +398,7 @@ class Layer(LayerState):
         channels = "" if self.channels == "last" else f", channels={self.channels!r}"
         channels += ", inplace=True" if self.inplace else ""
         channels += ", alias_idle=True" if self.alias_idle else ""
-        return f"hidden={self.hidden}, seeds={self.seeds}{channels}, blueprints={self._bank_count}, device={self.device}"
+        return f"hidden={self.hidden}, seeds={self.seeds}{channels}, blueprints={len(self._bank_names)}, device={self.device}"
 
     def __getstate__(self):
         state = super().__getstate__()

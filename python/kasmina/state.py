@@ -121,10 +121,10 @@ class LayerState(torch.nn.Module):
     def _share_banks(self):
         """Points the parameters at the library's banks; they stay the same objects, because optimisers know them."""
         info = layer_info(self._handle)
-        self._bank_count, self._draws = info.blueprint_count, bool(info.draws)
-        self._bank_names = [f"bank_{index}" for index in range(self._bank_count)]
-        for index in range(self._bank_count):
-            name, memory = f"bank_{index}", self.bank_array(index, "parameters")
+        self._draws = bool(info.draws)
+        self._bank_names = [f"bank_{index}" for index in range(info.blueprint_count)]
+        for index, name in enumerate(self._bank_names):
+            memory = self.bank_array(index, "parameters")
             if name not in self._parameters:
                 self.register_parameter(name, torch.nn.Parameter(memory))
             bank = self._parameters[name]
@@ -133,7 +133,7 @@ class LayerState(torch.nn.Module):
                 bank.grad = None
             bank.data = memory
             register_bank(bank, self, index)
-        for name in list(self._parameters)[self._bank_count :]:
+        for name in list(self._parameters)[len(self._bank_names) :]:
             del self._parameters[name]
 
     @torch.no_grad()

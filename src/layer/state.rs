@@ -350,6 +350,7 @@ mod tests {
         parts[0] = &[0, 1, 2, 11, 4];
         assert!(Columns::from_parts(5, parts).unwrap_err().message().contains("11 is no lifecycle state"));
     }
+
     #[test]
     fn kernels_find_seeds_that_apply_a_blueprint_at_the_front_and_those_in_training_at_the_end() {
         use Lifecycle::{Culled, Dormant, Fossilized, Germinated, Grafting, Training};

@@ -162,7 +162,7 @@ class Training:
         dice = random.Random(f"{self.plan.number}/{self.epoch}")
         for seed, state in enumerate(self.layer.states()):
             if state == Lifecycle.DORMANT and dice.random() < 0.6:
-                bank, strategy = dice.randrange(self.layer._bank_count), Strategy(dice.randrange(4))
+                bank, strategy = dice.randrange(len(self.layer.banks())), Strategy(dice.randrange(4))
                 self.submit(Command(seed, Action.GERMINATE, blueprint=bank, strategy=strategy))
             elif state in (2, 5, 6) and dice.random() < 0.1:
                 self.submit(Command(seed, Action.CULL))
@@ -226,7 +226,7 @@ class Training:
             self.must((state == 0) == (place == (-1, -1)), f"a seed in {state.name} has the slot {place}")
         alpha = layer.alpha
         self.must(bool(((alpha >= 0) & (alpha <= 1)).all()), f"alpha left 0 to 1: {alpha.tolist()}")
-        for index in range(layer._bank_count):
+        for index in range(len(layer.banks())):
             modes = layer.bank_array(index, "mode").tolist()
             trained = {slot for slot, mode in enumerate(modes) if mode == 1}
             wanted = {slot for state, (bank, slot) in zip(states, places) if bank == index and state in (3, 6)}

@@ -101,13 +101,9 @@ impl Printer<'_> {
         let mut text =
             format!("if (alive >> row & 1) {{\nfor (int item = group; item < {reductions}; item += {groups}) {{\n");
         text += &indices(&self.loops.reduced, REDUCED, |_| 1, "item");
-        text += &self
-            .loops
-            .outer
-            .iter()
-            .enumerate()
-            .map(|(axis, _)| format!("const int {OUTER}{axis} = 0;\n"))
-            .collect::<String>();
+        for axis in 0..self.loops.outer.len() {
+            let _ = writeln!(text, "const int {OUTER}{axis} = 0;");
+        }
         text += &self.reads();
         text += &self.in_blocks(&format!("{} += {};\n", self.of_block(register), self.term()));
         text + "}\n}\n"

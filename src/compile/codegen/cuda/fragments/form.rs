@@ -178,8 +178,13 @@ pub(super) fn is_whole(value: &Value) -> bool {
 
 /// Whether a step reads and writes nothing that can be no fragment, or is nowhere until it is read.
 fn reads_fragments(program: &Program, step: &Step) -> bool {
-    let mut values = step.reads().chain([step.result]).map(|value| &program.values[value.index()]);
-    values.all(|value| is_whole(value) && !matches!(value.source, Source::Random(_)))
+    let mut values = step.reads().chain([step.result]);
+    values.all(|value| is_whole(&program.values[value.index()])) && !draws(program, step)
+}
+
+/// Whether a step draws random numbers.
+pub(super) fn draws(program: &Program, step: &Step) -> bool {
+    step.reads().any(|value| matches!(program.values[value.index()].source, Source::Random(_)))
 }
 
 /// Whether an operand is a value of each row with more than one element, held in registers.

@@ -99,15 +99,15 @@ pub(super) fn stage_bytes(class: &KernelClass) -> usize {
 
 /// How many times those rows a warp has at a time: enough to keep memory busy, and fewer where scratch memory is wanted.
 pub(super) fn stages<'a>(class: &KernelClass, mut programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    let most = if programs.any(|fragments| fragments.uses_scratch()) { 2 } else { MOST_STAGES };
+    let most = if programs.any(Fragments::uses_scratch) { 2 } else { MOST_STAGES };
     (comfortable_stage_bytes(class.pass) / stage_bytes(class)).clamp(1, most)
 }
 
 /// Threads of a block whose programs run in fragments. Its warps need nothing of each other but the weights, which they make
 /// ready together, and the sums: where weights are few, sums are put together sooner in small blocks. Measured on an H200.
-pub(super) fn threads<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    let needs = |fragments: &Fragments| (4 * fragments.extent(class), fragments.uses_scratch());
-    let (weights, uses_scratch) = programs.map(needs).fold((0, false), |all, one| (all.0.max(one.0), all.1 | one.1));
+pub(super) fn threads<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments> + Clone) -> usize {
+    let uses_scratch = programs.clone().any(Fragments::uses_scratch);
+    let weights = 4 * programs.map(|fragments| fragments.extent(class)).max().unwrap_or(0);
     match weights {
         // So that many small blocks fill a multiprocessor's memory.
         _ if uses_scratch => 64,
@@ -120,10 +120,9 @@ pub(super) fn threads<'a>(class: &KernelClass, programs: impl Iterator<Item = &'
 
 /// Warps that a multiprocessor can run at once without keeping values of these programs in memory: 64 K registers, of which a
 /// lane needs some for other things, and more of them where gradients are summed.
-pub(super) fn warps<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    let needs = |fragments: &Fragments| (fragments.registers, fragments.uses_scratch());
-    let (registers, uses_scratch) = programs.map(needs).fold((0, false), |all, one| (all.0.max(one.0), all.1 | one.1));
-    match registers {
+pub(super) fn warps<'a>(class: &KernelClass, programs: impl Iterator<Item = &'a Fragments> + Clone) -> usize {
+    let uses_scratch = programs.clone().any(Fragments::uses_scratch);
+    match programs.map(|fragments| fragments.registers).max().unwrap_or(0) {
         0..=120 if class.pass == Pass::Forward && class.data_type != DataType::F32 && !uses_scratch => 16,
         0..=120 => 12,
         _ => 8,

@@ -1,6 +1,7 @@
 //! Steps in scratch memory: those that read elements in another order than they lie in registers, such as a convolution along the
 //! chunk, or that draw random numbers. Lanes have a row each there, two lanes share its elements, and [`Printer`] prints what they do.
 
+use super::form::draws;
 use super::program::Rows;
 use super::{Form, Fragments, ROWS, Sum, is_whole};
 use crate::compile::codegen::cuda::loops::{Loops, over_rows};
@@ -18,19 +19,11 @@ const MOST: usize = 1024;
 /// The values that lie in scratch memory: what steps there write, and what they and sums there read of other steps. `None` if they
 /// are too many, or what leaves the program can be no fragment.
 pub(super) fn values(program: &Program, fragments: &Fragments) -> Option<BTreeSet<ValueId>> {
-    let steps = program.body.iter().zip(&fragments.body).filter(|(_, form)| form.is_in_scratch());
-    let sums = program.accumulate.iter().zip(&fragments.sums).filter(|(_, sum)| sum.is_in_scratch());
-    let is_made = |value: &ValueId| {
-        let value = &program.values[value.index()];
-        value.per_row && value.source == Source::Step
-    };
-    let mut values: BTreeSet<ValueId> = sums.clone().flat_map(|(step, _)| step.reads()).filter(is_made).collect();
-    for (step, _) in steps {
-        values.extend(step.reads().filter(is_made));
-        values.insert(step.result);
-    }
     let of = |value: ValueId| &program.values[value.index()];
-    let added: usize = sums.map(|(step, _)| step.shape.elements()).sum();
+    let is_made = |value: &ValueId| of(*value).per_row && of(*value).source == Source::Step;
+    let touched = fragments.steps_in_scratch(program).flat_map(|step| step.reads().chain([step.result]));
+    let values: BTreeSet<ValueId> = touched.filter(is_made).collect();
+    let added: usize = fragments.summed_in_scratch(program).map(|step| step.shape.elements()).sum();
     let elements = added + values.iter().map(|&value| of(value).elements).sum::<usize>();
     (elements <= MOST && leaves(program).all(|value| is_whole(of(value)))).then_some(values)
 }
@@ -47,15 +40,21 @@ impl Fragments {
         self.body.iter().any(Form::is_in_scratch) || self.sums.iter().any(Sum::is_in_scratch)
     }
 
+    /// The steps and sums there.
+    fn steps_in_scratch<'a>(&'a self, program: &'a Program) -> impl Iterator<Item = &'a Step> {
+        let steps = program.body.iter().zip(&self.body).filter(|(_, form)| form.is_in_scratch());
+        steps.map(|(step, _)| step).chain(self.summed_in_scratch(program))
+    }
+
+    fn summed_in_scratch<'a>(&'a self, program: &'a Program) -> impl Iterator<Item = &'a Step> {
+        program.accumulate.iter().zip(&self.sums).filter(|(_, sum)| sum.is_in_scratch()).map(|(step, _)| step)
+    }
+
     /// About how many elements of a row pass through scratch memory. To draw a random number takes as long as several of them.
     pub fn work_in_scratch(&self, program: &Program) -> usize {
-        let steps = program.body.iter().zip(&self.body).filter(|(_, form)| form.is_in_scratch()).map(|(step, _)| step);
-        let sums =
-            program.accumulate.iter().zip(&self.sums).filter(|(_, sum)| sum.is_in_scratch()).map(|(step, _)| step);
-        let draws =
-            |step: &Step| step.reads().any(|value| matches!(program.values[value.index()].source, Source::Random(_)));
-        let work = |step: &Step| step.shape.elements() * step.reduced.elements() * if draws(step) { DRAW } else { 1 };
-        steps.chain(sums).map(work).sum()
+        let of_element = |step: &Step| if draws(program, step) { DRAW } else { 1 };
+        let work = |step: &Step| step.shape.elements() * step.reduced.elements() * of_element(step);
+        self.steps_in_scratch(program).map(work).sum()
     }
 }
 
@@ -98,8 +97,7 @@ impl Rows<'_> {
     fn in_scratch(&mut self, step: &Step, text: &str) {
         self.text += "{\n__syncwarp();\n\
                       const int row = threadIdx.x % FRAGMENT_ROWS, group = threadIdx.x % 32 / FRAGMENT_ROWS;\n";
-        let is_random = |value: ValueId| matches!(self.planned.program.values[value.index()].source, Source::Random(_));
-        if step.reads().any(is_random) {
+        if draws(&self.planned.program, step) {
             self.text += "const long long first = (long long)tiles.number(tile) * FRAGMENT_ROWS;\n";
         }
         self.text += text;
