@@ -66,6 +66,23 @@ fn values_too_wide_for_registers_agree() {
     }
 }
 
+/// Convolutions along the chunk, alone and beside a program outside fragments, which leaves no scratch memory.
+#[test]
+fn steps_in_scratch_memory_agree() {
+    let Some(device) = card() else { return };
+    for pass in PASSES {
+        for blueprints in [&["conv"][..], &["conv", "bottleneck"], &["conv", "attention"]] {
+            for (chunk, data_type) in
+                [(64, DataType::BF16), (128, DataType::BF16), (40, DataType::F32), (48, DataType::F16)]
+            {
+                let mut case = Case::new(pass, data_type, blueprints);
+                (case.chunk, case.seeds, case.rows, case.poisoned) = (chunk, 23, 300, chunk != 128);
+                check(&device, &case);
+            }
+        }
+    }
+}
+
 #[test]
 fn rows_from_none_to_a_thousand_agree() {
     let Some(device) = card() else { return };
