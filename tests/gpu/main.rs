@@ -209,22 +209,35 @@ fn launches_without_an_output_observe_and_write_no_row() {
     }
 }
 
+/// Many seeds, and few with many rows, which clusters of blocks share where no gradient is added before a block is done.
 #[test]
 fn deterministic_launches_give_the_same_bits_every_time() {
     let Some(device) = card() else { return };
     for pass in PASSES {
-        let mut case = Case::new(pass, DataType::F32, &ALL);
-        (case.deterministic, case.rows, case.chunk, case.seeds) = (true, 1000, 64, 99);
-        let machine_code = codegen::cuda::compile(&case.class(), device.architecture()).unwrap();
-        let [one, two] = [0, 1].map(|_| run(&device, &case, &machine_code));
-        let bits = |numbers: &[f64]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
-        assert_eq!(one.output, two.output);
-        assert_eq!(bits(&one.telemetry), bits(&two.telemetry));
-        assert_eq!(one.alpha_gradient, two.alpha_gradient);
-        for (one, two) in one.gradients.iter().zip(&two.gradients) {
-            assert_eq!(bits(one), bits(two));
+        for (data_type, blueprints, chunk, seeds, rows) in [
+            (DataType::F32, &ALL[..], 64, 99, 1000),
+            (DataType::F32, &["bottleneck", "conv"], 64, 7, 3000),
+            (DataType::BF16, &["bottleneck", "low_rank"], 64, 7, 3000),
+            (DataType::BF16, &["attention"], 64, 3, 1000),
+            (DataType::BF16, &["normalized_mlp"], 128, 3, 1000),
+        ] {
+            let mut case = Case::new(pass, data_type, blueprints);
+            (case.deterministic, case.rows, case.chunk, case.seeds) = (true, rows, chunk, seeds);
+            let machine_code = codegen::cuda::compile(&case.class(), device.architecture()).unwrap();
+            let one = run(&device, &case, &machine_code);
+            let bits = |numbers: &[f64]| numbers.iter().map(|number| number.to_bits()).collect::<Vec<_>>();
+            for _ in 0..4 {
+                let two = run(&device, &case, &machine_code);
+                assert_eq!(one.output, two.output);
+                assert_eq!(bits(&one.telemetry), bits(&two.telemetry));
+                assert_eq!(bits(&one.alpha_gradient), bits(&two.alpha_gradient));
+                assert_eq!(bits(&one.loss), bits(&two.loss));
+                for (one, two) in one.gradients.iter().zip(&two.gradients) {
+                    assert_eq!(bits(one), bits(two));
+                }
+            }
+            check(&device, &case);
         }
-        check(&device, &case);
     }
 }
 

@@ -165,9 +165,15 @@ fn a_launch_without_an_output_observes_and_writes_no_row() {
 #[test]
 fn deterministic_launches_agree() {
     let emulator = Emulator::device(4);
-    let mut case = Case::new(Pass::Backward, DataType::F32, &["bottleneck", "attention"]);
-    (case.deterministic, case.rows) = (true, 70);
-    check(&emulator, &case);
+    for pass in PASSES {
+        for (data_type, chunk, blueprint) in
+            [(DataType::F32, 8, "attention"), (DataType::BF16, 64, "bottleneck"), (DataType::BF16, 64, "conv")]
+        {
+            let mut case = Case::new(pass, data_type, &["residual", blueprint]);
+            (case.deterministic, case.rows, case.chunk, case.seeds, case.tail) = (true, 150, chunk, 11, 3);
+            check(&emulator, &case);
+        }
+    }
 }
 
 #[test]

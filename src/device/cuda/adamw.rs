@@ -109,5 +109,5 @@ pub(super) fn launch(module: &Module, update: &Adamw, stream: Stream) -> Result<
         fail!(InvalidArgument, "{} slots are more than a CUDA grid has blocks", update.capacity);
     };
     // SAFETY: the layouts agree (the kernel asserts the size), no array is null, and the caller answers for their lengths.
-    unsafe { function.launch(blocks, threads, 0, stream, false, &parameters) }
+    unsafe { function.launch(blocks, 1, threads, 0, stream, false, &parameters) }
 }

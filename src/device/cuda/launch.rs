@@ -26,9 +26,14 @@ pub(super) struct Loaded {
     _module: Arc<Module>,
 }
 
+/// The most blocks that a cluster has on any card with clusters.
+const LARGEST_CLUSTER: usize = 8;
+
 /// The blocks of a launch.
 struct Grid {
     blocks: u32,
+    /// How many of them are a cluster.
+    cluster: u32,
     busy_parts: u32,
     other_parts: u32,
 }
@@ -72,7 +77,7 @@ impl Loaded {
 
     pub(super) fn launch(&self, launch: &Launch<'_>, stream: Stream) -> Result<()> {
         self.check(launch)?;
-        let Grid { blocks, busy_parts, other_parts } = self.grid(launch)?;
+        let Grid { blocks, cluster, busy_parts, other_parts } = self.grid(launch)?;
         if launch.rows == 0 || blocks == 0 {
             return Ok(());
         }
@@ -82,6 +87,7 @@ impl Loaded {
         unsafe {
             self.function.launch(
                 blocks,
+                cluster,
                 self.shape.threads,
                 self.shape.shared_bytes,
                 stream,
@@ -92,7 +98,7 @@ impl Loaded {
     }
 
     /// A block for each part of a seed's rows and piece of the tail: as many as fill the card a few times, shared out so that
-    /// busy seeds and others are done at about the same time.
+    /// busy seeds and others are done at about the same time. In a deterministic launch the parts of each seed are a cluster.
     fn grid(&self, launch: &Launch<'_>) -> Result<Grid> {
         let tail = if self.pass == Pass::Train { 0 } else { launch.hidden - launch.seeds * self.chunk };
         let (busy, others) = (launch.busy, launch.seeds - launch.busy + tail.div_ceil(TAIL));
@@ -103,11 +109,13 @@ impl Loaded {
         // Where all seeds are alike, no block waits for another.
         let pieces = if busy > 0 { self.shape.pieces as f64 } else { 1.0 };
         let parts = |wanted: f64| {
-            let wanted = if launch.deterministic { 1 } else { (wanted as usize).clamp(1, tiles) };
+            let wanted = (wanted as usize).clamp(1, tiles);
             // As many tiles to each block as to the others.
             tiles.div_ceil(tiles.div_ceil(wanted))
         };
+        let cluster = if launch.deterministic { self.cluster(busy + others, tiles) } else { 1 };
         let (busy_parts, other_parts) = match self.pass {
+            _ if launch.deterministic => (cluster, cluster),
             // The others have nothing to do.
             Pass::Train if busy > 0 => (parts(slots / busy as f64), 1),
             _ => (parts(of_other * weight), parts(of_other * pieces)),
@@ -115,10 +123,16 @@ impl Loaded {
         let blocks = busy.saturating_mul(busy_parts).saturating_add(others.saturating_mul(other_parts));
         match (u32::try_from(blocks), u32::try_from(busy_parts), u32::try_from(other_parts)) {
             (Ok(blocks), Ok(busy_parts), Ok(other_parts)) if blocks <= i32::MAX as u32 => {
-                Ok(Grid { blocks, busy_parts, other_parts })
+                Ok(Grid { blocks, cluster: cluster as u32, busy_parts, other_parts })
             }
             _ => fail!(InvalidArgument, "{blocks} blocks are more than a CUDA grid has"),
         }
+    }
+
+    /// How many blocks can share the rows of a seed where they have to add in turn: as many as the card has room for.
+    fn cluster(&self, seeds: usize, tiles: usize) -> usize {
+        let wanted = if self.shape.in_turn { self.resident_blocks / seeds.max(1) } else { 1 };
+        1 << wanted.min(tiles).clamp(1, LARGEST_CLUSTER).ilog2()
     }
 
     /// Refuses what would make the kernel reach foreign memory, as far as addresses can tell.

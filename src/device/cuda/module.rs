@@ -63,8 +63,8 @@ impl Function {
         Ok(check(blocks, "asking how many blocks fit a multiprocessor")?.max(0) as usize)
     }
 
-    /// Queues the function with one struct as its parameter. If it `overlaps`, it may be started while the kernel before it on
-    /// the stream still runs.
+    /// Queues the function with one struct as its parameter, so many blocks after each other as a cluster. If it `overlaps`, it may
+    /// be started while the kernel before it on the stream still runs.
     ///
     /// # Safety
     /// `T` has the layout of the function's only parameter, or begins with it, and the addresses in it are good until the
@@ -72,6 +72,7 @@ impl Function {
     pub(super) unsafe fn launch<T>(
         self,
         blocks: u32,
+        cluster: u32,
         threads: usize,
         shared_bytes: usize,
         stream: Stream,
@@ -79,11 +80,19 @@ impl Function {
         parameters: &T,
     ) -> Result<()> {
         let mut pointers = [std::ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
-        let mut attribute = sys::CUlaunchAttribute {
-            id: sys::CUlaunchAttributeID::CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-            pad: [0; 4],
-            value: sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: 1 },
+        let attribute = |id, value| sys::CUlaunchAttribute { id, pad: [0; 4], value };
+        use sys::CUlaunchAttributeID::{
+            CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
         };
+        let dimension = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: cluster, y: 1, z: 1 };
+        let in_clusters =
+            attribute(CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, sys::CUlaunchAttributeValue { clusterDim: dimension });
+        let overlapping = attribute(
+            CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+            sys::CUlaunchAttributeValue { programmaticStreamSerializationAllowed: overlaps.into() },
+        );
+        // Drivers and cards without clusters know no such attribute.
+        let mut attributes = [overlapping, in_clusters];
         let configuration = sys::CUlaunchConfig {
             gridDimX: blocks,
             gridDimY: 1,
@@ -93,8 +102,8 @@ impl Function {
             blockDimZ: 1,
             sharedMemBytes: shared_bytes as u32,
             hStream: raw(stream),
-            attrs: &raw mut attribute,
-            numAttrs: overlaps.into(),
+            attrs: attributes.as_mut_ptr(),
+            numAttrs: if cluster > 1 { 2 } else { overlaps.into() },
         };
         // SAFETY: the driver copies the parameters and the configuration before it returns; the caller vouches for the rest.
         let queued = unsafe {

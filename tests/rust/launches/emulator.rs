@@ -34,7 +34,7 @@ macro_rules! fragments {
 
 /// Files of instructions, and what has functions of the same names that do what they do.
 const INSTRUCTIONS: [(&str, &str); 5] = [
-    (include_str!("../../../src/compile/codegen/cuda/order.cu"), "static void await_earlier_kernels() {}\n"),
+    (include_str!("../../../src/compile/codegen/cuda/order.cu"), include_str!("../../data/emulated_order.h")),
     (fragments!("instructions.cu"), include_str!("../../data/emulated_instructions.h")),
     (fragments!("tensor_half.cu"), include_str!("../../data/emulated_tensor_half.h")),
     (fragments!("tensor_warpgroup.cu"), include_str!("../../data/emulated_tensor_warpgroup.h")),
@@ -57,8 +57,8 @@ impl Emulator {
             .replace(r#"asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(v));"#, "power = std::exp2(v);")
             .replace(r#"asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(quotient) : "f"(v));"#, "quotient = 1 / v;");
         let source = INSTRUCTIONS.iter().fold(source, |source, (own, emulated)| source.replace(own, emulated));
-        let entry = "extern \"C\" void emulate(const Launch* launch, unsigned x, unsigned y, size_t shared) {\n  \
-                     emulation::run<Launch>(kasmina, launch, x, y, THREADS, shared);\n}\n";
+        let entry = "extern \"C\" void emulate(const Launch* launch, unsigned blocks, unsigned together, size_t shared) {\n  \
+                     cluster = together;\n  emulation::run<Launch>(kasmina, launch, blocks, 1, THREADS, shared);\n}\n";
         let name = blake3_name(&source);
         let (text, library) =
             (self.directory.path().join(format!("{name}.cpp")), self.directory.path().join(format!("{name}.so")));
@@ -155,15 +155,16 @@ impl Device for Emulator {
             return Ok(());
         }
         let tail = if kernel.pass == Pass::Train { 0 } else { launch.hidden - launch.seeds * kernel.chunk };
+        let cluster = if launch.deterministic && kernel.shape.in_turn { self.row_blocks } else { 1 };
         // Others have one part more, so that both numbers matter.
-        let parts = |parts: usize| if launch.deterministic { 1 } else { parts };
+        let parts = |parts: usize| if launch.deterministic { cluster } else { parts };
         let (busy_parts, other_parts) = (parts(self.row_blocks), parts(self.row_blocks + 1));
         let others = launch.seeds - launch.busy + tail.div_ceil(TAIL);
         let blocks = (launch.busy * busy_parts + others * other_parts) as c_uint;
         let parameters = Parameters::new(launch, busy_parts as u32, other_parts as u32);
         let _running = RUNNING.lock().unwrap();
         // SAFETY: the addresses in the parameters are the CPU device's, and the test answers for the arrays behind them.
-        unsafe { (kernel.run)((&raw const parameters).cast(), blocks, 1, kernel.shape.shared_bytes) };
+        unsafe { (kernel.run)((&raw const parameters).cast(), blocks, cluster as c_uint, kernel.shape.shared_bytes) };
         Ok(())
     }
 

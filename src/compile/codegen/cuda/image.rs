@@ -6,7 +6,7 @@ use crate::{Error, Result, error, fail};
 use serde::{Deserialize, Serialize};
 
 /// The first bytes of an image: a name and the version of the format.
-const MAGIC: [u8; 8] = *b"KSMCUDA\x05";
+const MAGIC: [u8; 8] = *b"KSMCUDA\x06";
 
 /// A compiled kernel.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ impl Image {
         };
         let rest = bytes.strip_prefix(&MAGIC).ok_or_else(damaged)?;
         let image: Image = postcard::from_bytes(rest).map_err(|reason| damaged().caused_by(reason))?;
-        let LaunchShape { rows, threads, shared_bytes, waves, busy_weight, pieces } = image.shape;
+        let LaunchShape { rows, threads, shared_bytes, waves, busy_weight, pieces, in_turn: _ } = image.shape;
         if !image.machine_code.starts_with(b"\x7fELF") {
             fail!(FileCorrupted, "the machine code of a CUDA kernel is not an ELF file; compile it again");
         }

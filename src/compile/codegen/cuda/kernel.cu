@@ -2,11 +2,14 @@
 // ---- The kernel: a block has one seed, and one of the parts in which the rows of that seed are taken. ----
 
 // Blocks start in the order of their numbers. All parts of the seeds that take long come first, and are more, so that all blocks
-// are done at about the same time; then those of the other seeds, and of the channels after the last chunk.
+// are done at about the same time; then those of the other seeds, and of the channels after the last chunk. In clusters, all have
+// as many, and those of a seed follow each other.
 static __device__ Assignment assignment_of_block(const Launch& launch) {
-  const unsigned seeds = (unsigned)launch.seeds;
+  const unsigned seeds = (unsigned)launch.seeds, together = blocks_in_cluster();
   unsigned number = blockIdx.x, first = 0, among = (unsigned)launch.busy, parts = launch.busy_parts;
-  if (number >= among * parts) {
+  if (together > 1) {
+    first = number / together, number %= together, among = 1, parts = together;
+  } else if (number >= among * parts) {
     number -= among * parts, first = among, among = seeds - among, parts = launch.other_parts;
     if (number >= among * parts) {
       number -= among * parts, first = seeds, among = (unsigned)((launch.hidden - launch.seeds * CHUNK + TAIL - 1) / TAIL);
@@ -49,6 +52,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) kasmina(const __gr
   Ahead ahead(launch, assignment);
   const Selection selection = select_program(launch, seed);
   if (PASS == TRAIN && selection.program < 0) return;
-  if (!run_program(launch, seed, selection, ahead, seen)) copy_chunk(launch, seed, ahead, seen);
-  report(launch, seed, seen);
+  const bool runs = run_program(launch, seed, selection, ahead, seen);
+  if (!runs) copy_chunk(launch, seed, ahead, seen);
+  const double total = launch.telemetry ? seen_by_block(seen) : 0;
+  // Where there are gradients, a program has waited for its turn to add them.
+  if (PASS == FORWARD || !runs) await_turn();
+  if (launch.telemetry) report(launch, seed, total);
+  end_turn();
 }

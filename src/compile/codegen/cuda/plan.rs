@@ -2,7 +2,7 @@
 
 use super::arrange::arrange;
 use super::fragments::{self, Fragments};
-use super::memory::{Economy, Layout, lay_out};
+use super::memory::{Economy, Layout, Place, lay_out};
 use super::reserved_bytes;
 use crate::compile::{KernelClass, Pass, Program, Schedule, Tiling};
 use crate::graph::DataType;
@@ -24,6 +24,9 @@ pub struct LaunchShape {
     pub busy_weight: usize,
     /// In how many pieces the rows of a block of those others are cut. They begin last and fill the gaps that the rest leaves.
     pub pieces: usize,
+    /// Whether the blocks of a cluster can share the rows of a seed and still give the same bits every time: each adds all it has when
+    /// its turn comes. Else a launch that must give the same bits has one block for a seed.
+    pub in_turn: bool,
 }
 
 /// A kernel before it is printed.
@@ -67,7 +70,18 @@ impl Planned {
         let Program { prologue, body, epilogue, .. } = &self.program;
         prologue.len() + body.len() + epilogue.len() > LONG
     }
+
+    /// Whether gradients are added to memory before a block is done with its rows.
+    fn adds_between_tiles(&self) -> bool {
+        match &self.fragments {
+            Some(fragments) => fragments.adds_at_once(),
+            None => self.layout.places.iter().any(|place| matches!(place, Some(Place::Gradient(_)))),
+        }
+    }
 }
+
+/// The least compute capability that has clusters of blocks.
+const CLUSTERS: u32 = 90;
 
 /// Steps outside sums beyond which a program is long.
 const LONG: usize = 48;
@@ -307,7 +321,8 @@ fn attempt(class: &KernelClass, capability: u32, choice: &Choice, tiling: Tiling
     let rows = if choice.is_all_in_fragments(class) { threads / 32 * fragments::ROWS } else { tile };
     let shared_bytes = reserved_bytes(class, threads, stages) + numbers * bytes;
     let (busy_weight, pieces) = choice.shares(class);
-    Plan { shape: LaunchShape { rows, threads, shared_bytes, waves, busy_weight, pieces }, tiling, programs }
+    let in_turn = capability >= CLUSTERS && !programs.iter().flatten().any(Planned::adds_between_tiles);
+    Plan { shape: LaunchShape { rows, threads, shared_bytes, waves, busy_weight, pieces, in_turn }, tiling, programs }
 }
 
 /// Enough threads that each has about four elements of the widest per-row value.

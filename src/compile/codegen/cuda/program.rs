@@ -21,6 +21,7 @@ pub(super) fn print(class: &KernelClass, number: usize, planned: &Planned, plan:
         None => {
             writer.before_rows();
             writer.rows(class);
+            writer.text += await_turn(class.pass);
         }
         Some(fragments) => {
             let mut rows = fragments::Rows::new(class, planned, fragments);
@@ -302,6 +303,11 @@ pub(super) fn note(step: &Step, what: &str) -> String {
         String::new()
     };
     format!("// v{} {}{what}{over}, from {}\n", step.result.0, step.shape, read.join(", "))
+}
+
+/// Waits until it is the block's turn to add gradients, if there are any.
+pub(super) fn await_turn(pass: Pass) -> &'static str {
+    if pass == Pass::Forward { "" } else { "await_turn();\n" }
 }
 
 /// What telemetry looks at in a pass that it watches.

@@ -148,9 +148,8 @@ static __device__ float greatest_of_warp(float value) {
 }
 #endif
 
-// Adds what the block has seen to the seed's telemetry. All threads of the block call it.
-static __device__ void report(const Launch& launch, int seed, const Observed& seen) {
-  if (!launch.telemetry) return;
+// What the block has seen, the column of its number to each of the first threads. All threads of the block call it.
+static __device__ double seen_by_block(const Observed& seen) {
   __syncthreads();
   double* const values = partial() + threadIdx.x / 32 * COLUMNS;
   const auto keep = [values](int column, double value) {
@@ -170,10 +169,17 @@ static __device__ void report(const Launch& launch, int seed, const Observed& se
   }
   __syncthreads();
   const int column = threadIdx.x;
-  if (column >= COLUMNS || !reports(column)) return;
+  if (column >= COLUMNS || !reports(column)) return 0;
   double total = partial()[column];
 #pragma unroll 1
   for (int warp = 1; warp < WARPS; ++warp) total = combine(column, total, partial()[warp * COLUMNS + column]);
+  return total;
+}
+
+// Adds it to the seed's telemetry.
+static __device__ void report(const Launch& launch, int seed, double total) {
+  const int column = threadIdx.x;
+  if (column >= COLUMNS || !reports(column)) return;
   double* const at = launch.telemetry + (long long)seed * COLUMNS + column;
   // Where no element was finite there is no smallest one.
   if (column == MIN) {

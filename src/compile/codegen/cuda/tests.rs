@@ -295,7 +295,15 @@ fn a_program_that_reads_past_a_value_is_refused() {
 
 #[test]
 fn an_image_that_is_damaged_is_refused() {
-    let shape = LaunchShape { rows: 32, threads: 256, shared_bytes: 4096, waves: 2, busy_weight: 150, pieces: 2 };
+    let shape = LaunchShape {
+        rows: 32,
+        threads: 256,
+        shared_bytes: 4096,
+        waves: 2,
+        busy_weight: 150,
+        pieces: 2,
+        in_turn: true,
+    };
     let bytes = Image { shape, machine_code: b"\x7fELF and more".to_vec() }.to_bytes().unwrap();
     assert_eq!(Image::from_bytes(&bytes).unwrap().shape, shape);
     for damaged in [&bytes[..bytes.len() - 1], &bytes[1..], b"".as_slice()] {

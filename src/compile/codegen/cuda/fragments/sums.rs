@@ -3,7 +3,7 @@
 use super::Sum;
 use super::program::Rows;
 use crate::compile::codegen::cuda::memory::Place;
-use crate::compile::codegen::cuda::program::{note, row_name};
+use crate::compile::codegen::cuda::program::{await_turn, note, row_name};
 use crate::compile::{Destination, Expression, Source, Step, ValueId};
 use crate::graph::RowInput;
 use std::collections::BTreeSet;
@@ -11,8 +11,9 @@ use std::fmt::Write;
 
 impl Rows<'_> {
     /// Adds up the sums of all warps. Those that are gradients go by way of the memory that rows came through, where there is
-    /// room for all warps; others to shared memory, in the same way or in the order of the warps.
+    /// room for all warps; others to shared memory, in the same way or in the order of the warps. Gradients wait for the block's turn.
     pub fn sums_of_warps(&mut self) -> String {
+        let turn = await_turn(self.class.pass);
         let (mut parts, mut totals, mut turns) = (String::new(), String::new(), String::new());
         let mut part = 0;
         for (position, (step, sum)) in self.sums().enumerate() {
@@ -45,7 +46,7 @@ impl Rows<'_> {
             let all = format!(
                 "number* const parts = reinterpret_cast<number*>(stages());\n\
                  number* const part = parts + threadIdx.x / 32 * PART;\n\
-                 __syncthreads();\n{parts}__syncthreads();\n{totals}"
+                 __syncthreads();\n{parts}__syncthreads();\n{turn}{totals}"
             );
             let _ = match turns.as_str() {
                 "" => write!(self.text, "constexpr int PART = {part};\n{all}"),
@@ -54,9 +55,11 @@ impl Rows<'_> {
                     "constexpr int PART = {part};\n\
                      if constexpr (PART * WARPS * (int)sizeof(number) <= STAGE_BYTES) {{\n{all}}} else {{\n\
                      for (int warp = 0; warp < WARPS; ++warp) {{\n\
-                     __syncthreads();\nif (threadIdx.x / 32 == warp) {{\n{turns}}}\n}}\n}}\n"
+                     __syncthreads();\nif (threadIdx.x / 32 == warp) {{\n{turns}}}\n}}\n{turn}}}\n"
                 ),
             };
+        } else {
+            self.text += turn;
         }
         self.sums_in_scratch();
         self.take()

@@ -3,11 +3,11 @@
 // registers, and the tensor cores read the right factor, or both, from shared memory by themselves. ----
 
 // Elements in shared memory, eight by eight in 128 bytes: where the first are, and how many vectors further the next ones lie along
-// what is summed over, and across it.
+// what is summed over, and across it. Of an address, what leads to this block: the rest says which one of its cluster it is.
 struct Matrices {
   unsigned first, across;
   __device__ Matrices(const void* first, int along, int across)
-      : first((unsigned)__cvta_generic_to_shared(first) >> 4 | along << 16), across(across) {}
+      : first((unsigned)__cvta_generic_to_shared(first) >> 4 & 0x3fff | along << 16), across(across) {}
   // Those so many vectors further.
   __device__ Matrices further(int vectors) const {
     Matrices result = *this;
