@@ -18,6 +18,9 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
+/// Bytes of a pattern that are put together on the host; from there on the device copies them.
+const REPEATED_BYTES: usize = 32 << 10;
+
 /// Which device: the CPU, or a CUDA device by ordinal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DeviceKind {
@@ -360,6 +363,20 @@ pub trait Device: Send + Sync {
 
     /// Sets bytes to zero.
     fn zero(&self, to: Address, bytes: usize, stream: Stream) -> Result<()>;
+
+    /// Writes some bytes so many times, one after the other. `pattern` may be reused when it returns.
+    fn repeat(&self, to: Address, pattern: &[u8], times: usize, stream: Stream) -> Result<()> {
+        // A few from here, and then twice as many with each copy.
+        let few = (REPEATED_BYTES / pattern.len().max(1)).clamp(1, times.max(1)).min(times);
+        let (mut filled, bytes) = (few * pattern.len(), times * pattern.len());
+        self.upload(to, &pattern.repeat(few), stream)?;
+        while filled < bytes {
+            let more = filled.min(bytes - filled);
+            self.copy(to.offset(filled), to, more, stream)?;
+            filled += more;
+        }
+        Ok(())
+    }
 
     /// Whether the stream is recording a graph: then nothing may be compiled, loaded, allocated or waited for.
     fn is_capturing(&self, stream: Stream) -> bool {

@@ -229,7 +229,7 @@ impl Layer {
         let mut columns = plan.columns;
         self.kernels.request(&live, &running, &self.banks, stream)?;
         self.kernels.collect(stream);
-        self.exchange_slots(&mut columns, stream)?;
+        self.give_slots(&mut columns, stream)?;
         if self.kernels.swap(&live, &running) {
             log::debug!("layer '{}' now runs blueprints {live:?}", self.config.settings.layer_id);
         }
@@ -237,44 +237,16 @@ impl Layer {
         self.replace_state(columns, stream)
     }
 
-    /// Takes slots back from seeds that were reset and gives fresh ones to seeds that germinated. If that fails, slots are whose
-    /// they were: the queue will be judged again.
-    fn exchange_slots(&mut self, columns: &mut Columns, stream: Stream) -> Result<()> {
+    /// Gives fresh slots to seeds that germinated, of those that nobody has in these columns.
+    fn give_slots(&self, columns: &mut Columns, stream: Stream) -> Result<()> {
         if columns.are_placed_as(self.state.columns()) {
             return Ok(());
         }
-        let kept: Vec<_> = self.banks.iter().map(|bank| bank.host.clone()).collect();
-        self.give_slots(columns, stream)
-            .inspect_err(|_| self.banks.iter_mut().zip(kept).for_each(|(bank, host)| bank.host = host))
-    }
-
-    fn give_slots(&mut self, columns: &mut Columns, stream: Stream) -> Result<()> {
-        let before = self.state.columns();
-        let mut released = vec![Vec::new(); self.banks.len()];
-        let mut germinated = vec![Vec::new(); self.banks.len()];
-        let had = before.blueprints().zip(before.slots());
-        for (seed, ((had_blueprint, had_slot), (blueprint, slot))) in
-            (0u32..).zip(had.zip(columns.blueprints().zip(columns.slots())))
-        {
-            if had_slot >= 0 && slot != had_slot {
-                released[had_blueprint as usize].push(had_slot as u32);
-            }
-            if blueprint >= 0 && slot < 0 {
-                germinated[blueprint as usize].push(seed);
-            }
-        }
-        for ((bank, released), germinated) in self.banks.iter_mut().zip(released).zip(germinated) {
-            bank.release(&released);
-            if germinated.is_empty() {
-                continue;
-            }
-            let slots = bank.take(germinated.len())?;
-            columns.set_slots(&germinated, &slots);
-            let random_seed = |position: usize| {
-                let seed = germinated[position];
-                germination_seed(&self.config.settings, seed, columns.get(seed).germinations)
-            };
-            bank.initialize(&slots, random_seed, stream)?;
+        let capacities: Vec<_> = self.banks.iter().map(|bank| bank.arrays.capacity).collect();
+        let placed = columns.place(&capacities)?;
+        for (bank, placed) in self.banks.iter().zip(placed) {
+            let random_seed = |seed| germination_seed(&self.config.settings, seed, columns.get(seed).germinations);
+            bank.initialize(&placed, random_seed, stream)?;
         }
         Ok(())
     }

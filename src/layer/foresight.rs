@@ -186,7 +186,7 @@ mod tests {
                 let [one, other] = [&mut foreseeing, &mut forgetful].map(|layer| layer.end_epoch(STREAM).unwrap());
                 assert_eq!(format!("{one:?}"), format!("{other:?}"), "epoch {epoch}");
                 assert!(*foreseeing.state.columns() == *forgetful.state.columns(), "epoch {epoch}");
-                assert!(foreseeing.banks[0].host.modes == forgetful.banks[0].host.modes, "epoch {epoch}");
+                assert!(foreseeing.banks[0].modes == forgetful.banks[0].modes, "epoch {epoch}");
             }
         }
         assert!(came_true.iter().all(|epochs| *epochs > 50), "{came_true:?}");

@@ -20,7 +20,7 @@ impl Layer {
         let mut repairs = Vec::new();
         let expected = modes(self.state.columns(), &self.banks, &self.telemetry.last, &self.config.settings);
         for (index, (bank, expected)) in self.banks.iter_mut().zip(expected).enumerate() {
-            if bank.host.modes != expected {
+            if *bank.modes != expected {
                 repairs.push(format!("the host's modes of bank {index} were damaged and derived anew from the state"));
             }
             if repaired(&bank.arrays.mode, &expected, stream)? {
@@ -97,10 +97,10 @@ mod tests {
     #[test]
     fn the_hosts_own_modes_are_derived_anew() {
         let mut layer = layer();
-        Arc::make_mut(&mut layer.banks[0].host).modes[1] ^= 1;
+        Arc::make_mut(&mut layer.banks[0].modes)[1] ^= 1;
         let repaired = layer.end_epoch(STREAM).unwrap().repaired;
         assert!(repaired.len() == 1 && repaired[0].contains("the host's modes of bank 0"), "{repaired:?}");
-        assert_eq!(layer.banks[0].host.modes, read(&layer.banks[0].arrays.mode));
+        assert_eq!(*layer.banks[0].modes, read(&layer.banks[0].arrays.mode));
     }
 
     #[test]

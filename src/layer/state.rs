@@ -8,9 +8,11 @@
 mod columns;
 mod piece;
 mod seed;
+mod slots;
 
 pub(super) use columns::{COLUMNS, Columns};
 pub(super) use seed::{SeedState, flags};
+pub(super) use slots::{FreeSlots, Placed};
 
 use columns::{LIFECYCLE, ORDER, PIECES};
 

@@ -257,15 +257,8 @@ impl Telemetry {
 
     fn reset(&self, stream: Stream) -> Result<()> {
         let device = self.array.device();
-        // Made anew each time, because a copy that is kept could be damaged: one row from here, and then twice as many rows with
-        // each copy.
-        device.upload(self.array.address(), &encode(&[NOTHING]), stream)?;
-        let mut filled = size_of::<Row>();
-        while filled < self.array.bytes() {
-            let bytes = filled.min(self.array.bytes() - filled);
-            device.copy(self.array.address().offset(filled), self.array.address(), bytes, stream)?;
-            filled += bytes;
-        }
+        // Made anew each time, because a copy that is kept could be damaged.
+        device.repeat(self.array.address(), &encode(&[NOTHING]), self.last.seeds(), stream)?;
         device.zero(self.loss.address(), self.loss.bytes(), stream)
     }
 }

@@ -32,8 +32,8 @@ pub const COLUMNS: [(&str, DataType); 12] = [
 
 // Where some of them are among these.
 pub(super) const LIFECYCLE: usize = 0;
-const BLUEPRINT: usize = 1;
-const SLOT: usize = 2;
+pub(super) const BLUEPRINT: usize = 1;
+pub(super) const SLOT: usize = 2;
 const EPOCHS_IN_STATE: usize = 4;
 const EMBARGO: usize = 7;
 const FLAGS: usize = 9;
@@ -45,7 +45,7 @@ pub(super) const PIECES: usize = COLUMNS.len() + 1;
 pub(super) const ORDER: usize = COLUMNS.len();
 
 /// Seeds that are looked at together: neighbours mostly are alike.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// All seeds, on the host.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,14 +121,6 @@ impl Columns {
         self.write(9, seed, [before.flags], [after.flags]);
         self.write(10, seed, before.germinations.to_le_bytes(), after.germinations.to_le_bytes());
         self.write(11, seed, before.strategy_memory.to_le_bytes(), after.strategy_memory.to_le_bytes());
-    }
-
-    /// Gives seeds slots.
-    pub fn set_slots(&mut self, seeds: &[u32], slots: &[u32]) {
-        let column = self.column_mut(SLOT).as_chunks_mut().0;
-        for (seed, slot) in seeds.iter().zip(slots) {
-            column[*seed as usize] = slot.to_le_bytes();
-        }
     }
 
     /// Every seed, in order.
@@ -344,7 +336,7 @@ impl Columns {
         self.pieces[piece].flip_bit(byte);
     }
 
-    fn column_mut(&mut self, column: usize) -> &mut [u8] {
+    pub(super) fn column_mut(&mut self, column: usize) -> &mut [u8] {
         &mut self.pieces[column].bytes_mut()[..self.seeds * width(column)]
     }
 
@@ -377,7 +369,7 @@ fn is_uniform(bytes: &[u8]) -> bool {
 }
 
 /// The same of numbers.
-fn is_uniform_in(numbers: &[[u8; 4]]) -> bool {
+pub(super) fn is_uniform_in(numbers: &[[u8; 4]]) -> bool {
     let first = numbers.first().map_or(0, |number| u32::from_le_bytes(*number));
     numbers.iter().fold(0, |differs, number| differs | (u32::from_le_bytes(*number) ^ first)) == 0
 }
