@@ -1,14 +1,14 @@
-//! Memory of the host that a device copies to without a detour.
+//! Memory of the host that a device copies to and from without a detour.
 
-use super::{Address, Device};
+use super::{Address, Device, Event, Stream};
 use crate::{Result, error, fail};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::slice;
 use std::sync::Arc;
 
-/// Bytes of the host, page-locked where the device has memory of its own and can: a download into other memory goes through a
-/// small buffer of the driver's, and takes several times as long. To be kept, for making it takes longer than filling it.
+/// Bytes of the host, page-locked where the device has memory of its own and can: a copy of other memory goes through a small buffer
+/// of the driver's, and takes several times as long. To be kept, for making it takes longer than filling it.
 pub struct HostMemory {
     device: Arc<dyn Device>,
     address: Address,
@@ -17,7 +17,7 @@ pub struct HostMemory {
 }
 
 impl HostMemory {
-    /// Zeroed bytes for downloads from a device.
+    /// Zeroed bytes.
     pub fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<HostMemory> {
         let mut memory = HostMemory::zeroed(device, bytes)?;
         memory.locked = device.lock_pages(memory.address, bytes);
@@ -70,8 +70,74 @@ impl Drop for HostMemory {
             self.device.unlock_pages(self.address);
         }
         if let Ok(layout) = layout(self.bytes) {
-            // SAFETY: it was allocated in `zeroed` with the same layout, and nobody has it any more: a download waits.
+            // SAFETY: it was allocated in `zeroed` with the same layout, and nobody has it any more: a download waits,
+            // and so does a `Staging` that goes.
             unsafe { dealloc(self.address.0 as *mut u8, layout) }
+        }
+    }
+}
+
+/// Where bytes wait that a device copies to itself while the host goes on: as long as the array they are written to. Where nothing
+/// is page-locked, they are written from where they are.
+pub struct Staging {
+    memory: HostMemory,
+    /// After it nothing is copied from here any more.
+    copied: Option<Event>,
+}
+
+impl Staging {
+    /// For an array of so many bytes.
+    pub fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<Staging> {
+        Ok(Staging { memory: HostMemory::new(device, bytes)?, copied: None })
+    }
+
+    /// Writes parts of the array, given in order. They may be reused when it returns.
+    pub fn upload<'a>(
+        &mut self,
+        array: Address,
+        parts: impl IntoIterator<Item = (Range<usize>, &'a [u8])>,
+        stream: Stream,
+    ) -> Result<()> {
+        let mut parts = parts.into_iter();
+        let device = self.memory.device.clone();
+        if !self.memory.locked {
+            return parts.try_for_each(|(range, part)| device.upload(array.offset(range.start), part, stream));
+        }
+        self.wait()?;
+        // What lies together is one copy.
+        let mut together: Vec<Range<usize>> = Vec::new();
+        for (range, part) in parts {
+            self.memory[range.clone()].copy_from_slice(part);
+            match together.last_mut().filter(|last| last.end == range.start) {
+                Some(last) => last.end = range.end,
+                None => together.push(range),
+            }
+        }
+        if together.is_empty() {
+            return Ok(());
+        }
+        let from = self.memory.address;
+        let queued = together.into_iter().try_for_each(|Range { start, end }| {
+            device.upload_locked(array.offset(start), from.offset(start), end - start, stream)
+        });
+        // Whatever was queued is waited for, also where the next copy was refused.
+        match device.record_event(stream) {
+            Ok(event) => self.copied = Some(event),
+            Err(error) => return queued.and(device.synchronize(stream)).and(Err(error)),
+        }
+        queued
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        self.copied.take().map_or(Ok(()), |event| self.memory.device.wait_for(event))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What cannot be waited for is of a device that copies nothing any more.
+        if let Err(error) = self.wait() {
+            log::debug!("copies from page-locked memory were not waited for: {error}");
         }
     }
 }

@@ -10,7 +10,7 @@ pub mod cuda;
 mod forks;
 mod host_memory;
 
-pub use host_memory::HostMemory;
+pub use host_memory::{HostMemory, Staging};
 
 use crate::Result;
 use crate::compile::{Architecture, KernelClass, Pass};
@@ -321,9 +321,12 @@ pub struct Adamw {
 #[derive(Clone)]
 pub struct Kernel(pub Arc<dyn Any + Send + Sync>);
 
+/// A point in a stream, which only the device that recorded it knows.
+pub struct Event(pub Box<dyn Any + Send + Sync>);
+
 /// A backend.
 ///
-/// All calls may come from any thread. Work is ordered by the stream; only `download` and `synchronize` wait for it.
+/// All calls may come from any thread. Work is ordered by the stream; only `download`, `synchronize` and `wait_for` wait for it.
 pub trait Device: Send + Sync {
     /// Which device this is.
     fn kind(&self) -> DeviceKind;
@@ -340,8 +343,8 @@ pub trait Device: Send + Sync {
     /// Gives memory from `allocate` back.
     fn free(&self, address: Address, bytes: usize);
 
-    /// Keeps memory of the host where it is, if that makes downloads to it faster. Whether it was done; if so,
-    /// `unlock_pages` must come before the memory is freed.
+    /// Keeps memory of the host where it is, if that makes copies of it faster. Whether it was done; if so, `unlock_pages` must come
+    /// before the memory is freed.
     fn lock_pages(&self, memory: Address, bytes: usize) -> bool {
         let _ = (memory, bytes);
         false
@@ -354,6 +357,22 @@ pub trait Device: Send + Sync {
 
     /// Copies host bytes to the device. `from` may be reused when it returns.
     fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()>;
+
+    /// Queues a copy of host bytes that `lock_pages` keeps. They must stay as they are until an event that is recorded after it.
+    fn upload_locked(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
+        self.copy(to, from, bytes, stream)
+    }
+
+    /// An event after all that is on the stream, which must be given to `wait_for`.
+    fn record_event(&self, stream: Stream) -> Result<Event> {
+        self.synchronize(stream).map(|()| Event(Box::new(())))
+    }
+
+    /// Waits until the device has reached an event.
+    fn wait_for(&self, event: Event) -> Result<()> {
+        let _ = event;
+        Ok(())
+    }
 
     /// Copies device bytes to the host, after all work on the stream.
     fn download(&self, to: &mut [u8], from: Address, stream: Stream) -> Result<()>;

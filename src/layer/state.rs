@@ -16,7 +16,7 @@ pub(super) use slots::{FreeSlots, Placed};
 
 use columns::{LIFECYCLE, ORDER, PIECES};
 
-use crate::device::{Address, Buffer, Device, HostMemory, Stream};
+use crate::device::{Address, Buffer, Device, HostMemory, Staging, Stream};
 use crate::{Result, error, fail};
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,8 +26,9 @@ pub(super) struct StateArrays {
     /// The host's copy, with the checksums that both must have.
     host: Columns,
     device: Buffer,
-    /// Where the device's copy is read to.
+    /// Where the device's copy is read to, and what it is written from.
     read: HostMemory,
+    staging: Staging,
     /// Where each piece lies in these.
     ranges: [Range<usize>; PIECES],
 }
@@ -37,8 +38,10 @@ impl StateArrays {
     pub fn new(mut columns: Columns, device: &Arc<dyn Device>, stream: Stream) -> Result<StateArrays> {
         columns.arrange();
         columns.share();
-        let (buffer, read) = (Buffer::new(device, columns.len())?, HostMemory::new(device, columns.len())?);
-        let arrays = StateArrays { ranges: columns.ranges(), host: columns, device: buffer, read };
+        let bytes = columns.len();
+        let (read, staging) = (HostMemory::new(device, bytes)?, Staging::new(device, bytes)?);
+        let (ranges, buffer) = (columns.ranges(), Buffer::new(device, bytes)?);
+        let mut arrays = StateArrays { ranges, host: columns, device: buffer, read, staging };
         arrays.upload(&[true; PIECES], stream)?;
         Ok(arrays)
     }
@@ -187,11 +190,10 @@ impl StateArrays {
         ))
     }
 
-    fn upload(&self, wanted: &[bool; PIECES], stream: Stream) -> Result<()> {
+    fn upload(&mut self, wanted: &[bool; PIECES], stream: Stream) -> Result<()> {
         let pieces = self.host.pieces.iter().zip(&self.ranges).zip(wanted).filter(|(_, wanted)| **wanted);
-        pieces.map(|(piece, _)| piece).try_for_each(|(piece, range)| {
-            self.device.device().upload(self.device.address().offset(range.start), piece.bytes(), stream)
-        })
+        let parts = pieces.map(|((piece, range), _)| (range.clone(), piece.bytes()));
+        self.staging.upload(self.device.address(), parts, stream)
     }
 
     /// Flips a bit of the host's copy, as a cosmic ray would.
@@ -207,6 +209,7 @@ mod tests {
     use super::*;
     use crate::device::cpu;
     use crate::layer::Lifecycle;
+    use crate::layer::kernels::broken::{Broken, Fault};
 
     const STREAM: Stream = Stream(0);
 
@@ -289,6 +292,41 @@ mod tests {
             assert_eq!(arrays.host.checksum(), expected.found_checksum(), "round {round}");
             assert!(arrays.verify(STREAM).unwrap().is_empty(), "round {round}");
         }
+    }
+
+    #[test]
+    fn a_state_that_follows_another_at_once_does_not_overtake_it_on_the_device() {
+        let device: Arc<dyn Device> = Broken::new(|_| Fault::None);
+        let mut arrays = StateArrays::new(Columns::new(33), &device, STREAM).unwrap();
+        let between: Vec<_> = (0..3).map(|_| Buffer::new(&device, arrays.memory().bytes()).unwrap()).collect();
+        for (round, copy) in (1..).zip(&between) {
+            let mut columns = Columns::new(33);
+            (0..33).for_each(|seed| columns.set(seed, sample(round * seed)));
+            arrays.replace(columns, STREAM).unwrap();
+            device.copy(copy.address(), arrays.memory().address(), copy.bytes(), STREAM).unwrap();
+        }
+        for (round, copy) in (1..).zip(&between) {
+            let mut bytes = vec![0; copy.bytes()];
+            device.download(&mut bytes, copy.address(), STREAM).unwrap();
+            let columns = arrays.columns().of_bytes(&bytes);
+            (0..33).for_each(|seed| assert_eq!(columns.get(seed), sample(round * seed), "round {round}"));
+        }
+    }
+
+    #[test]
+    fn memory_that_is_still_to_be_copied_is_waited_for_before_it_goes() {
+        let broken = Broken::new(|_| Fault::None);
+        let device: Arc<dyn Device> = broken.clone();
+        let (array, mut staging) = (Buffer::new(&device, 64).unwrap(), Staging::new(&device, 64).unwrap());
+        staging
+            .upload(array.address(), [(0..16, &[1; 16][..]), (16..32, &[2; 16]), (48..64, &[3; 16])], STREAM)
+            .unwrap();
+        assert_eq!(broken.queued(), 2, "what lies together is one copy");
+        drop(staging);
+        assert_eq!(broken.queued(), 0);
+        let mut bytes = [9; 64];
+        device.download(&mut bytes, array.address(), STREAM).unwrap();
+        assert_eq!(bytes.as_chunks().0, [[1; 16], [2; 16], [0; 16], [3; 16]]);
     }
 
     #[test]
