@@ -14,6 +14,8 @@ pub struct HostMemory {
     address: Address,
     bytes: usize,
     locked: bool,
+    /// After it no copy that was queued reads or writes them.
+    queued: Option<Event>,
 }
 
 impl HostMemory {
@@ -37,7 +39,32 @@ impl HostMemory {
         if pointer.is_null() {
             fail!(OutOfMemory, "the host has no {bytes} bytes left");
         }
-        Ok(HostMemory { device: device.clone(), address: Address(pointer as u64), bytes, locked: false })
+        Ok(HostMemory { device: device.clone(), address: Address(pointer as u64), bytes, locked: false, queued: None })
+    }
+
+    /// Copies that much from a device, after all work on the stream, while the host goes on.
+    pub fn read(mut self, from: Address, stream: Stream) -> Result<Reading> {
+        let device = self.device.clone();
+        if self.locked {
+            let queued = device.download_locked(self.address, from, self.bytes, stream);
+            self.note(queued, stream)?;
+        } else {
+            device.download(&mut self, from, stream)?;
+        }
+        Ok(Reading(self))
+    }
+
+    /// Remembers that copies were queued, or how that failed: those before the one that was refused go on.
+    fn note(&mut self, queued: Result<()>, stream: Stream) -> Result<()> {
+        match self.device.record_event(stream) {
+            Ok(event) => self.queued = Some(event),
+            Err(error) => return queued.and(self.device.synchronize(stream)).and(Err(error)),
+        }
+        queued
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        self.queued.take().map_or(Ok(()), |event| self.device.wait_for(event))
     }
 }
 
@@ -66,29 +93,38 @@ impl DerefMut for HostMemory {
 
 impl Drop for HostMemory {
     fn drop(&mut self) {
+        // What cannot be waited for is of a device that copies nothing any more.
+        if let Err(error) = self.wait() {
+            log::debug!("copies of page-locked memory were not waited for: {error}");
+        }
         if self.locked {
             self.device.unlock_pages(self.address);
         }
         if let Ok(layout) = layout(self.bytes) {
-            // SAFETY: it was allocated in `zeroed` with the same layout, and nobody has it any more: a download waits,
-            // and so does a `Staging` that goes.
+            // SAFETY: it was allocated in `zeroed` with the same layout, and nobody has it any more.
             unsafe { dealloc(self.address.0 as *mut u8, layout) }
         }
     }
 }
 
+/// Memory that a device is copying to.
+pub struct Reading(HostMemory);
+
+impl Reading {
+    /// Waits until all is there.
+    pub fn wait(mut self) -> Result<HostMemory> {
+        self.0.wait().map(|()| self.0)
+    }
+}
+
 /// Where bytes wait that a device copies to itself while the host goes on: as long as the array they are written to. Where nothing
 /// is page-locked, they are written from where they are.
-pub struct Staging {
-    memory: HostMemory,
-    /// After it nothing is copied from here any more.
-    copied: Option<Event>,
-}
+pub struct Staging(HostMemory);
 
 impl Staging {
     /// For an array of so many bytes.
     pub fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<Staging> {
-        Ok(Staging { memory: HostMemory::new(device, bytes)?, copied: None })
+        HostMemory::new(device, bytes).map(Staging)
     }
 
     /// Writes parts of the array, given in order. They may be reused when it returns.
@@ -98,16 +134,16 @@ impl Staging {
         parts: impl IntoIterator<Item = (Range<usize>, &'a [u8])>,
         stream: Stream,
     ) -> Result<()> {
-        let mut parts = parts.into_iter();
-        let device = self.memory.device.clone();
-        if !self.memory.locked {
+        let (mut parts, memory) = (parts.into_iter(), &mut self.0);
+        let device = memory.device.clone();
+        if !memory.locked {
             return parts.try_for_each(|(range, part)| device.upload(array.offset(range.start), part, stream));
         }
-        self.wait()?;
+        memory.wait()?;
         // What lies together is one copy.
         let mut together: Vec<Range<usize>> = Vec::new();
         for (range, part) in parts {
-            self.memory[range.clone()].copy_from_slice(part);
+            memory[range.clone()].copy_from_slice(part);
             match together.last_mut().filter(|last| last.end == range.start) {
                 Some(last) => last.end = range.end,
                 None => together.push(range),
@@ -116,28 +152,9 @@ impl Staging {
         if together.is_empty() {
             return Ok(());
         }
-        let from = self.memory.address;
         let queued = together.into_iter().try_for_each(|Range { start, end }| {
-            device.upload_locked(array.offset(start), from.offset(start), end - start, stream)
+            device.upload_locked(array.offset(start), memory.address.offset(start), end - start, stream)
         });
-        // Whatever was queued is waited for, also where the next copy was refused.
-        match device.record_event(stream) {
-            Ok(event) => self.copied = Some(event),
-            Err(error) => return queued.and(device.synchronize(stream)).and(Err(error)),
-        }
-        queued
-    }
-
-    fn wait(&mut self) -> Result<()> {
-        self.copied.take().map_or(Ok(()), |event| self.memory.device.wait_for(event))
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        // What cannot be waited for is of a device that copies nothing any more.
-        if let Err(error) = self.wait() {
-            log::debug!("copies from page-locked memory were not waited for: {error}");
-        }
+        memory.note(queued, stream)
     }
 }

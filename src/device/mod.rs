@@ -10,7 +10,7 @@ pub mod cuda;
 mod forks;
 mod host_memory;
 
-pub use host_memory::{HostMemory, Staging};
+pub use host_memory::{HostMemory, Reading, Staging};
 
 use crate::Result;
 use crate::compile::{Architecture, KernelClass, Pass};
@@ -360,6 +360,12 @@ pub trait Device: Send + Sync {
 
     /// Queues a copy of host bytes that `lock_pages` keeps. They must stay as they are until an event that is recorded after it.
     fn upload_locked(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
+        self.copy(to, from, bytes, stream)
+    }
+
+    /// Queues a copy of device bytes to host memory that `lock_pages` keeps, which is nobody's until an event that is recorded after
+    /// it.
+    fn download_locked(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
         self.copy(to, from, bytes, stream)
     }
 

@@ -12,7 +12,7 @@ use super::user_strategy::Answers;
 use super::{
     Action, Command, EpochSummary, Evidence, Held, Layer, Lifecycle, Settings, TransitionRecord, Verdict, transition,
 };
-use crate::device::Stream;
+use crate::device::{Reading, Stream};
 use crate::{ErrorClass, Result, fail};
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use std::borrow::Cow;
@@ -80,24 +80,26 @@ impl Layer {
     fn end_epoch_inside(&mut self, answers: &Answers, stream: Stream) -> Result<EpochEnd> {
         // If the end fails, the next one knows no more what was repaired in this one, and judges again.
         let foresight = self.pending.take();
-        let mut repaired = self.state.verify(stream)?;
+        let (state, seen) = (self.state.read(stream)?, self.telemetry.read(stream)?);
+        // While the device copies.
+        let foresight = foresight.filter(|foresight| foresight.is_sure(self.state.columns()));
+        let mut repaired = self.state.verify(state, stream)?;
         repaired.extend(self.verify_derived(stream)?);
         let was_intact = repaired.is_empty();
         for repair in &repaired {
             self.breakers.fail_layer(ErrorClass::Memory, repair);
         }
         self.repaired.extend(repaired);
-        self.read_what_was_seen(stream)?;
+        self.take_what_was_seen(seen, stream)?;
         self.kernels.collect(stream);
         let errors = errors(self.state.columns(), &self.telemetry.last);
         let plan = self.plan();
         self.note_failures(&errors, &plan.census);
 
         let undisturbed = was_intact && errors.is_empty() && self.breakers.are_closed(self.breakers.now());
-        let foreseen =
-            foresight.filter(|_| undisturbed).and_then(|foresight| foresight.come_true(self.state.columns()));
-        let Judgement { plan, outcomes, held } = match foreseen {
-            Some((plan, transitions)) => {
+        let Judgement { plan, outcomes, held } = match foresight.filter(|_| undisturbed) {
+            Some(foresight) => {
+                let (plan, transitions) = foresight.come_true();
                 Judgement { plan, outcomes: transitions.into_iter().map(Ok).collect(), held: Vec::new() }
             }
             None => self.judge(plan, &errors, answers)?,
@@ -144,7 +146,8 @@ impl Layer {
         }
         // What was queued is judged anew: against the seed as it will be, and against what is repaired.
         self.pending = None;
-        let repairs = self.state.verify(stream)?;
+        let read = self.state.read(stream)?;
+        let repairs = self.state.verify(read, stream)?;
         self.repaired.extend(repairs);
         let before = self.state.columns().get(seed);
         let next = transition(before.lifecycle, Action::RollBack, |_| Ok(Verdict::Pass))
@@ -203,9 +206,9 @@ impl Layer {
         Ok((foresight, fits))
     }
 
-    /// Reads what kernels and optimiser steps saw.
-    fn read_what_was_seen(&mut self, stream: Stream) -> Result<()> {
-        self.telemetry.end_epoch(stream)?;
+    /// Takes over what kernels saw, and reads what optimiser steps met.
+    fn take_what_was_seen(&mut self, seen: Reading, stream: Stream) -> Result<()> {
+        self.telemetry.end_epoch(seen, stream)?;
         let marks = self.banks.iter().map(|bank| bank.take_non_finite(stream)).collect::<Result<Vec<_>>>()?;
         if marks.iter().all(Vec::is_empty) {
             return Ok(());

@@ -49,9 +49,14 @@ impl Foresight {
         Ok(())
     }
 
-    /// What it says, if the queue could only lead to that from this state, which must still be the one it began with.
-    pub fn come_true(self, state: &Columns) -> Option<(Plan, Vec<Transitions>)> {
-        (self.plan.is_certain() && self.is_intact(state)).then_some((self.plan, self.transitions))
+    /// Whether the queue can only lead to that from this state, which must still be the one it began with.
+    pub fn is_sure(&self, state: &Columns) -> bool {
+        self.plan.is_certain() && self.is_intact(state)
+    }
+
+    /// What it says.
+    pub fn come_true(self) -> (Plan, Vec<Transitions>) {
+        (self.plan, self.transitions)
     }
 
     /// Whether the columns are to have checksums after these commands.

@@ -16,7 +16,7 @@ pub(super) use slots::{FreeSlots, Placed};
 
 use columns::{LIFECYCLE, ORDER, PIECES};
 
-use crate::device::{Address, Buffer, Device, HostMemory, Staging, Stream};
+use crate::device::{Address, Buffer, Device, HostMemory, Reading, Staging, Stream};
 use crate::{Result, error, fail};
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,8 +26,9 @@ pub(super) struct StateArrays {
     /// The host's copy, with the checksums that both must have.
     host: Columns,
     device: Buffer,
-    /// Where the device's copy is read to, and what it is written from.
-    read: HostMemory,
+    /// What the device's copy is read into, while nobody does.
+    room: Option<HostMemory>,
+    /// What it is written from.
     staging: Staging,
     /// Where each piece lies in these.
     ranges: [Range<usize>; PIECES],
@@ -39,9 +40,9 @@ impl StateArrays {
         columns.arrange();
         columns.share();
         let bytes = columns.len();
-        let (read, staging) = (HostMemory::new(device, bytes)?, Staging::new(device, bytes)?);
+        let (room, staging) = (Some(HostMemory::new(device, bytes)?), Staging::new(device, bytes)?);
         let (ranges, buffer) = (columns.ranges(), Buffer::new(device, bytes)?);
-        let mut arrays = StateArrays { ranges, host: columns, device: buffer, read, staging };
+        let mut arrays = StateArrays { ranges, host: columns, device: buffer, room, staging };
         arrays.upload(&[true; PIECES], stream)?;
         Ok(arrays)
     }
@@ -152,24 +153,37 @@ impl StateArrays {
         }
     }
 
-    /// Compares both copies with the checksum and repairs the one that does not match from the other. Waits for the
-    /// stream. Returns a sentence for each repair.
+    /// Begins to read the device's copy, after all work on the stream.
+    pub fn read(&mut self, stream: Stream) -> Result<Reading> {
+        let room = self.room.take();
+        let room = room.map_or_else(|| HostMemory::new(self.device.device(), self.device.bytes()), Ok)?;
+        room.read(self.device.address(), stream)
+    }
+
+    /// Compares both copies with the checksum, of the device's what was read, and repairs the one that does not match from the
+    /// other. Returns a sentence for each repair.
     ///
     /// # Errors
     ///
     /// `StateCorrupted` if neither matches.
-    pub fn verify(&mut self, stream: Stream) -> Result<Vec<String>> {
-        self.device.device().download(&mut self.read, self.device.address(), stream)?;
+    pub fn verify(&mut self, read: Reading, stream: Stream) -> Result<Vec<String>> {
+        let read = read.wait()?;
+        let repairs = self.compare(&read, stream);
+        self.room = Some(read);
+        repairs
+    }
+
+    fn compare(&mut self, read: &[u8], stream: Stream) -> Result<Vec<String>> {
         // Piece by piece, so that each comes from memory once.
         let (mut host_is_intact, mut same) = (true, true);
         for (piece, range) in self.host.pieces.iter().zip(&self.ranges) {
             host_is_intact &= piece.vouches_for(piece.bytes());
-            same &= *piece.bytes() == self.read[range.clone()];
+            same &= *piece.bytes() == read[range.clone()];
         }
         if host_is_intact && same {
             return Ok(Vec::new());
         }
-        let on_device = self.host.of_bytes(&self.read);
+        let on_device = self.host.of_bytes(read);
         let damage = self.host.difference(&on_device);
         if host_is_intact {
             self.upload(&[true; PIECES], stream)?;
@@ -219,6 +233,11 @@ mod tests {
             columns.set(seed, sample(seed));
         }
         StateArrays::new(columns, &cpu::device(), STREAM).unwrap()
+    }
+
+    fn verify(arrays: &mut StateArrays) -> Result<Vec<String>> {
+        let read = arrays.read(STREAM)?;
+        arrays.verify(read, STREAM)
     }
 
     fn sample(seed: u32) -> SeedState {
@@ -290,7 +309,7 @@ mod tests {
             arrays.replace(draft, STREAM).unwrap();
             assert_eq!(*arrays.columns(), expected, "round {round}");
             assert_eq!(arrays.host.checksum(), expected.found_checksum(), "round {round}");
-            assert!(arrays.verify(STREAM).unwrap().is_empty(), "round {round}");
+            assert!(verify(&mut arrays).unwrap().is_empty(), "round {round}");
         }
     }
 
@@ -305,6 +324,8 @@ mod tests {
             arrays.replace(columns, STREAM).unwrap();
             device.copy(copy.address(), arrays.memory().address(), copy.bytes(), STREAM).unwrap();
         }
+        // What is read is there before it is compared.
+        assert!(verify(&mut arrays).unwrap().is_empty());
         for (round, copy) in (1..).zip(&between) {
             let mut bytes = vec![0; copy.bytes()];
             device.download(&mut bytes, copy.address(), STREAM).unwrap();
@@ -355,9 +376,9 @@ mod tests {
             let last = buffer.bytes() - 1;
             let damaged = [intact.column(column)[last] ^ 0x10];
             cpu::device().upload(buffer.address().offset(last), &damaged, STREAM).unwrap();
-            let repairs = arrays.verify(STREAM).unwrap();
+            let repairs = verify(&mut arrays).unwrap();
             assert!(repairs.len() == 1 && repairs[0].contains(name), "{name}: {repairs:?}");
-            assert!(arrays.verify(STREAM).unwrap().is_empty(), "{name} was not repaired");
+            assert!(verify(&mut arrays).unwrap().is_empty(), "{name} was not repaired");
         }
     }
 
@@ -367,7 +388,7 @@ mod tests {
         let intact = arrays.columns().clone();
         for byte in 0..intact.len() {
             arrays.flip_host_bit(byte);
-            assert_eq!(arrays.verify(STREAM).unwrap().len(), 1);
+            assert_eq!(verify(&mut arrays).unwrap().len(), 1);
             assert_eq!(*arrays.columns(), intact);
         }
     }
@@ -378,7 +399,7 @@ mod tests {
         arrays.flip_host_bit(0);
         let address = arrays.device_column(0).unwrap().address();
         cpu::device().upload(address, &[9], STREAM).unwrap();
-        assert_eq!(arrays.verify(STREAM).unwrap_err().status(), crate::Status::StateCorrupted);
+        assert_eq!(verify(&mut arrays).unwrap_err().status(), crate::Status::StateCorrupted);
     }
 
     #[test]

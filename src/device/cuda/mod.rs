@@ -238,10 +238,18 @@ impl Device for Cuda {
         check(queued.result(), "copying to the CUDA device")
     }
 
+    fn download_locked(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
+        let _current = self.enter()?;
+        self.refuse_while_recording(stream, "a download")?;
+        // SAFETY: as in `upload_locked`; the host memory is nobody's until then.
+        let queued = unsafe { sys::cuMemcpyDtoHAsync_v2(to.0 as *mut _, from.0, bytes, driver::raw(stream)) };
+        check(queued.result(), "copying from the CUDA device")
+    }
+
     fn record_event(&self, stream: Stream) -> Result<Event> {
         let _current = self.enter()?;
         self.refuse_while_recording(stream, "an event")?;
-        let event = driver::Event::new()?;
+        let event = driver::Event::without_time()?;
         event.record(stream)?;
         Ok(Event(Box::new(event)))
     }

@@ -146,7 +146,8 @@ impl Subject {
         }
         assert_eq!(layer.trains(), self.model.seeds.iter().any(|seed| seed.state == Lifecycle::Training));
         assert_eq!(layer.applies(), self.model.seeds.iter().any(|seed| seed.state.applies_blueprint()));
-        assert_eq!(layer.state.verify(STREAM).unwrap(), Vec::<String>::new(), "host and device agree");
+        let read = layer.state.read(STREAM).unwrap();
+        assert_eq!(layer.state.verify(read, STREAM).unwrap(), Vec::<String>::new(), "host and device agree");
     }
 }
 
