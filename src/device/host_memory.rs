@@ -1,6 +1,6 @@
 //! Memory of the host that a device copies to and from without a detour.
 
-use super::{Address, Device, Event, Stream};
+use super::{Address, Buffer, Device, Event, Stream};
 use crate::{Result, error, fail};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::{Deref, DerefMut, Range};
@@ -44,14 +44,11 @@ impl HostMemory {
 
     /// Copies that much from a device, after all work on the stream, while the host goes on.
     pub fn read(mut self, from: Address, stream: Stream) -> Result<Reading> {
-        let device = self.device.clone();
         if self.locked {
-            let queued = device.download_locked(self.address, from, self.bytes, stream);
+            let queued = self.device.download_locked(self.address, from, self.bytes, stream);
             self.note(queued, stream)?;
-        } else {
-            device.download(&mut self, from, stream)?;
         }
-        Ok(Reading(self))
+        Ok(Reading { memory: self, from, stream })
     }
 
     /// Remembers that copies were queued, or how that failed: those before the one that was refused go on.
@@ -107,13 +104,51 @@ impl Drop for HostMemory {
     }
 }
 
-/// Memory that a device is copying to.
-pub struct Reading(HostMemory);
+/// Memory that a device is copying to. What is not page-locked is copied when it is waited for: just before it is looked at.
+pub struct Reading {
+    memory: HostMemory,
+    from: Address,
+    stream: Stream,
+}
 
 impl Reading {
     /// Waits until all is there.
-    pub fn wait(mut self) -> Result<HostMemory> {
-        self.0.wait().map(|()| self.0)
+    pub fn wait(self) -> Result<HostMemory> {
+        let Reading { mut memory, from, stream } = self;
+        if memory.locked {
+            memory.wait()?;
+        } else {
+            let device = memory.device.clone();
+            device.download(&mut memory, from, stream)?;
+        }
+        Ok(memory)
+    }
+}
+
+/// An array of a device that is read again and again, each time into the same memory.
+pub struct Readable {
+    /// The array.
+    pub array: Buffer,
+    room: Option<HostMemory>,
+}
+
+impl Readable {
+    /// This array.
+    pub fn new(array: Buffer) -> Result<Readable> {
+        let room = Some(HostMemory::new(array.device(), array.bytes())?);
+        Ok(Readable { array, room })
+    }
+
+    /// Begins to read it, after all work on the stream.
+    pub fn read(&mut self, stream: Stream) -> Result<Reading> {
+        // What a failure lost is made anew.
+        let room = self.room.take().map_or_else(|| HostMemory::new(self.array.device(), self.array.bytes()), Ok)?;
+        room.read(self.array.address(), stream)
+    }
+
+    /// Takes what was read back, for the next time.
+    pub fn give_back(&mut self, read: HostMemory) {
+        self.room = Some(read);
     }
 }
 

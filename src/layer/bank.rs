@@ -5,7 +5,7 @@
 
 use super::BankArrays;
 use super::state::Placed;
-use crate::device::{Adamw, Address, Buffer, Device, Stream};
+use crate::device::{Adamw, Address, Buffer, Device, Readable, Reading, Stream};
 use crate::graph::{Blueprint, DataType, Initializer};
 use crate::{Result, fail};
 use std::sync::Arc;
@@ -64,6 +64,9 @@ pub(super) struct Bank {
     pub memory: Buffer,
     /// Arrays that are shared with the host.
     pub arrays: BankArrays,
+    /// Two of them, to be read.
+    pub mode: Readable,
+    pub non_finite: Readable,
     /// `[capacity, size]`, the gradient of isolated training; zeroed before each step.
     pub gradient: Buffer,
     /// The modes as the device has them. Shared with snapshots.
@@ -118,6 +121,8 @@ impl Bank {
             size,
         };
         Ok(Bank {
+            mode: Readable::new(arrays.mode.clone())?,
+            non_finite: Readable::new(arrays.non_finite.clone())?,
             gradient: buffer(bytes)?,
             modes: Arc::new(vec![mode::FROZEN; slots]),
             memory,
@@ -166,14 +171,16 @@ impl Bank {
         Ok(())
     }
 
-    /// For each slot, whether a gradient was not finite since the last call; empty if none was. Waits for the stream.
-    pub fn take_non_finite(&self, stream: Stream) -> Result<Vec<u8>> {
-        let mut marks = vec![0; self.arrays.capacity];
-        self.device().download(&mut marks, self.arrays.non_finite.address(), stream)?;
-        if marks.iter().all(|mark| *mark == 0) {
-            return Ok(Vec::new());
+    /// For each slot, whether a gradient was not finite since the last call, as was read; empty if none was.
+    pub fn take_non_finite(&mut self, read: Reading, stream: Stream) -> Result<Vec<u8>> {
+        let read = read.wait()?;
+        let mut marks = Vec::new();
+        // Without a branch for each, so that many are looked at at once.
+        if read.iter().fold(0, |any, mark| any | mark) != 0 {
+            self.device().zero(self.arrays.non_finite.address(), read.len(), stream)?;
+            marks.extend_from_slice(&read);
         }
-        self.device().zero(self.arrays.non_finite.address(), marks.len(), stream)?;
+        self.non_finite.give_back(read);
         Ok(marks)
     }
 

@@ -25,6 +25,16 @@ struct Judgement {
     held: Vec<Held>,
 }
 
+/// What of the device the end of an epoch looks at.
+struct Readings {
+    state: Reading,
+    /// Of each bank.
+    modes: Vec<Reading>,
+    seen: Reading,
+    /// Of each bank.
+    non_finite: Vec<Reading>,
+}
+
 impl Layer {
     /// Checks commands against the table and their gates, as they will stand when this epoch ends, and queues them.
     ///
@@ -80,17 +90,17 @@ impl Layer {
     fn end_epoch_inside(&mut self, answers: &Answers, stream: Stream) -> Result<EpochEnd> {
         // If the end fails, the next one knows no more what was repaired in this one, and judges again.
         let foresight = self.pending.take();
-        let (state, seen) = (self.state.read(stream)?, self.telemetry.read(stream)?);
+        let Readings { state, seen, modes, non_finite } = self.begin_reading(stream)?;
         // While the device copies.
         let foresight = foresight.filter(|foresight| foresight.is_sure(self.state.columns()));
         let mut repaired = self.state.verify(state, stream)?;
-        repaired.extend(self.verify_derived(stream)?);
+        repaired.extend(self.verify_derived(modes, stream)?);
         let was_intact = repaired.is_empty();
         for repair in &repaired {
             self.breakers.fail_layer(ErrorClass::Memory, repair);
         }
         self.repaired.extend(repaired);
-        self.take_what_was_seen(seen, stream)?;
+        self.take_what_was_seen(seen, non_finite, stream)?;
         self.kernels.collect(stream);
         let errors = errors(self.state.columns(), &self.telemetry.last);
         let plan = self.plan();
@@ -206,10 +216,20 @@ impl Layer {
         Ok((foresight, fits))
     }
 
-    /// Takes over what kernels saw, and reads what optimiser steps met.
-    fn take_what_was_seen(&mut self, seen: Reading, stream: Stream) -> Result<()> {
+    /// Begins to read what the end of an epoch looks at, in the order in which it does.
+    fn begin_reading(&mut self, stream: Stream) -> Result<Readings> {
+        let state = self.state.read(stream)?;
+        let modes = self.banks.iter_mut().map(|bank| bank.mode.read(stream)).collect::<Result<_>>()?;
+        let seen = self.telemetry.read(stream)?;
+        let non_finite = self.banks.iter_mut().map(|bank| bank.non_finite.read(stream)).collect::<Result<_>>()?;
+        Ok(Readings { state, modes, seen, non_finite })
+    }
+
+    /// Takes over what kernels saw and optimiser steps met.
+    fn take_what_was_seen(&mut self, seen: Reading, non_finite: Vec<Reading>, stream: Stream) -> Result<()> {
         self.telemetry.end_epoch(seen, stream)?;
-        let marks = self.banks.iter().map(|bank| bank.take_non_finite(stream)).collect::<Result<Vec<_>>>()?;
+        let banks = self.banks.iter_mut().zip(non_finite);
+        let marks = banks.map(|(bank, read)| bank.take_non_finite(read, stream)).collect::<Result<Vec<_>>>()?;
         if marks.iter().all(Vec::is_empty) {
             return Ok(());
         }

@@ -7,26 +7,30 @@
 use super::Layer;
 use super::epoch::modes;
 use crate::Result;
-use crate::device::{Buffer, Stream};
+use crate::device::{Buffer, Reading, Stream};
 
 impl Layer {
     /// Compares the modes of all slots, the branches of the kernels that run, and the random seed with what they must be,
-    /// and writes those that differ anew. Waits for the stream. Returns a sentence for each repair.
+    /// and writes those that differ anew. The modes of each bank were read before. Waits for the stream. Returns a sentence for
+    /// each repair.
     ///
     /// # Errors
     ///
     /// `DeviceFailed`.
-    pub(super) fn verify_derived(&mut self, stream: Stream) -> Result<Vec<String>> {
+    pub(super) fn verify_derived(&mut self, modes_read: Vec<Reading>, stream: Stream) -> Result<Vec<String>> {
         let mut repairs = Vec::new();
         let expected = modes(self.state.columns(), &self.banks, &self.telemetry.last, &self.config.settings);
-        for (index, (bank, expected)) in self.banks.iter_mut().zip(expected).enumerate() {
+        for (index, ((bank, expected), read)) in self.banks.iter_mut().zip(expected).zip(modes_read).enumerate() {
+            let found = read.wait()?;
             if *bank.modes != expected {
                 repairs.push(format!("the host's modes of bank {index} were damaged and derived anew from the state"));
             }
-            if repaired(&bank.arrays.mode, &expected, stream)? {
+            if *found != *expected {
+                self.device.upload(bank.arrays.mode.address(), &expected, stream)?;
                 repairs
                     .push(format!("the device's modes of bank {index} were damaged and derived anew from the state"));
             }
+            bank.mode.give_back(found);
             bank.set_modes(expected, stream)?;
         }
         let running = self.kernels.current();

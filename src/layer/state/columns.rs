@@ -108,6 +108,7 @@ impl Columns {
     }
 
     /// Changes one seed that is known, in those columns in which it becomes another.
+    #[inline]
     pub fn change(&mut self, seed: u32, before: &SeedState, after: &SeedState) {
         self.write(0, seed, [before.lifecycle as u8], [after.lifecycle as u8]);
         self.write(1, seed, before.blueprint.to_le_bytes(), after.blueprint.to_le_bytes());
@@ -166,6 +167,16 @@ impl Columns {
             (first..).zip(block)
         });
         found.filter(move |(_, number)| is_wanted(**number)).map(|(seed, _)| seed)
+    }
+
+    /// How many seeds are in certain states.
+    fn count(&self, wanted: impl Fn(Lifecycle) -> bool) -> usize {
+        let is_wanted = |number: &&u8| Lifecycle::from_number(**number as i8).is_some_and(&wanted);
+        let blocks = self.column(LIFECYCLE).chunks(BLOCK).map(|block| match is_uniform(block) {
+            true => block.first().filter(is_wanted).map_or(0, |_| block.len()),
+            false => block.iter().filter(is_wanted).count(),
+        });
+        blocks.sum()
     }
 
     /// The seeds in certain states, in order.
@@ -236,11 +247,8 @@ impl Columns {
     /// Puts seeds that apply a blueprint first in the order and seeds in TRAINING last, for kernels to begin with, from the end
     /// that has theirs: they take longer.
     pub(super) fn arrange(&mut self) {
-        let (mut applying, mut training) = (0, 0);
-        for (state, _, seeds) in self.kinds() {
-            applying += if state.applies_blueprint() { seeds as usize } else { 0 };
-            training += if state == Lifecycle::Training { seeds as usize } else { 0 };
-        }
+        let applying = self.count(Lifecycle::applies_blueprint);
+        let training = self.count(|state| state == Lifecycle::Training);
         // Without any, the order is that of the numbers.
         if applying + training == 0 && self.applying + self.training == 0 {
             return;
