@@ -1,23 +1,25 @@
-//! Memory of the host that a device copies to without a detour.
+//! Memory of the host that a device copies to and from without a detour.
 
-use super::{Address, Device};
+use super::{Address, Buffer, Device, Event, Stream};
 use crate::{Result, error, fail};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
-use std::ops::{Deref, DerefMut};
+use std::ops::{Deref, DerefMut, Range};
 use std::slice;
 use std::sync::Arc;
 
-/// Bytes of the host, page-locked where the device has memory of its own and can: a download into other memory goes through a
-/// small buffer of the driver's, and takes several times as long. To be kept, for making it takes longer than filling it.
+/// Bytes of the host, page-locked where the device has memory of its own and can: a copy of other memory goes through a small buffer
+/// of the driver's, and takes several times as long. To be kept, for making it takes longer than filling it.
 pub struct HostMemory {
     device: Arc<dyn Device>,
     address: Address,
     bytes: usize,
     locked: bool,
+    /// After it no copy that was queued reads or writes them.
+    queued: Option<Event>,
 }
 
 impl HostMemory {
-    /// Zeroed bytes for downloads from a device.
+    /// Zeroed bytes.
     pub fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<HostMemory> {
         let mut memory = HostMemory::zeroed(device, bytes)?;
         memory.locked = device.lock_pages(memory.address, bytes);
@@ -37,7 +39,29 @@ impl HostMemory {
         if pointer.is_null() {
             fail!(OutOfMemory, "the host has no {bytes} bytes left");
         }
-        Ok(HostMemory { device: device.clone(), address: Address(pointer as u64), bytes, locked: false })
+        Ok(HostMemory { device: device.clone(), address: Address(pointer as u64), bytes, locked: false, queued: None })
+    }
+
+    /// Copies that much from a device, after all work on the stream, while the host goes on.
+    pub fn read(mut self, from: Address, stream: Stream) -> Result<Reading> {
+        if self.locked {
+            let queued = self.device.download_locked(self.address, from, self.bytes, stream);
+            self.note(queued, stream)?;
+        }
+        Ok(Reading { memory: self, from, stream })
+    }
+
+    /// Remembers that copies were queued, or how that failed: those before the one that was refused go on.
+    fn note(&mut self, queued: Result<()>, stream: Stream) -> Result<()> {
+        match self.device.record_event(stream) {
+            Ok(event) => self.queued = Some(event),
+            Err(error) => return queued.and(self.device.synchronize(stream)).and(Err(error)),
+        }
+        queued
+    }
+
+    fn wait(&mut self) -> Result<()> {
+        self.queued.take().map_or(Ok(()), |event| self.device.wait_for(event))
     }
 }
 
@@ -66,12 +90,106 @@ impl DerefMut for HostMemory {
 
 impl Drop for HostMemory {
     fn drop(&mut self) {
+        // What cannot be waited for is of a device that copies nothing any more.
+        if let Err(error) = self.wait() {
+            log::debug!("copies of page-locked memory were not waited for: {error}");
+        }
         if self.locked {
             self.device.unlock_pages(self.address);
         }
         if let Ok(layout) = layout(self.bytes) {
-            // SAFETY: it was allocated in `zeroed` with the same layout, and nobody has it any more: a download waits.
+            // SAFETY: it was allocated in `zeroed` with the same layout, and nobody has it any more.
             unsafe { dealloc(self.address.0 as *mut u8, layout) }
         }
+    }
+}
+
+/// Memory that a device is copying to. What is not page-locked is copied when it is waited for: just before it is looked at.
+pub struct Reading {
+    memory: HostMemory,
+    from: Address,
+    stream: Stream,
+}
+
+impl Reading {
+    /// Waits until all is there.
+    pub fn wait(self) -> Result<HostMemory> {
+        let Reading { mut memory, from, stream } = self;
+        if memory.locked {
+            memory.wait()?;
+        } else {
+            let device = memory.device.clone();
+            device.download(&mut memory, from, stream)?;
+        }
+        Ok(memory)
+    }
+}
+
+/// An array of a device that is read again and again, each time into the same memory.
+pub struct Readable {
+    /// The array.
+    pub array: Buffer,
+    room: Option<HostMemory>,
+}
+
+impl Readable {
+    /// This array.
+    pub fn new(array: Buffer) -> Result<Readable> {
+        let room = Some(HostMemory::new(array.device(), array.bytes())?);
+        Ok(Readable { array, room })
+    }
+
+    /// Begins to read it, after all work on the stream.
+    pub fn read(&mut self, stream: Stream) -> Result<Reading> {
+        // What a failure lost is made anew.
+        let room = self.room.take().map_or_else(|| HostMemory::new(self.array.device(), self.array.bytes()), Ok)?;
+        room.read(self.array.address(), stream)
+    }
+
+    /// Takes what was read back, for the next time.
+    pub fn give_back(&mut self, read: HostMemory) {
+        self.room = Some(read);
+    }
+}
+
+/// Where bytes wait that a device copies to itself while the host goes on: as long as the array they are written to. Where nothing
+/// is page-locked, they are written from where they are.
+pub struct Staging(HostMemory);
+
+impl Staging {
+    /// For an array of so many bytes.
+    pub fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<Staging> {
+        HostMemory::new(device, bytes).map(Staging)
+    }
+
+    /// Writes parts of the array, given in order. They may be reused when it returns.
+    pub fn upload<'a>(
+        &mut self,
+        array: Address,
+        parts: impl IntoIterator<Item = (Range<usize>, &'a [u8])>,
+        stream: Stream,
+    ) -> Result<()> {
+        let (mut parts, memory) = (parts.into_iter(), &mut self.0);
+        let device = memory.device.clone();
+        if !memory.locked {
+            return parts.try_for_each(|(range, part)| device.upload(array.offset(range.start), part, stream));
+        }
+        memory.wait()?;
+        // What lies together is one copy.
+        let mut together: Vec<Range<usize>> = Vec::new();
+        for (range, part) in parts {
+            memory[range.clone()].copy_from_slice(part);
+            match together.last_mut().filter(|last| last.end == range.start) {
+                Some(last) => last.end = range.end,
+                None => together.push(range),
+            }
+        }
+        if together.is_empty() {
+            return Ok(());
+        }
+        let queued = together.into_iter().try_for_each(|Range { start, end }| {
+            device.upload_locked(array.offset(start), memory.address.offset(start), end - start, stream)
+        });
+        memory.note(queued, stream)
     }
 }

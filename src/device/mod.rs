@@ -5,18 +5,23 @@
 //!
 //! Addresses are plain numbers here and in every caller; only the backends turn them into pointers.
 
+mod buffer;
 pub mod cpu;
 pub mod cuda;
 mod forks;
 mod host_memory;
 
-pub use host_memory::HostMemory;
+pub use buffer::Buffer;
+pub use host_memory::{HostMemory, Readable, Reading, Staging};
 
 use crate::Result;
 use crate::compile::{Architecture, KernelClass, Pass};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
+
+/// Bytes of a pattern that are put together on the host; from there on the device copies them.
+const REPEATED_BYTES: usize = 32 << 10;
 
 /// Which device: the CPU, or a CUDA device by ordinal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -318,9 +323,12 @@ pub struct Adamw {
 #[derive(Clone)]
 pub struct Kernel(pub Arc<dyn Any + Send + Sync>);
 
+/// A point in a stream, which only the device that recorded it knows.
+pub struct Event(pub Box<dyn Any + Send + Sync>);
+
 /// A backend.
 ///
-/// All calls may come from any thread. Work is ordered by the stream; only `download` and `synchronize` wait for it.
+/// All calls may come from any thread. Work is ordered by the stream; only `download`, `synchronize` and `wait_for` wait for it.
 pub trait Device: Send + Sync {
     /// Which device this is.
     fn kind(&self) -> DeviceKind;
@@ -337,8 +345,8 @@ pub trait Device: Send + Sync {
     /// Gives memory from `allocate` back.
     fn free(&self, address: Address, bytes: usize);
 
-    /// Keeps memory of the host where it is, if that makes downloads to it faster. Whether it was done; if so,
-    /// `unlock_pages` must come before the memory is freed.
+    /// Keeps memory of the host where it is, if that makes copies of it faster. Whether it was done; if so, `unlock_pages` must come
+    /// before the memory is freed.
     fn lock_pages(&self, memory: Address, bytes: usize) -> bool {
         let _ = (memory, bytes);
         false
@@ -352,6 +360,28 @@ pub trait Device: Send + Sync {
     /// Copies host bytes to the device. `from` may be reused when it returns.
     fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()>;
 
+    /// Queues a copy of host bytes that `lock_pages` keeps. They must stay as they are until an event that is recorded after it.
+    fn upload_locked(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
+        self.copy(to, from, bytes, stream)
+    }
+
+    /// Queues a copy of device bytes to host memory that `lock_pages` keeps, which is nobody's until an event that is recorded after
+    /// it.
+    fn download_locked(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
+        self.copy(to, from, bytes, stream)
+    }
+
+    /// An event after all that is on the stream, which must be given to `wait_for`.
+    fn record_event(&self, stream: Stream) -> Result<Event> {
+        self.synchronize(stream).map(|()| Event(Box::new(())))
+    }
+
+    /// Waits until the device has reached an event.
+    fn wait_for(&self, event: Event) -> Result<()> {
+        let _ = event;
+        Ok(())
+    }
+
     /// Copies device bytes to the host, after all work on the stream.
     fn download(&self, to: &mut [u8], from: Address, stream: Stream) -> Result<()>;
 
@@ -360,6 +390,20 @@ pub trait Device: Send + Sync {
 
     /// Sets bytes to zero.
     fn zero(&self, to: Address, bytes: usize, stream: Stream) -> Result<()>;
+
+    /// Writes some bytes so many times, one after the other. `pattern` may be reused when it returns.
+    fn repeat(&self, to: Address, pattern: &[u8], times: usize, stream: Stream) -> Result<()> {
+        // A few from here, and then twice as many with each copy.
+        let few = (REPEATED_BYTES / pattern.len().max(1)).clamp(1, times.max(1)).min(times);
+        let (mut filled, bytes) = (few * pattern.len(), times * pattern.len());
+        self.upload(to, &pattern.repeat(few), stream)?;
+        while filled < bytes {
+            let more = filled.min(bytes - filled);
+            self.copy(to.offset(filled), to, more, stream)?;
+            filled += more;
+        }
+        Ok(())
+    }
 
     /// Whether the stream is recording a graph: then nothing may be compiled, loaded, allocated or waited for.
     fn is_capturing(&self, stream: Stream) -> bool {
@@ -398,57 +442,5 @@ pub fn open(kind: DeviceKind) -> Result<Arc<dyn Device>> {
     match kind {
         DeviceKind::Cpu => Ok(cpu::device()),
         DeviceKind::Cuda(ordinal) => cuda::device(ordinal),
-    }
-}
-
-/// Memory that is given back when the last owner drops it, or a part of such memory.
-#[derive(Clone)]
-pub struct Buffer {
-    allocation: Arc<Allocation>,
-    offset: usize,
-    bytes: usize,
-}
-
-struct Allocation {
-    device: Arc<dyn Device>,
-    address: Address,
-    bytes: usize,
-}
-
-impl Buffer {
-    /// Zeroed memory on a device.
-    pub fn new(device: &Arc<dyn Device>, bytes: usize) -> Result<Buffer> {
-        let address = device.allocate(bytes)?;
-        let allocation = Arc::new(Allocation { device: device.clone(), address, bytes });
-        Ok(Buffer { allocation, offset: 0, bytes })
-    }
-
-    /// `bytes` bytes of this memory from `offset` on; they keep the whole of it alive.
-    pub fn part(&self, offset: usize, bytes: usize) -> Result<Buffer> {
-        if offset.checked_add(bytes).is_none_or(|end| end > self.bytes) {
-            crate::fail!(InvalidArgument, "bytes {offset}..+{bytes} lie outside a buffer of {} bytes", self.bytes);
-        }
-        Ok(Buffer { allocation: self.allocation.clone(), offset: self.offset + offset, bytes })
-    }
-
-    /// Where it begins.
-    pub fn address(&self) -> Address {
-        self.allocation.address.offset(self.offset)
-    }
-
-    /// How long it is.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// The device it lies on.
-    pub fn device(&self) -> &Arc<dyn Device> {
-        &self.allocation.device
-    }
-}
-
-impl Drop for Allocation {
-    fn drop(&mut self) {
-        self.device.free(self.address, self.bytes);
     }
 }

@@ -3,13 +3,11 @@
 //! A slot belongs to a seed from its germination to its reset. This file must know no lifecycle: who may have a slot,
 //! and in which mode it is, is decided elsewhere.
 
-mod free;
-
 use super::BankArrays;
-use crate::device::{Adamw, Address, Buffer, Device, Stream};
+use super::state::Placed;
+use crate::device::{Adamw, Address, Buffer, Device, Readable, Reading, Stream};
 use crate::graph::{Blueprint, DataType, Initializer};
-use crate::{Result, error, fail};
-use free::FreeSlots;
+use crate::{Result, fail};
 use std::sync::Arc;
 
 /// Bytes of fresh parameters that are put together on the host before they are uploaded.
@@ -66,19 +64,14 @@ pub(super) struct Bank {
     pub memory: Buffer,
     /// Arrays that are shared with the host.
     pub arrays: BankArrays,
+    /// Two of them, to be read.
+    pub mode: Readable,
+    pub non_finite: Readable,
     /// `[capacity, size]`, the gradient of isolated training; zeroed before each step.
     pub gradient: Buffer,
-    /// What of the bank the host keeps. Shared with snapshots, and copied only when it changes.
-    pub host: Arc<BankHost>,
+    /// The modes as the device has them. Shared with snapshots.
+    pub modes: Arc<Vec<u8>>,
     parameter_type: DataType,
-}
-
-/// What the host keeps of a bank.
-#[derive(Clone)]
-pub(super) struct BankHost {
-    /// The modes as the device has them.
-    pub modes: Vec<u8>,
-    free: FreeSlots,
 }
 
 impl Bank {
@@ -128,8 +121,10 @@ impl Bank {
             size,
         };
         Ok(Bank {
+            mode: Readable::new(arrays.mode.clone())?,
+            non_finite: Readable::new(arrays.non_finite.clone())?,
             gradient: buffer(bytes)?,
-            host: Arc::new(BankHost { modes: vec![mode::FROZEN; slots], free: FreeSlots::new(slots) }),
+            modes: Arc::new(vec![mode::FROZEN; slots]),
             memory,
             arrays,
             parameter_type,
@@ -137,77 +132,55 @@ impl Bank {
         })
     }
 
-    /// Takes the first free slots, in order.
-    ///
-    /// # Errors
-    ///
-    /// `CapacityExceeded` naming the bank.
-    pub fn take(&mut self, slots: usize) -> Result<Vec<u32>> {
-        let free = &mut Arc::make_mut(&mut self.host).free;
-        (0..slots).map(|_| free.take_first()).collect::<Option<_>>().ok_or_else(|| {
-            error!(
-                CapacityExceeded,
-                "all {} slots of blueprint '{}' are taken", self.arrays.capacity, self.blueprint.name
-            )
-        })
-    }
-
-    /// Takes this very slot, if it is free.
-    pub fn take_slot(&mut self, slot: u32) -> bool {
-        Arc::make_mut(&mut self.host).free.take(slot)
-    }
-
-    /// Gives slots back.
-    pub fn release(&mut self, slots: &[u32]) {
-        if !slots.is_empty() {
-            let free = &mut Arc::make_mut(&mut self.host).free;
-            slots.iter().for_each(|slot| free.release(*slot));
-        }
-    }
-
-    /// Gives ascending slots fresh parameters, each from the random seed of its position, which is asked for only where a parameter
+    /// Gives slots fresh parameters, each from the random seed of the seed that has it now, which is asked for only where a parameter
     /// starts at random, and forgets their moments and steps.
     ///
     /// Slots that lie one after the other are written together, so a thousand germinations are a handful of copies.
-    pub fn initialize(&self, slots: &[u32], random_seed: impl Fn(usize) -> u64, stream: Stream) -> Result<()> {
-        let slot_bytes = self.slot_bytes();
+    pub fn initialize(&self, placed: &[Placed], random_seed: impl Fn(u32) -> u64, stream: Stream) -> Result<()> {
+        let (device, arrays, slot_bytes) = (self.device(), &self.arrays, self.slot_bytes());
         let alike = self.blueprint.starts_alike().then(|| self.encoded(0));
-        let mut position = 0;
         let at_once = (UPLOAD_BYTES / slot_bytes.max(1)).max(1);
-        for run in slots.chunk_by(|left, right| left + 1 == *right).flat_map(|run| run.chunks(at_once)) {
-            let parameters = match &alike {
-                Some(parameters) => parameters.repeat(run.len()),
-                None => (position..).take(run.len()).flat_map(|position| self.encoded(random_seed(position))).collect(),
-            };
-            position += run.len();
-            let first = run[0] as usize;
-            let (start, bytes) = (first * slot_bytes, run.len() * slot_bytes);
-            let (device, arrays) = (self.device(), &self.arrays);
-            device.upload(arrays.parameters.address().offset(start), &parameters, stream)?;
+        for run in placed.chunk_by(|left, right| left.slot + left.seeds.len() as u32 == right.slot) {
+            let (first, slots) = (run[0].slot as usize, run.iter().map(|placed| placed.seeds.len()).sum::<usize>());
+            let (start, bytes) = (first * slot_bytes, slots * slot_bytes);
+            let mut parameters = arrays.parameters.address().offset(start);
+            match &alike {
+                Some(alike) => device.repeat(parameters, alike, slots, stream)?,
+                None => {
+                    let seeds: Vec<u32> = run.iter().flat_map(|placed| placed.seeds.clone()).collect();
+                    for seeds in seeds.chunks(at_once) {
+                        let fresh: Vec<u8> = seeds.iter().flat_map(|seed| self.encoded(random_seed(*seed))).collect();
+                        device.upload(parameters, &fresh, stream)?;
+                        parameters = parameters.offset(fresh.len());
+                    }
+                }
+            }
             device.zero(arrays.first_moment.address().offset(start), bytes, stream)?;
             device.zero(arrays.second_moment.address().offset(start), bytes, stream)?;
-            device.zero(arrays.steps.address().offset(first * 4), run.len() * 4, stream)?;
+            device.zero(arrays.steps.address().offset(first * 4), slots * 4, stream)?;
         }
         Ok(())
     }
 
     /// Changes the modes of all slots.
     pub fn set_modes(&mut self, modes: Vec<u8>, stream: Stream) -> Result<()> {
-        if modes != self.host.modes {
+        if modes != *self.modes {
             self.device().upload(self.arrays.mode.address(), &modes, stream)?;
-            Arc::make_mut(&mut self.host).modes = modes;
+            self.modes = Arc::new(modes);
         }
         Ok(())
     }
 
-    /// For each slot, whether a gradient was not finite since the last call; empty if none was. Waits for the stream.
-    pub fn take_non_finite(&self, stream: Stream) -> Result<Vec<u8>> {
-        let mut marks = vec![0; self.arrays.capacity];
-        self.device().download(&mut marks, self.arrays.non_finite.address(), stream)?;
-        if marks.iter().all(|mark| *mark == 0) {
-            return Ok(Vec::new());
+    /// For each slot, whether a gradient was not finite since the last call, as was read; empty if none was.
+    pub fn take_non_finite(&mut self, read: Reading, stream: Stream) -> Result<Vec<u8>> {
+        let read = read.wait()?;
+        let mut marks = Vec::new();
+        // Without a branch for each, so that many are looked at at once.
+        if read.iter().fold(0, |any, mark| any | mark) != 0 {
+            self.device().zero(self.arrays.non_finite.address(), read.len(), stream)?;
+            marks.extend_from_slice(&read);
         }
-        self.device().zero(self.arrays.non_finite.address(), marks.len(), stream)?;
+        self.non_finite.give_back(read);
         Ok(marks)
     }
 

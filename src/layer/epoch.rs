@@ -12,7 +12,7 @@ use super::user_strategy::Answers;
 use super::{
     Action, Command, EpochSummary, Evidence, Held, Layer, Lifecycle, Settings, TransitionRecord, Verdict, transition,
 };
-use crate::device::Stream;
+use crate::device::{Reading, Stream};
 use crate::{ErrorClass, Result, fail};
 use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use std::borrow::Cow;
@@ -23,6 +23,16 @@ struct Judgement {
     plan: Plan,
     outcomes: Vec<Result<Transitions, String>>,
     held: Vec<Held>,
+}
+
+/// What of the device the end of an epoch looks at.
+struct Readings {
+    state: Reading,
+    /// Of each bank.
+    modes: Vec<Reading>,
+    seen: Reading,
+    /// Of each bank.
+    non_finite: Vec<Reading>,
 }
 
 impl Layer {
@@ -80,24 +90,26 @@ impl Layer {
     fn end_epoch_inside(&mut self, answers: &Answers, stream: Stream) -> Result<EpochEnd> {
         // If the end fails, the next one knows no more what was repaired in this one, and judges again.
         let foresight = self.pending.take();
-        let mut repaired = self.state.verify(stream)?;
-        repaired.extend(self.verify_derived(stream)?);
+        let Readings { state, seen, modes, non_finite } = self.begin_reading(stream)?;
+        // While the device copies.
+        let foresight = foresight.filter(|foresight| foresight.is_sure(self.state.columns()));
+        let mut repaired = self.state.verify(state, stream)?;
+        repaired.extend(self.verify_derived(modes, stream)?);
         let was_intact = repaired.is_empty();
         for repair in &repaired {
             self.breakers.fail_layer(ErrorClass::Memory, repair);
         }
         self.repaired.extend(repaired);
-        self.read_what_was_seen(stream)?;
+        self.take_what_was_seen(seen, non_finite, stream)?;
         self.kernels.collect(stream);
         let errors = errors(self.state.columns(), &self.telemetry.last);
         let plan = self.plan();
         self.note_failures(&errors, &plan.census);
 
         let undisturbed = was_intact && errors.is_empty() && self.breakers.are_closed(self.breakers.now());
-        let foreseen =
-            foresight.filter(|_| undisturbed).and_then(|foresight| foresight.come_true(self.state.columns()));
-        let Judgement { plan, outcomes, held } = match foreseen {
-            Some((plan, transitions)) => {
+        let Judgement { plan, outcomes, held } = match foresight.filter(|_| undisturbed) {
+            Some(foresight) => {
+                let (plan, transitions) = foresight.come_true();
                 Judgement { plan, outcomes: transitions.into_iter().map(Ok).collect(), held: Vec::new() }
             }
             None => self.judge(plan, &errors, answers)?,
@@ -144,7 +156,8 @@ impl Layer {
         }
         // What was queued is judged anew: against the seed as it will be, and against what is repaired.
         self.pending = None;
-        let repairs = self.state.verify(stream)?;
+        let read = self.state.read(stream)?;
+        let repairs = self.state.verify(read, stream)?;
         self.repaired.extend(repairs);
         let before = self.state.columns().get(seed);
         let next = transition(before.lifecycle, Action::RollBack, |_| Ok(Verdict::Pass))
@@ -203,10 +216,20 @@ impl Layer {
         Ok((foresight, fits))
     }
 
-    /// Reads what kernels and optimiser steps saw.
-    fn read_what_was_seen(&mut self, stream: Stream) -> Result<()> {
-        self.telemetry.end_epoch(stream)?;
-        let marks = self.banks.iter().map(|bank| bank.take_non_finite(stream)).collect::<Result<Vec<_>>>()?;
+    /// Begins to read what the end of an epoch looks at, in the order in which it does.
+    fn begin_reading(&mut self, stream: Stream) -> Result<Readings> {
+        let state = self.state.read(stream)?;
+        let modes = self.banks.iter_mut().map(|bank| bank.mode.read(stream)).collect::<Result<_>>()?;
+        let seen = self.telemetry.read(stream)?;
+        let non_finite = self.banks.iter_mut().map(|bank| bank.non_finite.read(stream)).collect::<Result<_>>()?;
+        Ok(Readings { state, modes, seen, non_finite })
+    }
+
+    /// Takes over what kernels saw and optimiser steps met.
+    fn take_what_was_seen(&mut self, seen: Reading, non_finite: Vec<Reading>, stream: Stream) -> Result<()> {
+        self.telemetry.end_epoch(seen, stream)?;
+        let banks = self.banks.iter_mut().zip(non_finite);
+        let marks = banks.map(|(bank, read)| bank.take_non_finite(read, stream)).collect::<Result<Vec<_>>>()?;
         if marks.iter().all(Vec::is_empty) {
             return Ok(());
         }
@@ -229,7 +252,7 @@ impl Layer {
         let mut columns = plan.columns;
         self.kernels.request(&live, &running, &self.banks, stream)?;
         self.kernels.collect(stream);
-        self.exchange_slots(&mut columns, stream)?;
+        self.give_slots(&mut columns, stream)?;
         if self.kernels.swap(&live, &running) {
             log::debug!("layer '{}' now runs blueprints {live:?}", self.config.settings.layer_id);
         }
@@ -237,44 +260,16 @@ impl Layer {
         self.replace_state(columns, stream)
     }
 
-    /// Takes slots back from seeds that were reset and gives fresh ones to seeds that germinated. If that fails, slots are whose
-    /// they were: the queue will be judged again.
-    fn exchange_slots(&mut self, columns: &mut Columns, stream: Stream) -> Result<()> {
+    /// Gives fresh slots to seeds that germinated, of those that nobody has in these columns.
+    fn give_slots(&self, columns: &mut Columns, stream: Stream) -> Result<()> {
         if columns.are_placed_as(self.state.columns()) {
             return Ok(());
         }
-        let kept: Vec<_> = self.banks.iter().map(|bank| bank.host.clone()).collect();
-        self.give_slots(columns, stream)
-            .inspect_err(|_| self.banks.iter_mut().zip(kept).for_each(|(bank, host)| bank.host = host))
-    }
-
-    fn give_slots(&mut self, columns: &mut Columns, stream: Stream) -> Result<()> {
-        let before = self.state.columns();
-        let mut released = vec![Vec::new(); self.banks.len()];
-        let mut germinated = vec![Vec::new(); self.banks.len()];
-        let had = before.blueprints().zip(before.slots());
-        for (seed, ((had_blueprint, had_slot), (blueprint, slot))) in
-            (0u32..).zip(had.zip(columns.blueprints().zip(columns.slots())))
-        {
-            if had_slot >= 0 && slot != had_slot {
-                released[had_blueprint as usize].push(had_slot as u32);
-            }
-            if blueprint >= 0 && slot < 0 {
-                germinated[blueprint as usize].push(seed);
-            }
-        }
-        for ((bank, released), germinated) in self.banks.iter_mut().zip(released).zip(germinated) {
-            bank.release(&released);
-            if germinated.is_empty() {
-                continue;
-            }
-            let slots = bank.take(germinated.len())?;
-            columns.set_slots(&germinated, &slots);
-            let random_seed = |position: usize| {
-                let seed = germinated[position];
-                germination_seed(&self.config.settings, seed, columns.get(seed).germinations)
-            };
-            bank.initialize(&slots, random_seed, stream)?;
+        let capacities: Vec<_> = self.banks.iter().map(|bank| bank.arrays.capacity).collect();
+        let placed = columns.place(&capacities)?;
+        for (bank, placed) in self.banks.iter().zip(placed) {
+            let random_seed = |seed| germination_seed(&self.config.settings, seed, columns.get(seed).germinations);
+            bank.initialize(&placed, random_seed, stream)?;
         }
         Ok(())
     }

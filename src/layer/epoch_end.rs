@@ -29,6 +29,7 @@ impl Transitions {
     }
 
     /// The next command's.
+    #[inline]
     pub fn push(&mut self, from: Lifecycle, to: Lifecycle, blueprint: i32, culled_for: Option<String>) {
         self.culled.extend(culled_for.map(|reason| (self.steps.len(), reason)));
         self.steps.push(Step { from, to, blueprint });

@@ -49,9 +49,14 @@ impl Foresight {
         Ok(())
     }
 
-    /// What it says, if the queue could only lead to that from this state, which must still be the one it began with.
-    pub fn come_true(self, state: &Columns) -> Option<(Plan, Vec<Transitions>)> {
-        (self.plan.is_certain() && self.is_intact(state)).then_some((self.plan, self.transitions))
+    /// Whether the queue can only lead to that from this state, which must still be the one it began with.
+    pub fn is_sure(&self, state: &Columns) -> bool {
+        self.plan.is_certain() && self.is_intact(state)
+    }
+
+    /// What it says.
+    pub fn come_true(self) -> (Plan, Vec<Transitions>) {
+        (self.plan, self.transitions)
     }
 
     /// Whether the columns are to have checksums after these commands.
@@ -186,7 +191,7 @@ mod tests {
                 let [one, other] = [&mut foreseeing, &mut forgetful].map(|layer| layer.end_epoch(STREAM).unwrap());
                 assert_eq!(format!("{one:?}"), format!("{other:?}"), "epoch {epoch}");
                 assert!(*foreseeing.state.columns() == *forgetful.state.columns(), "epoch {epoch}");
-                assert!(foreseeing.banks[0].host.modes == forgetful.banks[0].host.modes, "epoch {epoch}");
+                assert!(foreseeing.banks[0].modes == forgetful.banks[0].modes, "epoch {epoch}");
             }
         }
         assert!(came_true.iter().all(|epochs| *epochs > 50), "{came_true:?}");

@@ -7,26 +7,30 @@
 use super::Layer;
 use super::epoch::modes;
 use crate::Result;
-use crate::device::{Buffer, Stream};
+use crate::device::{Buffer, Reading, Stream};
 
 impl Layer {
     /// Compares the modes of all slots, the branches of the kernels that run, and the random seed with what they must be,
-    /// and writes those that differ anew. Waits for the stream. Returns a sentence for each repair.
+    /// and writes those that differ anew. The modes of each bank were read before. Waits for the stream. Returns a sentence for
+    /// each repair.
     ///
     /// # Errors
     ///
     /// `DeviceFailed`.
-    pub(super) fn verify_derived(&mut self, stream: Stream) -> Result<Vec<String>> {
+    pub(super) fn verify_derived(&mut self, modes_read: Vec<Reading>, stream: Stream) -> Result<Vec<String>> {
         let mut repairs = Vec::new();
         let expected = modes(self.state.columns(), &self.banks, &self.telemetry.last, &self.config.settings);
-        for (index, (bank, expected)) in self.banks.iter_mut().zip(expected).enumerate() {
-            if bank.host.modes != expected {
+        for (index, ((bank, expected), read)) in self.banks.iter_mut().zip(expected).zip(modes_read).enumerate() {
+            let found = read.wait()?;
+            if *bank.modes != expected {
                 repairs.push(format!("the host's modes of bank {index} were damaged and derived anew from the state"));
             }
-            if repaired(&bank.arrays.mode, &expected, stream)? {
+            if *found != *expected {
+                self.device.upload(bank.arrays.mode.address(), &expected, stream)?;
                 repairs
                     .push(format!("the device's modes of bank {index} were damaged and derived anew from the state"));
             }
+            bank.mode.give_back(found);
             bank.set_modes(expected, stream)?;
         }
         let running = self.kernels.current();
@@ -97,10 +101,10 @@ mod tests {
     #[test]
     fn the_hosts_own_modes_are_derived_anew() {
         let mut layer = layer();
-        Arc::make_mut(&mut layer.banks[0].host).modes[1] ^= 1;
+        Arc::make_mut(&mut layer.banks[0].modes)[1] ^= 1;
         let repaired = layer.end_epoch(STREAM).unwrap().repaired;
         assert!(repaired.len() == 1 && repaired[0].contains("the host's modes of bank 0"), "{repaired:?}");
-        assert_eq!(layer.banks[0].host.modes, read(&layer.banks[0].arrays.mode));
+        assert_eq!(*layer.banks[0].modes, read(&layer.banks[0].arrays.mode));
     }
 
     #[test]

@@ -264,7 +264,7 @@ impl Layer {
         self.run(Kind::train(train.data_type), launch, own, stream)?;
         let TrainingSettings { learning_rate, beta1, beta2, epsilon, weight_decay, .. } = self.config.settings.training;
         let rates = AdamwRates { learning_rate, beta1, beta2, epsilon, weight_decay };
-        let learns = |bank: &&Bank| bank.host.modes.contains(&mode::ISOLATED);
+        let learns = |bank: &&Bank| bank.modes.contains(&mode::ISOLATED);
         for bank in set.members.iter().map(|index| &self.banks[*index as usize]).filter(learns) {
             let (parameters, gradient) = (bank.arrays.parameters.address(), bank.gradient.address());
             bank.adamw(parameters, gradient, mode::ISOLATED, rates, stream)?;

@@ -7,7 +7,6 @@
 //! This is not [`Layer::roll_back`], which takes one seed out of the network and leaves everything else as it is: a
 //! restore takes the whole layer back in time.
 
-use super::bank::BankHost;
 use super::command::Batch;
 use super::kernels::Running;
 use super::state::{Columns, StateArrays};
@@ -33,7 +32,8 @@ struct HostSnapshot {
     epoch: u32,
     state: Columns,
     observations: Arc<Observations>,
-    banks: Vec<Arc<BankHost>>,
+    /// Of each bank.
+    modes: Vec<Arc<Vec<u8>>>,
     running: Running,
     queue: Vec<Batch>,
     rolled_back: Vec<TransitionRecord>,
@@ -113,7 +113,7 @@ impl Layer {
             epoch: self.epoch,
             state: self.state.columns().clone(),
             observations: self.telemetry.last.clone(),
-            banks: self.banks.iter().map(|bank| bank.host.clone()).collect(),
+            modes: self.banks.iter().map(|bank| bank.modes.clone()).collect(),
             running: self.kernels.running(),
             queue: self.queue.clone(),
             rolled_back: self.rolled_back.clone(),
@@ -155,8 +155,8 @@ impl Layer {
         };
         self.state.recall(state);
         self.telemetry.last = host.observations.clone();
-        for (bank, kept) in self.banks.iter_mut().zip(&host.banks) {
-            bank.host = kept.clone();
+        for (bank, kept) in self.banks.iter_mut().zip(&host.modes) {
+            bank.modes = kept.clone();
         }
         self.kernels.resume(&host.running);
         self.epoch = host.epoch;

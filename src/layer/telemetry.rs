@@ -5,7 +5,7 @@
 use super::Metrics;
 use crate::Result;
 use crate::device::telemetry::{self as column, COLUMNS};
-use crate::device::{Buffer, Device, HostMemory, Stream};
+use crate::device::{Buffer, Device, HostMemory, Reading, Stream};
 use std::sync::Arc;
 
 /// One seed's observations: a row of the telemetry array.
@@ -213,11 +213,14 @@ impl Telemetry {
         Ok(telemetry)
     }
 
-    /// Reads what the epoch saw and begins anew. Waits for the stream.
-    pub fn end_epoch(&mut self, stream: Stream) -> Result<()> {
-        let device = self.array.device().clone();
-        let mut seen = self.room()?;
-        device.download(&mut seen, self.memory.address(), stream)?;
+    /// Begins to read what the epoch saw, after all work on the stream.
+    pub fn read(&mut self, stream: Stream) -> Result<Reading> {
+        self.room()?.read(self.memory.address(), stream)
+    }
+
+    /// Makes what was read what the last epoch saw, and begins anew.
+    pub fn end_epoch(&mut self, read: Reading, stream: Stream) -> Result<()> {
+        let seen = read.wait()?;
         self.reset(stream)?;
         let seen = Arc::new(seen);
         self.rooms.push(seen.clone());
@@ -257,15 +260,8 @@ impl Telemetry {
 
     fn reset(&self, stream: Stream) -> Result<()> {
         let device = self.array.device();
-        // Made anew each time, because a copy that is kept could be damaged: one row from here, and then twice as many rows with
-        // each copy.
-        device.upload(self.array.address(), &encode(&[NOTHING]), stream)?;
-        let mut filled = size_of::<Row>();
-        while filled < self.array.bytes() {
-            let bytes = filled.min(self.array.bytes() - filled);
-            device.copy(self.array.address().offset(filled), self.array.address(), bytes, stream)?;
-            filled += bytes;
-        }
+        // Made anew each time, because a copy that is kept could be damaged.
+        device.repeat(self.array.address(), &encode(&[NOTHING]), self.last.seeds(), stream)?;
         device.zero(self.loss.address(), self.loss.bytes(), stream)
     }
 }
@@ -383,11 +379,15 @@ mod tests {
     fn what_is_kept_of_an_epoch_stays_and_other_memory_is_read_into_again() {
         let stream = Stream(0);
         let mut telemetry = Telemetry::new(3, &cpu::device(), stream).unwrap();
+        let end_epoch = |telemetry: &mut Telemetry| {
+            let read = telemetry.read(stream).unwrap();
+            telemetry.end_epoch(read, stream).unwrap();
+        };
         let mut kept = Vec::new();
         for epoch in 0..20 {
             let rows = encode(&[[f64::from(epoch); COLUMNS]; 3]);
             telemetry.array.device().upload(telemetry.array.address(), &rows, stream).unwrap();
-            telemetry.end_epoch(stream).unwrap();
+            end_epoch(&mut telemetry);
             // What a snapshot keeps.
             if epoch % 8 == 3 {
                 kept.push((epoch, telemetry.last.clone()));
@@ -399,7 +399,7 @@ mod tests {
         // Each keeps two epochs, the layer another two, and one more was read into.
         assert!(telemetry.rooms.len() <= 2 * kept.len() + 3, "{}", telemetry.rooms.len());
         kept.clear();
-        telemetry.end_epoch(stream).unwrap();
+        end_epoch(&mut telemetry);
         assert_eq!(telemetry.rooms.len(), 3);
     }
 }

@@ -118,19 +118,38 @@ impl Drop for Relaxed {
     }
 }
 
-/// A point in a stream, with the time at which the card reached it. The context of its making is current while it is used.
+/// A point in a stream, mostly with the time at which the card reached it. The context of its making is current while it is used.
 pub(super) struct Event(sys::CUevent);
+
+// SAFETY: the driver's events may be used from any thread.
+unsafe impl Send for Event {}
+// SAFETY: as above; no call changes one but `record`, and the driver orders those.
+unsafe impl Sync for Event {}
 
 impl Event {
     pub(super) fn new() -> Result<Event> {
-        let event = cudarc::driver::result::event::create(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC);
-        check(event, "creating a CUDA event").map(Event)
+        Event::with(sys::CUevent_flags::CU_EVENT_BLOCKING_SYNC)
+    }
+
+    /// One that costs less, and is waited for as a stream is.
+    pub(super) fn without_time() -> Result<Event> {
+        Event::with(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING)
+    }
+
+    fn with(flags: sys::CUevent_flags) -> Result<Event> {
+        check(cudarc::driver::result::event::create(flags), "creating a CUDA event").map(Event)
     }
 
     /// Puts it after all that is on the stream.
     pub(super) fn record(&self, stream: Stream) -> Result<()> {
         // SAFETY: the event lives; the caller of every device call answers for its stream.
         check(unsafe { cudarc::driver::result::event::record(self.0, raw(stream)) }, "recording a CUDA event")
+    }
+
+    /// Waits until the card has reached it.
+    pub(super) fn wait(&self) -> Result<()> {
+        // SAFETY: the event lives and was recorded.
+        check(unsafe { cudarc::driver::result::event::synchronize(self.0) }, "waiting for a CUDA event")
     }
 
     /// Waits for a later event; how long the card took from one to the other.

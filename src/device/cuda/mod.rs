@@ -16,7 +16,7 @@ mod parameters;
 
 pub use parameters::Parameters;
 
-use super::{Adamw, Address, Device, DeviceKind, Kernel, Launch, Stream, forks};
+use super::{Adamw, Address, Device, DeviceKind, Event, Kernel, Launch, Stream, forks};
 use crate::compile::{Architecture, KernelClass};
 pub use installed::{Installed, installed};
 
@@ -211,7 +211,7 @@ impl Device for Cuda {
         // As in `free`.
         let Ok(_current) = self.enter() else { return };
         let _relaxed = Relaxed::enter();
-        // SAFETY: the memory was locked by `lock_pages`, and nothing copies to it any more: a download waits.
+        // SAFETY: the memory was locked by `lock_pages`, and nothing copies it any more, which its owner has waited for.
         if let Err(reason) = unsafe { sys::cuMemHostUnregister(memory.0 as *mut _) }.result()
             && reason.0 != sys::CUresult::CUDA_ERROR_DEINITIALIZED
         {
@@ -228,6 +228,44 @@ impl Device for Cuda {
         // SAFETY: the caller answers for the device memory. Host memory of this process that the driver has not pinned is
         // copied to a staging buffer before the call returns.
         check(unsafe { result::memcpy_htod_async(to.0, from, driver::raw(stream)) }, "copying to the CUDA device")
+    }
+
+    fn upload_locked(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
+        let _current = self.enter()?;
+        self.refuse_while_recording(stream, "an upload")?;
+        // SAFETY: the caller answers for both, and leaves the host memory alone until an event that is recorded after this.
+        let queued = unsafe { sys::cuMemcpyHtoDAsync_v2(to.0, from.0 as *const _, bytes, driver::raw(stream)) };
+        check(queued.result(), "copying to the CUDA device")
+    }
+
+    fn download_locked(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
+        let _current = self.enter()?;
+        self.refuse_while_recording(stream, "a download")?;
+        // SAFETY: as in `upload_locked`; the host memory is nobody's until then.
+        let queued = unsafe { sys::cuMemcpyDtoHAsync_v2(to.0 as *mut _, from.0, bytes, driver::raw(stream)) };
+        check(queued.result(), "copying from the CUDA device")
+    }
+
+    fn record_event(&self, stream: Stream) -> Result<Event> {
+        let _current = self.enter()?;
+        self.refuse_while_recording(stream, "an event")?;
+        let event = driver::Event::without_time()?;
+        event.record(stream)?;
+        Ok(Event(Box::new(event)))
+    }
+
+    fn wait_for(&self, event: Event) -> Result<()> {
+        let entered = self.enter();
+        if entered.is_err() {
+            // A forked child must not give it back either.
+            std::mem::forget(event);
+            return entered.map(drop);
+        }
+        let _relaxed = Relaxed::enter();
+        match event.0.downcast::<driver::Event>() {
+            Ok(event) => event.wait(),
+            Err(_) => fail!(InvalidArgument, "the event was recorded by another device than {:?}", self.kind()),
+        }
     }
 
     fn download(&self, to: &mut [u8], from: Address, stream: Stream) -> Result<()> {

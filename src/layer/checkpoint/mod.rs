@@ -9,7 +9,7 @@ mod format;
 use super::bank::Bank;
 use super::census::Census;
 use super::epoch::is_live;
-use super::state::{COLUMNS, Columns, flags};
+use super::state::{COLUMNS, Columns, FreeSlots, flags};
 use super::telemetry::{Observation, Observations, decode, encode, read};
 use super::{Command, Layer, LayerConfig, Lifecycle, Settings, Strategy, TransitionRecord};
 use crate::device::{Buffer, DeviceKind, Stream, telemetry};
@@ -153,7 +153,7 @@ impl Layer {
         for (index, entry) in document.blueprints.iter().enumerate() {
             layer.restore_bank(index, entry, stored_type, &tensors, stream)?;
         }
-        layer.claim_slots(&columns)?;
+        layer.check_seeds(&columns)?;
         layer.restore_telemetry(&tensors, stream)?;
         layer.epoch = document.epoch;
         document.queue.into_iter().for_each(|commands| layer.enqueue(commands));
@@ -214,8 +214,9 @@ impl Layer {
         Ok(())
     }
 
-    /// Gives every seed the slot it has in the checkpoint, and refuses seeds that contradict themselves or each other.
-    fn claim_slots(&mut self, columns: &Columns) -> Result<()> {
+    /// Refuses seeds that contradict themselves or each other.
+    fn check_seeds(&self, columns: &Columns) -> Result<()> {
+        let mut free: Vec<_> = self.banks.iter().map(|bank| FreeSlots::new(bank.arrays.capacity)).collect();
         for (number, seed) in (0u32..).zip(columns.iter()) {
             let dormant = seed.lifecycle == Lifecycle::Dormant;
             let empty = (seed.blueprint, seed.slot) == (-1, -1);
@@ -229,9 +230,8 @@ impl Layer {
                 fail!(FileCorrupted, "seed {number} of the checkpoint contradicts itself: {seed:?}");
             }
             let place = usize::try_from(seed.blueprint).ok().zip(u32::try_from(seed.slot).ok());
-            let claimed = place.is_some_and(|(blueprint, slot)| {
-                self.banks.get_mut(blueprint).is_some_and(|bank| bank.take_slot(slot))
-            });
+            let claimed =
+                place.is_some_and(|(blueprint, slot)| free.get_mut(blueprint).is_some_and(|bank| bank.take(slot)));
             if !dormant && !claimed {
                 let (slot, blueprint) = (seed.slot, seed.blueprint);
                 fail!(FileCorrupted, "seed {number} cannot have slot {slot} of blueprint {blueprint}");

@@ -1,7 +1,7 @@
-//! The CPU, of which some kernels fail.
+//! The CPU, of which some kernels fail, and copies are made as late as a stream allows.
 
 use crate::compile::{Architecture, Expression, KernelClass, Unary, codegen};
-use crate::device::{Adamw, Address, Device, DeviceKind, Kernel, Launch, Stream, cpu};
+use crate::device::{Adamw, Address, Device, DeviceKind, Event, Kernel, Launch, Stream, cpu};
 use crate::{Result, error};
 use parking_lot::Mutex;
 use std::any::Any;
@@ -30,13 +30,15 @@ pub struct Broken {
     /// Uploads of so many bytes fail.
     pub refused_bytes: AtomicUsize,
     kernels: Mutex<Vec<Weak<dyn Any + Send + Sync>>>,
+    /// Copies that nobody has waited for yet: to, from, bytes.
+    queued: Mutex<Vec<(Address, Address, usize)>>,
 }
 
 impl Broken {
     pub fn new(fault: fn(&KernelClass) -> Fault) -> Arc<Broken> {
         let [loads, unloads, launches, refused_bytes] = [0, 0, 0, usize::MAX].map(AtomicUsize::new);
-        let (device, kernels) = (cpu::device(), Mutex::default());
-        Arc::new(Broken { device, fault, loads, unloads, launches, refused_bytes, kernels })
+        let (device, kernels, queued) = (cpu::device(), Mutex::default(), Mutex::default());
+        Arc::new(Broken { device, fault, loads, unloads, launches, refused_bytes, kernels, queued })
     }
 
     /// How many kernels were to be loaded.
@@ -57,6 +59,23 @@ impl Broken {
     /// How many kernels somebody holds.
     pub fn held(&self) -> usize {
         self.kernels.lock().iter().filter(|kernel| kernel.strong_count() > 0).count()
+    }
+
+    /// How many copies are yet to be made.
+    pub fn queued(&self) -> usize {
+        self.queued.lock().len()
+    }
+
+    fn refuse(&self, bytes: usize) -> Result<()> {
+        if bytes == self.refused_bytes.load(Ordering::SeqCst) {
+            return Err(error!(DeviceFailed, "the test wants it so"));
+        }
+        Ok(())
+    }
+
+    fn catch_up(&self) -> Result<()> {
+        let mut queued = self.queued.lock();
+        queued.drain(..).try_for_each(|(to, from, bytes)| self.device.copy(to, from, bytes, Stream(0)))
     }
 }
 
@@ -82,29 +101,56 @@ impl Device for Broken {
     }
 
     fn free(&self, address: Address, bytes: usize) {
+        self.catch_up().unwrap();
         self.device.free(address, bytes);
     }
 
     fn upload(&self, to: Address, from: &[u8], stream: Stream) -> Result<()> {
-        if from.len() == self.refused_bytes.load(Ordering::SeqCst) {
-            return Err(error!(DeviceFailed, "the test wants it so"));
-        }
+        self.refuse(from.len())?;
+        self.catch_up()?;
         self.device.upload(to, from, stream)
     }
 
+    fn lock_pages(&self, _: Address, _: usize) -> bool {
+        true
+    }
+
+    fn upload_locked(&self, to: Address, from: Address, bytes: usize, _: Stream) -> Result<()> {
+        self.refuse(bytes)?;
+        self.queued.lock().push((to, from, bytes));
+        Ok(())
+    }
+
+    fn download_locked(&self, to: Address, from: Address, bytes: usize, _: Stream) -> Result<()> {
+        self.queued.lock().push((to, from, bytes));
+        Ok(())
+    }
+
+    fn record_event(&self, _: Stream) -> Result<Event> {
+        Ok(Event(Box::new(())))
+    }
+
+    fn wait_for(&self, _: Event) -> Result<()> {
+        self.catch_up()
+    }
+
     fn download(&self, to: &mut [u8], from: Address, stream: Stream) -> Result<()> {
+        self.catch_up()?;
         self.device.download(to, from, stream)
     }
 
-    fn copy(&self, to: Address, from: Address, bytes: usize, stream: Stream) -> Result<()> {
-        self.device.copy(to, from, bytes, stream)
+    fn copy(&self, to: Address, from: Address, bytes: usize, _: Stream) -> Result<()> {
+        self.queued.lock().push((to, from, bytes));
+        Ok(())
     }
 
     fn zero(&self, to: Address, bytes: usize, stream: Stream) -> Result<()> {
+        self.catch_up()?;
         self.device.zero(to, bytes, stream)
     }
 
     fn synchronize(&self, stream: Stream) -> Result<()> {
+        self.catch_up()?;
         self.device.synchronize(stream)
     }
 
@@ -130,10 +176,12 @@ impl Device for Broken {
 
     fn launch(&self, kernel: &Kernel, launch: &Launch<'_>, stream: Stream) -> Result<()> {
         self.launches.fetch_add(1, Ordering::SeqCst);
+        self.catch_up()?;
         self.device.launch(kernel, launch, stream)
     }
 
     fn adamw(&self, update: &Adamw, stream: Stream) -> Result<()> {
+        self.catch_up()?;
         self.device.adamw(update, stream)
     }
 }

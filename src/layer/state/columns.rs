@@ -32,8 +32,8 @@ pub const COLUMNS: [(&str, DataType); 12] = [
 
 // Where some of them are among these.
 pub(super) const LIFECYCLE: usize = 0;
-const BLUEPRINT: usize = 1;
-const SLOT: usize = 2;
+pub(super) const BLUEPRINT: usize = 1;
+pub(super) const SLOT: usize = 2;
 const EPOCHS_IN_STATE: usize = 4;
 const EMBARGO: usize = 7;
 const FLAGS: usize = 9;
@@ -45,7 +45,7 @@ pub(super) const PIECES: usize = COLUMNS.len() + 1;
 pub(super) const ORDER: usize = COLUMNS.len();
 
 /// Seeds that are looked at together: neighbours mostly are alike.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
 /// All seeds, on the host.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,6 +108,7 @@ impl Columns {
     }
 
     /// Changes one seed that is known, in those columns in which it becomes another.
+    #[inline]
     pub fn change(&mut self, seed: u32, before: &SeedState, after: &SeedState) {
         self.write(0, seed, [before.lifecycle as u8], [after.lifecycle as u8]);
         self.write(1, seed, before.blueprint.to_le_bytes(), after.blueprint.to_le_bytes());
@@ -121,14 +122,6 @@ impl Columns {
         self.write(9, seed, [before.flags], [after.flags]);
         self.write(10, seed, before.germinations.to_le_bytes(), after.germinations.to_le_bytes());
         self.write(11, seed, before.strategy_memory.to_le_bytes(), after.strategy_memory.to_le_bytes());
-    }
-
-    /// Gives seeds slots.
-    pub fn set_slots(&mut self, seeds: &[u32], slots: &[u32]) {
-        let column = self.column_mut(SLOT).as_chunks_mut().0;
-        for (seed, slot) in seeds.iter().zip(slots) {
-            column[*seed as usize] = slot.to_le_bytes();
-        }
     }
 
     /// Every seed, in order.
@@ -174,6 +167,16 @@ impl Columns {
             (first..).zip(block)
         });
         found.filter(move |(_, number)| is_wanted(**number)).map(|(seed, _)| seed)
+    }
+
+    /// How many seeds are in certain states.
+    fn count(&self, wanted: impl Fn(Lifecycle) -> bool) -> usize {
+        let is_wanted = |number: &&u8| Lifecycle::from_number(**number as i8).is_some_and(&wanted);
+        let blocks = self.column(LIFECYCLE).chunks(BLOCK).map(|block| match is_uniform(block) {
+            true => block.first().filter(is_wanted).map_or(0, |_| block.len()),
+            false => block.iter().filter(is_wanted).count(),
+        });
+        blocks.sum()
     }
 
     /// The seeds in certain states, in order.
@@ -244,11 +247,8 @@ impl Columns {
     /// Puts seeds that apply a blueprint first in the order and seeds in TRAINING last, for kernels to begin with, from the end
     /// that has theirs: they take longer.
     pub(super) fn arrange(&mut self) {
-        let (mut applying, mut training) = (0, 0);
-        for (state, _, seeds) in self.kinds() {
-            applying += if state.applies_blueprint() { seeds as usize } else { 0 };
-            training += if state == Lifecycle::Training { seeds as usize } else { 0 };
-        }
+        let applying = self.count(Lifecycle::applies_blueprint);
+        let training = self.count(|state| state == Lifecycle::Training);
         // Without any, the order is that of the numbers.
         if applying + training == 0 && self.applying + self.training == 0 {
             return;
@@ -344,7 +344,7 @@ impl Columns {
         self.pieces[piece].flip_bit(byte);
     }
 
-    fn column_mut(&mut self, column: usize) -> &mut [u8] {
+    pub(super) fn column_mut(&mut self, column: usize) -> &mut [u8] {
         &mut self.pieces[column].bytes_mut()[..self.seeds * width(column)]
     }
 
@@ -377,7 +377,7 @@ fn is_uniform(bytes: &[u8]) -> bool {
 }
 
 /// The same of numbers.
-fn is_uniform_in(numbers: &[[u8; 4]]) -> bool {
+pub(super) fn is_uniform_in(numbers: &[[u8; 4]]) -> bool {
     let first = numbers.first().map_or(0, |number| u32::from_le_bytes(*number));
     numbers.iter().fold(0, |differs, number| differs | (u32::from_le_bytes(*number) ^ first)) == 0
 }
