@@ -13,6 +13,55 @@ from stopwatch import copy_rate, failure, host_microseconds
 
 import kasmina
 from kasmina import Action, Command, _native
+from kasmina.state import DATA_TYPES, device_numbers
+
+
+class Tensor(ctypes.Structure):
+    """kasmina_tensor, of a dense tensor."""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("data", ctypes.c_void_p),
+        ("data_type", ctypes.c_int32),
+        ("device_type", ctypes.c_int32),
+        ("device_index", ctypes.c_int32),
+        ("rank", ctypes.c_int32),
+        ("shape", ctypes.POINTER(ctypes.c_int64)),
+        ("strides", ctypes.c_void_p),
+    ]
+
+    @classmethod
+    def of(cls, tensor):
+        shape = (ctypes.c_int64 * tensor.dim())(*tensor.shape)
+        numbers = (DATA_TYPES[tensor.dtype], *device_numbers(tensor.device), tensor.dim())
+        return cls(ctypes.sizeof(cls), tensor.data_ptr(), *numbers, shape)
+
+
+class Forward(ctypes.Structure):
+    """kasmina_forward, with nothing but x and y."""
+
+    _fields_ = [
+        ("struct_size", ctypes.c_size_t),
+        ("x", ctypes.POINTER(Tensor)),
+        ("y", ctypes.POINTER(Tensor)),
+        ("others", ctypes.c_void_p * 4),
+        ("flags", ctypes.c_uint64),
+        ("random", ctypes.c_void_p),
+    ]
+
+
+def forward_by_the_abi(layer, x):
+    """A call of kasmina_layer_forward, as a trainer without torch makes it, but for what ctypes adds."""
+    tensors = [Tensor.of(tensor) for tensor in (x, torch.empty_like(x))]
+    forward = Forward(ctypes.sizeof(Forward), *map(ctypes.pointer, tensors))
+    function = ctypes.CDLL(_native._library._name).kasmina_layer_forward
+    arguments = layer._handle, ctypes.byref(forward), ctypes.c_void_p(layer._stream()), None
+
+    def run():
+        if status := function(*arguments):
+            raise RuntimeError(f"kasmina_layer_forward failed with status {status}")
+
+    return run
 
 
 class Calls:
@@ -43,6 +92,7 @@ class Calls:
             torch.autograd.grad(operator(wanted), (wanted, *banks), gradient)
 
         ways = {
+            "kasmina, C ABI": forward_by_the_abi(layer, x),
             "kasmina, operator": without(operator),
             "kasmina, operator with autograd": lambda: operator(wanted),
             "kasmina, module": without(layer),
