@@ -3,9 +3,10 @@
     python benches/gpu/training.py [--only gpt2 vit resnet] [--quick] [--device cpu --tiny]
 
 The models come from transformers and torchvision, with random weights, and train eagerly under bf16 autocast with
-AdamW. A model is built in several ways that take turns: `without` layers; `dormant` and `active`, with Kasmina layers in
-which no seed, or every other one, applies a GELU bottleneck; `dormant, aliasing`, with layers made with `alias_idle=True`;
-`written in torch`, where a torch.compile'd module does what `active` does. Writes build/bench/gpu-training.json and prints a table.
+AdamW, in batches so large that a step waits for the device and not for the host. A model is built in several ways that
+take turns: `without` layers; `dormant` and `active`, with Kasmina layers in which no seed, or every other one, applies a
+GELU bottleneck; `dormant, aliasing`, with layers made with `alias_idle=True`; `written in torch`, where a torch.compile'd
+module does what `active` does. Writes build/bench/gpu-training.json and prints a table.
 """
 
 import argparse
@@ -48,7 +49,7 @@ class Model:
 def gpt2(device, tiny):
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    rows, length = (2, 16) if tiny else (8, 1024)
+    rows, length = (2, 16) if tiny else (24, 1024)
     config = GPT2Config(n_layer=2, n_embd=128, n_head=2, vocab_size=512) if tiny else GPT2Config()
     config.use_cache = False
     model = GPT2LMHeadModel(config).to(device)
@@ -63,7 +64,7 @@ def vit(device, tiny):
     # ViT-B/16.
     size = (32, 2, 2, 128, 256) if tiny else (224, 12, 12, 768, 3072)
     model = VisionTransformer(size[0], 16, *size[1:]).to(device)
-    images = torch.randn(2 if tiny else 64, 3, size[0], size[0], device=device)
+    images = torch.randn(2 if tiny else 384, 3, size[0], size[0], device=device)
     blocks = list(model.encoder.layers)
     return Model(model, blocks, [size[3]] * len(blocks), _classify(model, images, 1000))
 
@@ -72,7 +73,7 @@ def resnet(device, tiny):
     from torchvision.models import resnet50
 
     model = resnet50(weights=None).to(device, memory_format=torch.channels_last)
-    images = torch.randn(2, 3, 64, 64, device=device) if tiny else torch.randn(128, 3, 224, 224, device=device)
+    images = torch.randn(2, 3, 64, 64, device=device) if tiny else torch.randn(256, 3, 224, 224, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
     blocks = [block for stage in (model.layer1, model.layer2, model.layer3, model.layer4) for block in stage]
     channels = [block.conv3.out_channels for block in blocks]
