@@ -34,7 +34,9 @@ class Tensor(ctypes.Structure):
     def of(cls, tensor):
         shape = (ctypes.c_int64 * tensor.dim())(*tensor.shape)
         numbers = (DATA_TYPES[tensor.dtype], *device_numbers(tensor.device), tensor.dim())
-        return cls(ctypes.sizeof(cls), tensor.data_ptr(), *numbers, shape)
+        described = cls(ctypes.sizeof(cls), tensor.data_ptr(), *numbers, shape)
+        described.tensor = tensor
+        return described
 
 
 class Forward(ctypes.Structure):
@@ -54,6 +56,7 @@ def forward_by_the_abi(layer, x):
     """A call of kasmina_layer_forward, as a trainer without torch makes it, but for what ctypes adds."""
     tensors = [Tensor.of(tensor) for tensor in (x, torch.empty_like(x))]
     forward = Forward(ctypes.sizeof(Forward), *map(ctypes.pointer, tensors))
+    forward.tensors = tensors
     function = ctypes.CDLL(_native._library._name).kasmina_layer_forward
     arguments = layer._handle, ctypes.byref(forward), ctypes.c_void_p(layer._stream()), None
 

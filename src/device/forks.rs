@@ -1,5 +1,5 @@
 //! Whether this process is the one that made something, or a fork of it: asked before every call of a driver, and so without a
-//! system call each time, as `getpid` is one. Knows nothing of what forks inherit.
+//! system call each time, as `getpid` is one; and whether it has forked since. Knows nothing of what forks inherit.
 
 use std::ffi::c_int;
 use std::sync::LazyLock;
@@ -16,11 +16,18 @@ unsafe extern "C" {
 /// Forks between the process that first asked and this one.
 static FORKS: AtomicU32 = AtomicU32::new(0);
 
+/// Forks of this process, and of those that it is a fork of.
+static MADE: AtomicU32 = AtomicU32::new(0);
+
 /// Whether the system tells of forks.
 static IS_TOLD: LazyLock<bool> = LazyLock::new(|| {
-    // SAFETY: the handler does what may be done in a forked child, and the library is never unloaded.
-    unsafe { pthread_atfork(None, None, Some(forked)) == 0 }
+    // SAFETY: the handlers do what may be done in a forked child, and the library is never unloaded.
+    unsafe { pthread_atfork(None, Some(has_forked), Some(forked)) == 0 }
 });
+
+extern "C" fn has_forked() {
+    MADE.fetch_add(1, Ordering::Relaxed);
+}
 
 extern "C" fn forked() {
     FORKS.fetch_add(1, Ordering::Relaxed);
@@ -31,8 +38,15 @@ pub fn process() -> u32 {
     if *IS_TOLD { FORKS.load(Ordering::Relaxed) } else { std::process::id() }
 }
 
+/// A number that is another one after this process has forked, from the first time on that it is asked for; where the system does
+/// not tell, it stays the same.
+pub fn made() -> u32 {
+    LazyLock::force(&IS_TOLD);
+    MADE.load(Ordering::Relaxed)
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     unsafe extern "C" {
@@ -42,7 +56,7 @@ mod tests {
     }
 
     /// Whether a forked child finds this true.
-    fn in_a_fork(holds: impl Fn() -> bool) -> bool {
+    pub(crate) fn in_a_fork(holds: impl Fn() -> bool) -> bool {
         // SAFETY: the child does nothing that could wait for a thread it does not have.
         match unsafe { fork() } {
             // SAFETY: nothing of the child is needed any more.
@@ -58,11 +72,12 @@ mod tests {
 
     #[test]
     fn a_fork_is_another_process_and_so_is_a_fork_of_it_and_the_parent_stays_what_it_is() {
-        let own = process();
+        let (own, made_before) = (process(), made());
         assert!(in_a_fork(|| {
             let child = process();
             child != own && child == process() && in_a_fork(|| process() != child && process() != own)
         }));
         assert_eq!(process(), own);
+        assert_ne!(made(), made_before);
     }
 }

@@ -1,6 +1,6 @@
 //! Memory of the host that a device copies to and from without a detour.
 
-use super::{Address, Buffer, Device, Event, Stream};
+use super::{Address, Buffer, Device, Event, Stream, forks};
 use crate::{Result, error, fail};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ops::{Deref, DerefMut, Range};
@@ -14,6 +14,8 @@ pub struct HostMemory {
     address: Address,
     bytes: usize,
     locked: bool,
+    /// [`forks::made`] before its pages were locked.
+    forks: u32,
     /// After it no copy that was queued reads or writes them.
     queued: Option<Event>,
 }
@@ -39,7 +41,8 @@ impl HostMemory {
         if pointer.is_null() {
             fail!(OutOfMemory, "the host has no {bytes} bytes left");
         }
-        Ok(HostMemory { device: device.clone(), address: Address(pointer as u64), bytes, locked: false, queued: None })
+        let (device, address, forks) = (device.clone(), Address(pointer as u64), forks::made());
+        Ok(HostMemory { device, address, bytes, locked: false, forks, queued: None })
     }
 
     /// Copies that much from a device, after all work on the stream, while the host goes on.
@@ -51,11 +54,12 @@ impl HostMemory {
         Ok(Reading { memory: self, from, stream })
     }
 
-    /// Remembers that copies were queued, or how that failed: those before the one that was refused go on.
+    /// Remembers that copies were queued, or how that failed: those before the one that was refused go on. Where there is no event,
+    /// they are waited for.
     fn note(&mut self, queued: Result<()>, stream: Stream) -> Result<()> {
         match self.device.record_event(stream) {
             Ok(event) => self.queued = Some(event),
-            Err(error) => return queued.and(self.device.synchronize(stream)).and(Err(error)),
+            Err(_) => self.device.synchronize(stream)?,
         }
         queued
     }
@@ -169,27 +173,44 @@ impl Staging {
         parts: impl IntoIterator<Item = (Range<usize>, &'a [u8])>,
         stream: Stream,
     ) -> Result<()> {
-        let (mut parts, memory) = (parts.into_iter(), &mut self.0);
-        let device = memory.device.clone();
-        if !memory.locked {
+        let (parts, device) = (parts.into_iter().collect::<Vec<_>>(), self.0.device.clone());
+        if parts.is_empty() {
+            return Ok(());
+        }
+        self.fill(&parts)?;
+        if !self.0.locked {
+            let mut parts = parts.into_iter();
             return parts.try_for_each(|(range, part)| device.upload(array.offset(range.start), part, stream));
         }
-        memory.wait()?;
         // What lies together is one copy.
         let mut together: Vec<Range<usize>> = Vec::new();
-        for (range, part) in parts {
-            memory[range.clone()].copy_from_slice(part);
+        for (range, _) in parts {
             match together.last_mut().filter(|last| last.end == range.start) {
                 Some(last) => last.end = range.end,
                 None => together.push(range),
             }
         }
-        if together.is_empty() {
-            return Ok(());
-        }
+        let memory = &mut self.0;
         let queued = together.into_iter().try_for_each(|Range { start, end }| {
             device.upload_locked(array.offset(start), memory.address.offset(start), end - start, stream)
         });
         memory.note(queued, stream)
+    }
+
+    /// Puts the parts where the device copies them from, if it does.
+    fn fill(&mut self, parts: &[(Range<usize>, &[u8])]) -> Result<()> {
+        let memory = &mut self.0;
+        while memory.locked {
+            memory.wait()?;
+            for (range, part) in parts {
+                memory[range.clone()].copy_from_slice(part);
+            }
+            if memory.forks == forks::made() {
+                break;
+            }
+            // Before Linux 5.12, what is written after a fork are other pages than those that were locked.
+            *memory = HostMemory::new(&memory.device.clone(), memory.bytes)?;
+        }
+        Ok(())
     }
 }

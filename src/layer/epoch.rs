@@ -267,7 +267,7 @@ impl Layer {
         }
         let capacities: Vec<_> = self.banks.iter().map(|bank| bank.arrays.capacity).collect();
         let placed = columns.place(&capacities)?;
-        for (bank, placed) in self.banks.iter().zip(placed) {
+        for (bank, placed) in self.banks.iter().zip(placed).filter(|(_, placed)| !placed.is_empty()) {
             let random_seed = |seed| germination_seed(&self.config.settings, seed, columns.get(seed).germinations);
             bank.initialize(&placed, random_seed, stream)?;
         }

@@ -55,15 +55,20 @@ impl StateArrays {
         &self.device.array
     }
 
-    /// Makes these columns the state, on the host and on the device.
+    /// Makes these columns the state, on the host and on the device. If that fails, the host's stays as it is.
     pub fn replace(&mut self, mut columns: Columns, stream: Stream) -> Result<()> {
         if columns.pieces[LIFECYCLE] != self.host.pieces[LIFECYCLE] {
             columns.arrange();
         }
         let changed: [bool; PIECES] = std::array::from_fn(|piece| columns.pieces[piece] != self.host.pieces[piece]);
         columns.share();
-        self.host = columns;
-        self.upload(&changed, stream)
+        let before = std::mem::replace(&mut self.host, columns);
+        let uploaded = self.upload(&changed, stream);
+        if uploaded.is_err() {
+            // What the device has of it is repaired from the host's copy.
+            self.host = before;
+        }
+        uploaded
     }
 
     /// Makes a kept state the host's, after the device's copy of that time was put back. Returns the sentence of a repair.

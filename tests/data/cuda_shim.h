@@ -114,9 +114,16 @@ static unsigned __ballot_sync(unsigned, int predicate) {
 
 static int __all_sync(unsigned lanes, int predicate) { return __ballot_sync(lanes, predicate) == 0xffffffffu; }
 
-template <class T> static T atomicAdd(T* at, T value) { const T old = *at; *at = old + value; return old; }
-template <class T> static T atomicMin(T* at, T value) { const T old = *at; *at = value < old ? value : old; return old; }
-template <class T> static T atomicMax(T* at, T value) { const T old = *at; *at = value > old ? value : old; return old; }
+
+// Blocks of a cluster, and whether it is this thread's turn to add.
+static unsigned cluster = 1, turns[1024];
+static void check_turn() {
+  if (cluster > 1 && turns[threadIdx.x] != 1) std::abort();
+}
+
+template <class T> static T atomicAdd(T* at, T value) { check_turn(); const T old = *at; *at = old + value; return old; }
+template <class T> static T atomicMin(T* at, T value) { check_turn(); const T old = *at; *at = value < old ? value : old; return old; }
+template <class T> static T atomicMax(T* at, T value) { check_turn(); const T old = *at; *at = value > old ? value : old; return old; }
 
 template <class To, class From> static To bits_as(From from) {
   static_assert(sizeof(To) == sizeof(From), "");

@@ -1,6 +1,6 @@
 //! The optimiser's kernel: compiled when the first step is made.
 
-use super::module::Module;
+use super::module::{Blocks, Module};
 use crate::compile::{Architecture, nvrtc};
 use crate::device::{Adamw, Stream};
 use crate::{Result, fail};
@@ -105,9 +105,9 @@ pub(super) fn launch(module: &Module, update: &Adamw, stream: Stream) -> Result<
         // Oddly many, so that a block finds training slots and others where every second or fourth slot trains.
         many => many.div_ceil(SLOTS) | 1,
     };
-    let Ok(blocks) = u32::try_from(blocks) else {
+    let Ok(count) = u32::try_from(blocks) else {
         fail!(InvalidArgument, "{} slots are more than a CUDA grid has blocks", update.capacity);
     };
     // SAFETY: the layouts agree (the kernel asserts the size), no array is null, and the caller answers for their lengths.
-    unsafe { function.launch(blocks, 1, threads, 0, stream, false, &parameters) }
+    unsafe { function.launch(&Blocks { count, cluster: 1, threads, shared_bytes: 0 }, stream, false, &parameters) }
 }

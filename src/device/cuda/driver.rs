@@ -154,7 +154,7 @@ impl Event {
 
     /// Waits for a later event; how long the card took from one to the other.
     pub(super) fn seconds_until(&self, later: &Event) -> Result<f64> {
-        // SAFETY: both events live and were recorded.
+        // SAFETY: both events live, have times and were recorded.
         let milliseconds = unsafe {
             let waited = cudarc::driver::result::event::synchronize(later.0);
             waited.and_then(|()| cudarc::driver::result::event::elapsed(self.0, later.0))
@@ -165,7 +165,7 @@ impl Event {
 
 impl Drop for Event {
     fn drop(&mut self) {
-        // SAFETY: the event was made by `new` and nobody uses it any more. What cannot be destroyed is left.
+        // SAFETY: the event was made by the driver and nobody uses it any more. What cannot be destroyed is left.
         let _ = unsafe { cudarc::driver::result::event::destroy(self.0) };
     }
 }

@@ -1,6 +1,6 @@
 //! A loaded kernel and its launches: checks, and how many blocks a launch has.
 
-use super::module::{Function, Module};
+use super::module::{Blocks, Function, Module};
 use super::parameters::Parameters;
 use crate::compile::codegen::cuda::{LaunchShape, TAIL};
 use crate::compile::{Destination, KernelClass, Pass, Program, Source};
@@ -20,13 +20,15 @@ pub(super) struct Loaded {
     slot_sizes: Vec<usize>,
     /// Blocks the whole card runs at once.
     resident_blocks: usize,
+    /// Blocks that can add in turn, as a cluster.
+    largest_cluster: usize,
     /// Whether it may be started while the kernel before it still runs.
     overlaps: bool,
     /// Keeps the function alive.
     _module: Arc<Module>,
 }
 
-/// The most blocks that a cluster has on any card with clusters.
+/// The most blocks that a cluster has unless a function asks for more.
 const LARGEST_CLUSTER: usize = 8;
 
 /// The blocks of a launch.
@@ -58,6 +60,10 @@ impl Loaded {
                 shape.threads
             );
         }
+        let largest_cluster = match shape.in_turn {
+            true => function.largest_cluster(shape.threads, shape.shared_bytes).min(LARGEST_CLUSTER),
+            false => 1,
+        };
         let slot_sizes = class.programs.iter().enumerate().map(|(branch, program)| {
             let frozen = class.frozen.get(branch).map_or(0, slot_size);
             slot_size(program).max(frozen)
@@ -70,6 +76,7 @@ impl Loaded {
             chunk: class.chunk,
             slot_sizes: slot_sizes.collect(),
             resident_blocks: per_multiprocessor * multiprocessors,
+            largest_cluster,
             overlaps,
             _module: module,
         })
@@ -81,20 +88,12 @@ impl Loaded {
         if launch.rows == 0 || blocks == 0 {
             return Ok(());
         }
+        let LaunchShape { threads, shared_bytes, .. } = self.shape;
+        let blocks = Blocks { count: blocks, cluster, threads, shared_bytes };
         let parameters = Parameters::new(launch, busy_parts, other_parts);
         // SAFETY: the layouts agree (the kernel asserts the size); `check` found every array that the kernel reads, and the
         // caller answers for their lengths.
-        unsafe {
-            self.function.launch(
-                blocks,
-                cluster,
-                self.shape.threads,
-                self.shape.shared_bytes,
-                stream,
-                self.overlaps,
-                &parameters,
-            )
-        }
+        unsafe { self.function.launch(&blocks, stream, self.overlaps, &parameters) }
     }
 
     /// A block for each part of a seed's rows and piece of the tail: as many as fill the card a few times, shared out so that
@@ -113,9 +112,15 @@ impl Loaded {
             // As many tiles to each block as to the others.
             tiles.div_ceil(tiles.div_ceil(wanted))
         };
-        let cluster = if launch.deterministic { self.cluster(busy + others, tiles) } else { 1 };
+        // Without telemetry a forward pass adds nothing up.
+        let in_turn = launch.deterministic && (self.pass != Pass::Forward || !launch.telemetry.is_null());
+        let cluster = match self.pass {
+            _ if !in_turn => 1,
+            Pass::Train if busy > 0 => cluster(self.resident_blocks / busy, tiles, self.largest_cluster),
+            _ => cluster(self.resident_blocks / (busy + others).max(1), tiles, self.largest_cluster),
+        };
         let (busy_parts, other_parts) = match self.pass {
-            _ if launch.deterministic => (cluster, cluster),
+            _ if in_turn => (cluster, cluster),
             // The others have nothing to do.
             Pass::Train if busy > 0 => (parts(slots / busy as f64), 1),
             _ => (parts(of_other * weight), parts(of_other * pieces)),
@@ -127,12 +132,6 @@ impl Loaded {
             }
             _ => fail!(InvalidArgument, "{blocks} blocks are more than a CUDA grid has"),
         }
-    }
-
-    /// How many blocks can share the rows of a seed where they have to add in turn: as many as the card has room for.
-    fn cluster(&self, seeds: usize, tiles: usize) -> usize {
-        let wanted = if self.shape.in_turn { self.resident_blocks / seeds.max(1) } else { 1 };
-        1 << wanted.min(tiles).clamp(1, LARGEST_CLUSTER).ilog2()
     }
 
     /// Refuses what would make the kernel reach foreign memory, as far as addresses can tell.
@@ -212,6 +211,11 @@ impl Loaded {
     }
 }
 
+/// How many blocks share the rows of a seed as a cluster, where the card has room for so many of each.
+fn cluster(room: usize, tiles: usize, largest: usize) -> usize {
+    1 << room.min(tiles).clamp(1, largest).ilog2()
+}
+
 /// How much of a slot a program reads or adds to.
 fn slot_size(program: &Program) -> usize {
     let read = program.values.iter().filter_map(|value| match value.source {
@@ -223,4 +227,16 @@ fn slot_size(program: &Program) -> usize {
         _ => None,
     });
     read.chain(written).max().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cluster;
+
+    #[test]
+    fn a_cluster_is_a_power_of_two_that_neither_room_nor_rows_nor_the_card_exceed() {
+        let found = [(0, 9, 8), (1, 9, 8), (3, 9, 8), (8, 9, 8), (100, 9, 8), (100, 1, 8), (100, 5, 8), (100, 9, 1)]
+            .map(|(room, tiles, largest)| cluster(room, tiles, largest));
+        assert_eq!(found, [1, 1, 2, 8, 8, 1, 4, 1]);
+    }
 }

@@ -3,7 +3,7 @@
 //! Must know nothing of how kernels are printed, but for the shape of their launches, and nothing of layers.
 //!
 //! It is a guest in somebody else's process: it uses the primary context, which torch uses too, and the streams it is
-//! given. While a stream is recording a graph, nothing here may wait, and calls that have no stream (allocate, free, load)
+//! given. While a stream is recording a graph, nothing here may wait for it, and calls that have no stream (allocate, free, load)
 //! run in the relaxed capture mode, which leaves other threads' recordings alone.
 
 mod adamw;

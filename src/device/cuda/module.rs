@@ -5,6 +5,9 @@ use crate::Result;
 use crate::device::Stream;
 use cudarc::driver::{result, sys};
 use std::ffi::{CStr, c_void};
+use sys::CUlaunchAttributeID::{
+    CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+};
 
 /// A module. It stays loaded until it is unloaded in so many words: dropping it calls no driver.
 pub(super) struct Module(sys::CUmodule);
@@ -12,6 +15,16 @@ pub(super) struct Module(sys::CUmodule);
 /// A function of a module. Whoever has one holds the module as well.
 #[derive(Clone, Copy)]
 pub(super) struct Function(sys::CUfunction);
+
+/// The blocks of a launch.
+pub(super) struct Blocks {
+    pub count: u32,
+    /// How many after each other are a cluster.
+    pub cluster: u32,
+    pub threads: usize,
+    /// Of dynamic shared memory, each.
+    pub shared_bytes: usize,
+}
 
 // SAFETY: modules and functions of the driver API may be used from any thread.
 unsafe impl Send for Module {}
@@ -63,28 +76,37 @@ impl Function {
         Ok(check(blocks, "asking how many blocks fit a multiprocessor")?.max(0) as usize)
     }
 
-    /// Queues the function with one struct as its parameter, so many blocks after each other as a cluster. If it `overlaps`, it may
-    /// be started while the kernel before it on the stream still runs.
+    /// How many of its blocks can be a cluster; 1 where none can.
+    pub(super) fn largest_cluster(self, threads: usize, shared_bytes: usize) -> usize {
+        let configuration = Blocks { count: 1, cluster: 1, threads, shared_bytes }.configuration(Stream::default());
+        let mut blocks = 0;
+        // SAFETY: as above; the driver writes one number, and reads the configuration before it returns.
+        let asked = unsafe { sys::cuOccupancyMaxPotentialClusterSize(&mut blocks, self.0, &raw const configuration) };
+        match check(asked.result(), "asking how large a cluster of blocks can be") {
+            Ok(()) => blocks.max(1) as usize,
+            Err(error) => {
+                log::debug!("no blocks are launched as clusters: {error}");
+                1
+            }
+        }
+    }
+
+    /// Queues the function with one struct as its parameter. If it `overlaps`, it may be started while the kernel before it on
+    /// the stream still runs.
     ///
     /// # Safety
     /// `T` has the layout of the function's only parameter, or begins with it, and the addresses in it are good until the
     /// function is done. A function that overlaps waits for the kernels before it by itself (`griddepcontrol.wait`).
     pub(super) unsafe fn launch<T>(
         self,
-        blocks: u32,
-        cluster: u32,
-        threads: usize,
-        shared_bytes: usize,
+        blocks: &Blocks,
         stream: Stream,
         overlaps: bool,
         parameters: &T,
     ) -> Result<()> {
         let mut pointers = [std::ptr::from_ref(parameters).cast_mut().cast::<c_void>()];
         let attribute = |id, value| sys::CUlaunchAttribute { id, pad: [0; 4], value };
-        use sys::CUlaunchAttributeID::{
-            CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
-        };
-        let dimension = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: cluster, y: 1, z: 1 };
+        let dimension = sys::CUlaunchAttributeValue_union__bindgen_ty_1 { x: blocks.cluster, y: 1, z: 1 };
         let in_clusters =
             attribute(CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, sys::CUlaunchAttributeValue { clusterDim: dimension });
         let overlapping = attribute(
@@ -94,21 +116,32 @@ impl Function {
         // Drivers and cards without clusters know no such attribute.
         let mut attributes = [overlapping, in_clusters];
         let configuration = sys::CUlaunchConfig {
-            gridDimX: blocks,
-            gridDimY: 1,
-            gridDimZ: 1,
-            blockDimX: threads as u32,
-            blockDimY: 1,
-            blockDimZ: 1,
-            sharedMemBytes: shared_bytes as u32,
-            hStream: raw(stream),
             attrs: attributes.as_mut_ptr(),
-            numAttrs: if cluster > 1 { 2 } else { overlaps.into() },
+            numAttrs: if blocks.cluster > 1 { 2 } else { overlaps.into() },
+            ..blocks.configuration(stream)
         };
         // SAFETY: the driver copies the parameters and the configuration before it returns; the caller vouches for the rest.
         let queued = unsafe {
             sys::cuLaunchKernelEx(&raw const configuration, self.0, pointers.as_mut_ptr(), std::ptr::null_mut())
         };
         check(queued.result(), "launching a CUDA kernel")
+    }
+}
+
+impl Blocks {
+    /// A launch of them without attributes.
+    fn configuration(&self, stream: Stream) -> sys::CUlaunchConfig {
+        sys::CUlaunchConfig {
+            gridDimX: self.count,
+            gridDimY: 1,
+            gridDimZ: 1,
+            blockDimX: self.threads as u32,
+            blockDimY: 1,
+            blockDimZ: 1,
+            sharedMemBytes: self.shared_bytes as u32,
+            hStream: raw(stream),
+            attrs: std::ptr::null_mut(),
+            numAttrs: 0,
+        }
     }
 }

@@ -30,15 +30,17 @@ pub struct Broken {
     /// Uploads of so many bytes fail.
     pub refused_bytes: AtomicUsize,
     kernels: Mutex<Vec<Weak<dyn Any + Send + Sync>>>,
+    /// How often pages were locked.
+    pub locks: AtomicUsize,
     /// Copies that nobody has waited for yet: to, from, bytes.
     queued: Mutex<Vec<(Address, Address, usize)>>,
 }
 
 impl Broken {
     pub fn new(fault: fn(&KernelClass) -> Fault) -> Arc<Broken> {
-        let [loads, unloads, launches, refused_bytes] = [0, 0, 0, usize::MAX].map(AtomicUsize::new);
+        let [loads, unloads, launches, locks, refused_bytes] = [0, 0, 0, 0, usize::MAX].map(AtomicUsize::new);
         let (device, kernels, queued) = (cpu::device(), Mutex::default(), Mutex::default());
-        Arc::new(Broken { device, fault, loads, unloads, launches, refused_bytes, kernels, queued })
+        Arc::new(Broken { device, fault, loads, unloads, launches, refused_bytes, kernels, locks, queued })
     }
 
     /// How many kernels were to be loaded.
@@ -112,6 +114,7 @@ impl Device for Broken {
     }
 
     fn lock_pages(&self, _: Address, _: usize) -> bool {
+        self.locks.fetch_add(1, Ordering::SeqCst);
         true
     }
 

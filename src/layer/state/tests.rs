@@ -1,7 +1,8 @@
 use super::*;
-use crate::device::cpu;
+use crate::device::{cpu, in_a_fork};
 use crate::layer::Lifecycle;
 use crate::layer::kernels::broken::{Broken, Fault};
+use std::sync::atomic::Ordering;
 
 const STREAM: Stream = Stream(0);
 
@@ -207,4 +208,35 @@ fn kernels_find_seeds_that_apply_a_blueprint_at_the_front_and_those_in_training_
     columns.arrange();
     assert_eq!((columns.applying, columns.training), (0, 0));
     assert_eq!(order(&columns), [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
+fn a_state_that_could_not_be_written_is_not_the_hosts() {
+    let device = Broken::new(|_| Fault::None);
+    let mut arrays = StateArrays::new(Columns::new(13), &(device.clone() as Arc<dyn Device>), STREAM).unwrap();
+    let before = arrays.columns().clone();
+    let mut columns = before.clone();
+    columns.set(3, SeedState { lifecycle: Lifecycle::Culled, ..before.get(3) });
+    device.refused_bytes.store(arrays.ranges[LIFECYCLE].len(), Ordering::SeqCst);
+    assert!(arrays.replace(columns, STREAM).is_err());
+    assert_eq!(*arrays.columns(), before);
+    assert!(verify(&mut arrays).unwrap().is_empty());
+}
+
+/// On old systems a page that a fork shares is another one once it is written, and a card goes on reading the one that was locked.
+#[test]
+fn after_a_fork_the_state_leaves_through_pages_that_were_locked_since() {
+    let device = Broken::new(|_| Fault::None);
+    let mut arrays = StateArrays::new(Columns::new(13), &(device.clone() as Arc<dyn Device>), STREAM).unwrap();
+    for (seed, forks) in (0..).zip([false, true, false]) {
+        let mut columns = arrays.columns().clone();
+        columns.set(seed, sample(seed + 1));
+        let locks = device.locks.load(Ordering::SeqCst);
+        if forks {
+            assert!(in_a_fork(|| true));
+        }
+        arrays.replace(columns, STREAM).unwrap();
+        assert_eq!(device.locks.load(Ordering::SeqCst) > locks, forks);
+        assert!(verify(&mut arrays).unwrap().is_empty());
+    }
 }

@@ -294,6 +294,24 @@ fn a_program_that_reads_past_a_value_is_refused() {
 }
 
 #[test]
+fn blocks_add_in_turn_unless_gradients_are_added_between_tiles() {
+    let in_turn = |name: &str, pass: Pass, data_type: DataType, chunk: usize, capability: u32| {
+        let blueprint = crate::graph::library(name, chunk, &crate::graph::Attributes::new()).unwrap();
+        let class = crate::compile::kernel_class(pass, data_type, true, &[&blueprint]).unwrap();
+        generate(&class, Architecture::Cuda(capability)).unwrap().shape.in_turn
+    };
+    for pass in [Pass::Forward, Pass::Backward, Pass::Train] {
+        for name in ["bottleneck", "conv", "attention"] {
+            assert!(in_turn(name, pass, DataType::BF16, 64, 90), "{name}, {pass:?}");
+            assert!(!in_turn(name, pass, DataType::BF16, 64, 80), "{name}, {pass:?}: no clusters");
+        }
+    }
+    let [forward, backward] =
+        [Pass::Forward, Pass::Backward].map(|pass| in_turn("normalized_mlp", pass, DataType::BF16, 128, 90));
+    assert!(forward && !backward);
+}
+
+#[test]
 fn an_image_that_is_damaged_is_refused() {
     let shape = LaunchShape {
         rows: 32,

@@ -13,7 +13,7 @@ impl Rows<'_> {
     /// Adds up the sums of all warps. Those that are gradients go by way of the memory that rows came through, where there is
     /// room for all warps; others to shared memory, in the same way or in the order of the warps. Gradients wait for the block's turn.
     pub fn sums_of_warps(&mut self) -> String {
-        let turn = await_turn(self.class.pass);
+        let wait = await_turn(self.class.pass);
         let (mut parts, mut totals, mut turns) = (String::new(), String::new(), String::new());
         let mut part = 0;
         for (position, (step, sum)) in self.sums().enumerate() {
@@ -46,7 +46,7 @@ impl Rows<'_> {
             let all = format!(
                 "number* const parts = reinterpret_cast<number*>(stages());\n\
                  number* const part = parts + threadIdx.x / 32 * PART;\n\
-                 __syncthreads();\n{parts}__syncthreads();\n{turn}{totals}"
+                 __syncthreads();\n{parts}__syncthreads();\n{wait}{totals}"
             );
             let _ = match turns.as_str() {
                 "" => write!(self.text, "constexpr int PART = {part};\n{all}"),
@@ -55,11 +55,11 @@ impl Rows<'_> {
                     "constexpr int PART = {part};\n\
                      if constexpr (PART * WARPS * (int)sizeof(number) <= STAGE_BYTES) {{\n{all}}} else {{\n\
                      for (int warp = 0; warp < WARPS; ++warp) {{\n\
-                     __syncthreads();\nif (threadIdx.x / 32 == warp) {{\n{turns}}}\n}}\n{turn}}}\n"
+                     __syncthreads();\nif (threadIdx.x / 32 == warp) {{\n{turns}}}\n}}\n{wait}}}\n"
                 ),
             };
         } else {
-            self.text += turn;
+            self.text += wait;
         }
         self.sums_in_scratch();
         self.take()
