@@ -57,7 +57,7 @@ def forward_by_the_abi(layer, x):
     tensors = [Tensor.of(tensor) for tensor in (x, torch.empty_like(x))]
     forward = Forward(ctypes.sizeof(Forward), *map(ctypes.pointer, tensors))
     forward.tensors = tensors
-    function = ctypes.CDLL(_native._library._name).kasmina_layer_forward
+    function = _native._library.kasmina_layer_forward
     arguments = layer._handle, ctypes.byref(forward), ctypes.c_void_p(layer._stream()), None
 
     def run():

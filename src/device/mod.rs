@@ -142,7 +142,7 @@ pub trait Device: Send + Sync {
     /// Writes some bytes so many times, one after the other. `pattern` may be reused when it returns.
     fn repeat(&self, to: Address, pattern: &[u8], times: usize, stream: Stream) -> Result<()> {
         // A few from here, and then twice as many with each copy.
-        let few = (REPEATED_BYTES / pattern.len().max(1)).clamp(1, times.max(1)).min(times);
+        let few = (REPEATED_BYTES / pattern.len().max(1)).max(1).min(times);
         let (mut filled, bytes) = (few * pattern.len(), times * pattern.len());
         self.upload(to, &pattern.repeat(few), stream)?;
         while filled < bytes {

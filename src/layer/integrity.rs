@@ -25,8 +25,7 @@ impl Layer {
             if *bank.modes != expected {
                 repairs.push(format!("the host's modes of bank {index} were damaged and derived anew from the state"));
             }
-            if *found != *expected {
-                self.device.upload(bank.arrays.mode.address(), &expected, stream)?;
+            if made_to_be(&bank.arrays.mode, &found, &expected, stream)? {
                 repairs
                     .push(format!("the device's modes of bank {index} were damaged and derived anew from the state"));
             }
@@ -48,6 +47,11 @@ impl Layer {
 fn repaired(array: &Buffer, expected: &[u8], stream: Stream) -> Result<bool> {
     let mut found = vec![0; expected.len()];
     array.device().download(&mut found, array.address(), stream)?;
+    made_to_be(array, &found, expected, stream)
+}
+
+/// The same, of which it was read what is there.
+fn made_to_be(array: &Buffer, found: &[u8], expected: &[u8], stream: Stream) -> Result<bool> {
     let differs = found != expected;
     if differs {
         array.device().upload(array.address(), expected, stream)?;

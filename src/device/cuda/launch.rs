@@ -33,9 +33,7 @@ const LARGEST_CLUSTER: usize = 8;
 
 /// The blocks of a launch.
 struct Grid {
-    blocks: u32,
-    /// How many of them are a cluster.
-    cluster: u32,
+    blocks: Blocks,
     busy_parts: u32,
     other_parts: u32,
 }
@@ -84,12 +82,10 @@ impl Loaded {
 
     pub(super) fn launch(&self, launch: &Launch<'_>, stream: Stream) -> Result<()> {
         self.check(launch)?;
-        let Grid { blocks, cluster, busy_parts, other_parts } = self.grid(launch)?;
-        if launch.rows == 0 || blocks == 0 {
+        let Grid { blocks, busy_parts, other_parts } = self.grid(launch)?;
+        if launch.rows == 0 || blocks.count == 0 {
             return Ok(());
         }
-        let LaunchShape { threads, shared_bytes, .. } = self.shape;
-        let blocks = Blocks { count: blocks, cluster, threads, shared_bytes };
         let parameters = Parameters::new(launch, busy_parts, other_parts);
         // SAFETY: the layouts agree (the kernel asserts the size); `check` found every array that the kernel reads, and the
         // caller answers for their lengths.
@@ -114,21 +110,23 @@ impl Loaded {
         };
         // Without telemetry a forward pass adds nothing up.
         let in_turn = launch.deterministic && (self.pass != Pass::Forward || !launch.telemetry.is_null());
-        let cluster = match self.pass {
-            _ if !in_turn => 1,
-            Pass::Train if busy > 0 => cluster(self.resident_blocks / busy, tiles, self.largest_cluster),
-            _ => cluster(self.resident_blocks / (busy + others).max(1), tiles, self.largest_cluster),
-        };
-        let (busy_parts, other_parts) = match self.pass {
-            _ if in_turn => (cluster, cluster),
-            // The others have nothing to do.
-            Pass::Train if busy > 0 => (parts(slots / busy as f64), 1),
-            _ => (parts(of_other * weight), parts(of_other * pieces)),
+        // In isolated training the others have nothing to do.
+        let train_alone = self.pass == Pass::Train && busy > 0;
+        let (busy_parts, other_parts) = if in_turn {
+            let seeds = if train_alone { busy } else { busy + others };
+            let cluster = cluster(self.resident_blocks / seeds.max(1), tiles, self.largest_cluster);
+            (cluster, cluster)
+        } else if train_alone {
+            (parts(slots / busy as f64), 1)
+        } else {
+            (parts(of_other * weight), parts(of_other * pieces))
         };
         let blocks = busy.saturating_mul(busy_parts).saturating_add(others.saturating_mul(other_parts));
         match (u32::try_from(blocks), u32::try_from(busy_parts), u32::try_from(other_parts)) {
-            (Ok(blocks), Ok(busy_parts), Ok(other_parts)) if blocks <= i32::MAX as u32 => {
-                Ok(Grid { blocks, cluster: cluster as u32, busy_parts, other_parts })
+            (Ok(count), Ok(busy_parts), Ok(other_parts)) if count <= i32::MAX as u32 => {
+                let LaunchShape { threads, shared_bytes, .. } = self.shape;
+                let cluster = if in_turn { busy_parts } else { 1 };
+                Ok(Grid { blocks: Blocks { count, cluster, threads, shared_bytes }, busy_parts, other_parts })
             }
             _ => fail!(InvalidArgument, "{blocks} blocks are more than a CUDA grid has"),
         }

@@ -144,8 +144,7 @@ impl Columns {
         let blueprints = self.column(BLUEPRINT).chunks(BLOCK * size_of::<i32>());
         self.column(LIFECYCLE).chunks(BLOCK).zip(blueprints).flat_map(|(states, blueprints)| {
             let blueprints = blueprints.as_chunks().0;
-            let alike = is_uniform(states) && is_uniform_in(blueprints);
-            let (looked_at, seeds) = if alike { (1, states.len() as u32) } else { (states.len(), 1) };
+            let (looked_at, seeds) = looked_at(is_uniform(states) && is_uniform_in(blueprints), states.len());
             let each = states.iter().zip(blueprints).take(looked_at);
             each.map(move |(number, blueprint)| {
                 (Lifecycle::from_number(*number as i8).unwrap_or_default(), i32::from_le_bytes(*blueprint), seeds)
@@ -167,16 +166,6 @@ impl Columns {
             (first..).zip(block)
         });
         found.filter(move |(_, number)| is_wanted(**number)).map(|(seed, _)| seed)
-    }
-
-    /// How many seeds are in certain states.
-    fn count(&self, wanted: impl Fn(Lifecycle) -> bool) -> usize {
-        let is_wanted = |number: &&u8| Lifecycle::from_number(**number as i8).is_some_and(&wanted);
-        let blocks = self.column(LIFECYCLE).chunks(BLOCK).map(|block| match is_uniform(block) {
-            true => block.first().filter(is_wanted).map_or(0, |_| block.len()),
-            false => block.iter().filter(is_wanted).count(),
-        });
-        blocks.sum()
     }
 
     /// The seeds in certain states, in order.
@@ -247,8 +236,11 @@ impl Columns {
     /// Puts seeds that apply a blueprint first in the order and seeds in TRAINING last, for kernels to begin with, from the end
     /// that has theirs: they take longer.
     pub(super) fn arrange(&mut self) {
-        let applying = self.count(Lifecycle::applies_blueprint);
-        let training = self.count(|state| state == Lifecycle::Training);
+        let (mut applying, mut training) = (0, 0);
+        for (state, _, seeds) in self.kinds() {
+            applying += if state.applies_blueprint() { seeds as usize } else { 0 };
+            training += if state == Lifecycle::Training { seeds as usize } else { 0 };
+        }
         // Without any, the order is that of the numbers.
         if applying + training == 0 && self.applying + self.training == 0 {
             return;
@@ -376,7 +368,12 @@ fn is_uniform(bytes: &[u8]) -> bool {
     bytes.iter().fold(0, |differs, byte| differs | (byte ^ first)) == 0
 }
 
-/// The same of numbers.
+/// How many seeds of a block are looked at, and how many each of them stands for.
+pub(super) fn looked_at(alike: bool, seeds: usize) -> (usize, u32) {
+    if alike { (1, seeds as u32) } else { (seeds, 1) }
+}
+
+/// Whether all numbers are the same.
 pub(super) fn is_uniform_in(numbers: &[[u8; 4]]) -> bool {
     let first = numbers.first().map_or(0, |number| u32::from_le_bytes(*number));
     numbers.iter().fold(0, |differs, number| differs | (u32::from_le_bytes(*number) ^ first)) == 0

@@ -3,7 +3,7 @@
 //! What is free follows from the columns, so nothing is kept of slots that could come to contradict them. Seeds and slots are
 //! dealt with by runs of neighbours, which mostly are alike, so a slot for every seed costs next to nothing.
 
-use super::columns::{BLOCK, BLUEPRINT, Columns, SLOT, is_uniform_in};
+use super::columns::{BLOCK, BLUEPRINT, Columns, SLOT, is_uniform_in, looked_at};
 use crate::{Result, error};
 use std::ops::Range;
 
@@ -114,8 +114,7 @@ impl Columns {
         let mut unplaced = vec![Vec::<Range<u32>>::new(); banks];
         let [blueprints, slots] = [BLUEPRINT, SLOT].map(|column| self.column(column).as_chunks().0.chunks(BLOCK));
         for (first, (blueprints, slots)) in (0..).step_by(BLOCK).zip(blueprints.zip(slots)) {
-            let alike = is_uniform_in(blueprints) && is_uniform_in(slots);
-            let (looked_at, seeds) = if alike { (1, slots.len() as u32) } else { (slots.len(), 1) };
+            let (looked_at, seeds) = looked_at(is_uniform_in(blueprints) && is_uniform_in(slots), slots.len());
             for (seed, (blueprint, slot)) in (first..).zip(blueprints.iter().zip(slots)).take(looked_at) {
                 let bank = usize::try_from(i32::from_le_bytes(*blueprint)).ok();
                 let Some(runs) = bank.and_then(|bank| unplaced.get_mut(bank)) else { continue };
