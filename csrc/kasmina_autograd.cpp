@@ -4,7 +4,7 @@
 // is the rest: it uses the full C++ API, so it is built against the torch it is loaded into. It knows nothing of what
 // the operators do beyond their schemas.
 //
-// Four rules are kept here:
+// Five rules are kept here:
 // - A forward pass that runs inside a backward pass is a recomputation (activation checkpointing). It must not observe
 //   or train a second time, so it runs without telemetry, and observe and train_ do nothing.
 // - forward_ overwrites what its backward pass reads, so where gradients are wanted a copy of it is kept. That costs
@@ -12,8 +12,11 @@
 // - adamw_ writes what a backward pass may still need, so it bumps the version counter that lets autograd notice a
 //   stale save. train_ does not: it writes only slots of seeds in TRAINING, which no pass reads, and a network that
 //   runs a layer twice before its backward pass must not see the difference.
+// - A gradient that nobody else has is written in place: where seeds are identity, nothing is.
 // - Second derivatives are refused with a sentence, not dropped.
 
+#include <ATen/CachedTensorUtils.h>
+#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/GradMode.h>
 #include <torch/csrc/autograd/VariableTypeUtils.h>
@@ -46,6 +49,10 @@ using BackwardSignature = std::tuple<Tensor, Tensor>(const Tensor& output_gradie
                                                      const OptionalTensor& telemetry, int64_t layer,
                                                      bool alpha_gradient, bool deterministic,
                                                      const OptionalTensor& random);
+using BackwardInPlaceSignature = Tensor(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
+                                        TensorList banks, TensorList bank_gradients, const OptionalTensor& telemetry,
+                                        int64_t layer, bool alpha_gradient, bool deterministic,
+                                        const OptionalTensor& random);
 using TrainSignature = void(const Tensor& x, const OptionalTensor& target, TensorList banks, int64_t layer,
                             bool deterministic);
 using AdamwSignature = void(const Tensor& bank, const Tensor& gradient, int64_t layer, int64_t blueprint,
@@ -59,6 +66,15 @@ c10::TypedOperatorHandle<Signature> find(const char* name) {
 /// Whether the caller runs inside a backward pass, recomputing what a forward pass did not keep.
 bool recomputing() {
     return torch::autograd::get_current_graph_task_id() != -1;
+}
+
+/// Whether nobody but the caller has a gradient, which may then be written. It is the condition on which torch adds
+/// gradients up in place.
+bool is_ours(const Tensor& gradient) {
+    return !at::GradMode::is_enabled() && !at::isTensorSubclassLike(gradient) && !gradient._is_zerotensor() &&
+           !gradient.is_nested() && gradient.is_non_overlapping_and_dense() &&
+           at::caching::adjusted_use_count(gradient) == 1 && gradient.has_storage() &&
+           gradient.storage().use_count() == 1;
 }
 
 /// The node that a forward pass leaves in the autograd graph. Its inputs are x, alpha and the banks, in this order.
@@ -87,6 +103,7 @@ struct LayerBackward final : torch::autograd::Node {
 
     variable_list apply(variable_list&& gradients) override {
         static const auto backward = find<BackwardSignature>("kasmina::backward");
+        static const auto backward_in_place = find<BackwardInPlaceSignature>("kasmina::backward_");
         std::lock_guard<std::mutex> lock(mutex_);
         variable_list result(2 + banks.size());
         if (!gradients[0].defined()) {
@@ -103,9 +120,17 @@ struct LayerBackward final : torch::autograd::Node {
         const auto unpacked_random = random.unpack();
         const auto drawn = unpacked_random.defined() ? OptionalTensor(unpacked_random) : OptionalTensor();
         const bool alpha_gradient = task_should_compute_output(1);
-        const auto [x_gradient, computed_alpha_gradient] =
-            backward.call(gradients[0], unpacked_x, unpacked_alpha, unpacked_banks, bank_gradients, telemetry, layer,
-                          alpha_gradient, deterministic, drawn);
+        Tensor x_gradient, computed_alpha_gradient;
+        if (is_ours(gradients[0])) {
+            x_gradient = std::move(gradients[0]);
+            computed_alpha_gradient =
+                backward_in_place.call(x_gradient, unpacked_x, unpacked_alpha, unpacked_banks, bank_gradients,
+                                       telemetry, layer, alpha_gradient, deterministic, drawn);
+        } else {
+            std::tie(x_gradient, computed_alpha_gradient) =
+                backward.call(gradients[0], unpacked_x, unpacked_alpha, unpacked_banks, bank_gradients, telemetry,
+                              layer, alpha_gradient, deterministic, drawn);
+        }
         if (task_should_compute_output(0)) {
             result[0] = x_gradient;
         }
@@ -230,6 +255,19 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
     return gradients;
 }
 
+Tensor backward_in_place(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha, TensorList banks,
+                         TensorList bank_gradients, const OptionalTensor& telemetry, int64_t layer, bool alpha_gradient,
+                         bool deterministic, const OptionalTensor& random) {
+    static const auto operation = find<BackwardInPlaceSignature>("kasmina::backward_");
+    TORCH_CHECK_NOT_IMPLEMENTED(!torch::autograd::compute_requires_grad(output_gradient, x, alpha, banks),
+                                "kasmina::backward_ has no derivative: call it under torch.no_grad().");
+    at::AutoDispatchBelowAutograd below;
+    auto computed = operation.call(output_gradient, x, alpha, banks, bank_gradients, telemetry, layer, alpha_gradient,
+                                   deterministic, random);
+    torch::autograd::increment_version(output_gradient);
+    return computed;
+}
+
 void train(const Tensor& x, const OptionalTensor& target, TensorList banks, int64_t layer, bool deterministic) {
     static const auto operation = find<TrainSignature>("kasmina::train_");
     if (recomputing()) {
@@ -256,6 +294,7 @@ TORCH_LIBRARY_IMPL(kasmina, Autograd, library) {
     library.impl("forward_", forward_in_place);
     library.impl("observe", observe);
     library.impl("backward", backward);
+    library.impl("backward_", backward_in_place);
     library.impl("train_", train);
     library.impl("adamw_", adamw);
 }

@@ -16,6 +16,7 @@
 // result.
 // - `backward` adds the parameters' gradients to tensors it is given. It would be natural to return a list of new ones,
 //   but torch cannot functionalise an operator that both writes to an argument and returns a list.
+// - `backward_` writes the gradient of x in the place of that of y, and returns alpha's alone.
 // - `random` is the key of what blueprints draw; without it dropout is not active. It is a tensor, so that torch's own
 //   generator makes it, a captured graph draws anew, and nothing waits.
 // - `deterministic` is an argument because the stable ABI cannot ask torch for its global setting.
@@ -113,13 +114,10 @@ void forward_in_place(const Tensor& x, const Tensor& alpha, const std::vector<Te
                       const std::optional<Tensor>& telemetry, int64_t layer, bool deterministic,
                       const std::optional<Tensor>& random) {
     const Launch launch(x);
-    refuse_repeated(x);
+    refuse_repeated(x, "x");
     const Tensor walked = readable(x);
     run_forward(walked, walked, alpha, banks, telemetry, layer, deterministic, random, launch.stream());
-    if (walked.data_ptr() != x.data_ptr()) {
-        Tensor written = x;
-        torch::stable::copy_(written, walked);
-    }
+    copy_back(x, walked);
 }
 
 void forward_in_place_meta(const Tensor&, const Tensor&, const std::vector<Tensor>&, const std::optional<Tensor>&,
@@ -139,18 +137,17 @@ void observe(const Tensor& x, const Tensor& telemetry, int64_t layer, bool deter
 
 void observe_meta(const Tensor&, const Tensor&, int64_t, bool) {}
 
-std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
-                                    const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
-                                    const std::optional<Tensor>& telemetry, int64_t layer, bool alpha_gradient,
-                                    bool deterministic, const std::optional<Tensor>& random) {
-    const Launch launch(x);
+/// Runs the layer backward and writes `input_gradient`, which may be the output's. Gives the gradient of alpha, empty
+/// if it is not wanted.
+Tensor run_backward(const Tensor& output_gradient, const Tensor& input_gradient, const Tensor& x, const Tensor& alpha,
+                    const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
+                    const std::optional<Tensor>& telemetry, int64_t layer, bool alpha_gradient, bool deterministic,
+                    const std::optional<Tensor>& random, void* stream) {
     const Tensor input = readable(x);
-    const Tensor gradient = readable(output_gradient);
-    Result input_gradient(x);
     const std::array<int64_t, 1> none{0}, dense{1};
     const Tensor computed_alpha_gradient =
         alpha_gradient ? torch::stable::new_zeros(alpha, {alpha.numel()}) : empty(none, dense, alpha);
-    const Descriptor x_view(input), gradient_view(gradient), input_gradient_view(input_gradient.written()),
+    const Descriptor x_view(input), gradient_view(output_gradient), input_gradient_view(input_gradient),
         alpha_view(alpha), alpha_gradient_view(computed_alpha_gradient);
     const OptionalDescriptor telemetry_view(telemetry), random_view(random);
     const Descriptors bank_views(banks), bank_gradient_views(bank_gradients);
@@ -168,17 +165,52 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
     call.telemetry = telemetry_view.get();
     call.random = random_view.get();
     call.flags = flags(deterministic, telemetry.has_value());
-    checked(
-        [&](kasmina_error** error) { return kasmina_layer_backward(handle(layer), &call, launch.stream(), error); });
+    checked([&](kasmina_error** error) { return kasmina_layer_backward(handle(layer), &call, stream, error); });
+    return computed_alpha_gradient;
+}
+
+/// The gradient of x lies as that of y does, which is what the next backward pass would have had without the layer.
+std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
+                                    const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
+                                    const std::optional<Tensor>& telemetry, int64_t layer, bool alpha_gradient,
+                                    bool deterministic, const std::optional<Tensor>& random) {
+    const Launch launch(x);
+    Result input_gradient(output_gradient);
+    const Tensor computed_alpha_gradient =
+        run_backward(readable(output_gradient), input_gradient.written(), x, alpha, banks, bank_gradients, telemetry,
+                     layer, alpha_gradient, deterministic, random, launch.stream());
     return {input_gradient.take(), computed_alpha_gradient};
 }
 
-std::tuple<Tensor, Tensor> backward_meta(const Tensor&, const Tensor& x, const Tensor& alpha,
+Tensor alpha_gradient_meta(const Tensor& alpha, bool alpha_gradient) {
+    return alpha_gradient ? torch::stable::empty_like(alpha) : torch::stable::new_zeros(alpha, {0});
+}
+
+std::tuple<Tensor, Tensor> backward_meta(const Tensor& output_gradient, const Tensor&, const Tensor& alpha,
                                          const std::vector<Tensor>&, const std::vector<Tensor>&,
                                          const std::optional<Tensor>&, int64_t, bool alpha_gradient, bool,
                                          const std::optional<Tensor>&) {
-    return {torch::stable::empty_like(x),
-            alpha_gradient ? torch::stable::empty_like(alpha) : torch::stable::new_zeros(alpha, {0})};
+    return {torch::stable::empty_like(output_gradient), alpha_gradient_meta(alpha, alpha_gradient)};
+}
+
+/// The library writes nothing where a seed is identity. Strides that it does not walk cost a copy in and one back.
+Tensor backward_in_place(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
+                         const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
+                         const std::optional<Tensor>& telemetry, int64_t layer, bool alpha_gradient, bool deterministic,
+                         const std::optional<Tensor>& random) {
+    const Launch launch(x);
+    refuse_repeated(output_gradient, "output_gradient");
+    const Tensor walked = readable(output_gradient);
+    const Tensor computed_alpha_gradient = run_backward(walked, walked, x, alpha, banks, bank_gradients, telemetry,
+                                                        layer, alpha_gradient, deterministic, random, launch.stream());
+    copy_back(output_gradient, walked);
+    return computed_alpha_gradient;
+}
+
+Tensor backward_in_place_meta(const Tensor&, const Tensor&, const Tensor& alpha, const std::vector<Tensor>&,
+                              const std::vector<Tensor>&, const std::optional<Tensor>&, int64_t, bool alpha_gradient,
+                              bool, const std::optional<Tensor>&) {
+    return alpha_gradient_meta(alpha, alpha_gradient);
 }
 
 /// Makes a tensor of memory that the library exported; the memory lives for as long as the tensor's storage.
@@ -278,6 +310,9 @@ STABLE_TORCH_LIBRARY(kasmina, library) {
     library.def("backward(Tensor output_gradient, Tensor x, Tensor alpha, Tensor[] banks, "
                 "Tensor(a!)[] bank_gradients, Tensor(b!)? telemetry, int layer, bool alpha_gradient, "
                 "bool deterministic=False, Tensor? random=None) -> (Tensor, Tensor)");
+    library.def("backward_(Tensor(a!) output_gradient, Tensor x, Tensor alpha, Tensor[] banks, "
+                "Tensor(b!)[] bank_gradients, Tensor(c!)? telemetry, int layer, bool alpha_gradient, "
+                "bool deterministic=False, Tensor? random=None) -> Tensor");
     library.def("train_(Tensor x, Tensor? target, Tensor(a!)[] banks, int layer, bool deterministic=False) -> ()");
     library.def("adamw_(Tensor(a!) bank, Tensor gradient, int layer, int blueprint, float learning_rate, "
                 "float beta1, float beta2, float epsilon, float weight_decay) -> ()");
@@ -291,6 +326,7 @@ STABLE_TORCH_LIBRARY_IMPL(kasmina, CPU, library) {
     library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place));
     library.impl("observe", TORCH_BOX(&kasmina::torch_ops::observe));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward));
+    library.impl("backward_", TORCH_BOX(&kasmina::torch_ops::backward_in_place));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw));
 }
@@ -300,6 +336,7 @@ STABLE_TORCH_LIBRARY_IMPL(kasmina, CUDA, library) {
     library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place));
     library.impl("observe", TORCH_BOX(&kasmina::torch_ops::observe));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward));
+    library.impl("backward_", TORCH_BOX(&kasmina::torch_ops::backward_in_place));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw));
 }
@@ -309,6 +346,7 @@ STABLE_TORCH_LIBRARY_IMPL(kasmina, Meta, library) {
     library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place_meta));
     library.impl("observe", TORCH_BOX(&kasmina::torch_ops::observe_meta));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward_meta));
+    library.impl("backward_", TORCH_BOX(&kasmina::torch_ops::backward_in_place_meta));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train_meta));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw_meta));
 }

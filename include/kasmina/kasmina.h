@@ -674,7 +674,8 @@ typedef struct {
     // Gradient of the loss with respect to y; of x's type and as many rows.
     const kasmina_tensor *output_gradient;
     // Gradient with respect to x; of its type and as many rows; written. Its elements must not overlap each other or the
-    // other tensors.
+    // other tensors. Or it is output_gradient itself, with the same data and strides: then only chunks of seeds that apply a
+    // blueprint are written.
     const kasmina_tensor *input_gradient;
     // As in kasmina_forward.
     const kasmina_tensor *alpha;

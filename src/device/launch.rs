@@ -64,6 +64,13 @@ impl Rows {
         })
     }
 
+    /// So many rows in the order in which they lie, if that makes them even: those of each group lie between those of the others.
+    fn interleaved(&self, rows: usize) -> Option<Rows> {
+        let groups = rows / self.group.max(1);
+        let fills = rows == groups * self.group && self.group_stride.checked_mul(groups) == Some(self.stride);
+        fills.then_some(Rows { stride: self.group_stride, group: Rows::EVEN, group_stride: 0, ..*self })
+    }
+
     /// Size and stride of the channels, of a group and of the groups.
     fn sizes(&self, rows: usize, channels: usize) -> Option<[(usize, usize); 3]> {
         if rows == 0 || channels == 0 || self.group == 0 {
@@ -223,6 +230,26 @@ impl Launch<'_> {
         Ok(true)
     }
 
+    /// The same with its rows in another order, if there is one in which those of all tensors are evenly spaced: a batch of sequences
+    /// may lie as a sequence of batches. Only random numbers depend on which row is which.
+    pub fn in_memory_order(self) -> Self {
+        let group = self.x.group;
+        if group == Rows::EVEN || !self.random.is_null() {
+            return self;
+        }
+        let even = [self.x, self.output_gradient, self.target, self.output].map(|tensor| match tensor {
+            missing if missing.address.is_null() => Some(missing),
+            alike if alike.group == group => alike.interleaved(self.rows),
+            _ => None,
+        });
+        match even {
+            [Some(x), Some(output_gradient), Some(target), Some(output)] => {
+                Launch { x, output_gradient, target, output, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// Where identity is written. What has no output has its input there, which identity leaves as it is.
     pub(super) fn written(&self) -> Rows {
         if self.output.address.is_null() { self.x } else { self.output }
@@ -267,4 +294,33 @@ pub struct Adamw {
     pub epsilon: f64,
     /// Decoupled weight decay.
     pub weight_decay: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two sequences of three rows that lie as three batches of two.
+    fn batches(address: u64) -> Rows {
+        Rows { address: Address(address), channel_stride: 1, stride: 2 * 8, group: 3, group_stride: 8 }
+    }
+
+    #[test]
+    fn rows_between_each_other_are_taken_as_they_lie_where_all_tensors_have_them_so() {
+        let launch = Launch { rows: 6, hidden: 8, x: batches(64), output: batches(640), ..Launch::default() };
+        let even = launch.in_memory_order();
+        assert_eq!((even.x, even.output), (Rows::spaced(Address(64), 8), Rows::spaced(Address(640), 8)));
+        assert_eq!(even.target, launch.target, "there is none");
+
+        let padded = Rows { group_stride: 9, ..batches(640) };
+        let shorter = Rows { group: 2, ..batches(640) };
+        for output in [padded, shorter, Rows::spaced(Address(640), 8)] {
+            let mixed = Launch { output, ..launch }.in_memory_order();
+            assert_eq!((mixed.x, mixed.output), (batches(64), output));
+        }
+        let random = Launch { random: Address(8), ..launch }.in_memory_order();
+        assert_eq!(random.x, batches(64), "what a row draws follows from its number");
+        let more = Launch { rows: 9, ..launch }.in_memory_order();
+        assert_eq!(more.x, batches(64), "three sequences would not lie so");
+    }
 }

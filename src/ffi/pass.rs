@@ -69,7 +69,8 @@ pub struct kasmina_backward {
     /// Gradient of the loss with respect to y; of x's type and as many rows.
     pub output_gradient: *const kasmina_tensor,
     /// Gradient with respect to x; of its type and as many rows; written. Its elements must not overlap each other or the
-    /// other tensors.
+    /// other tensors. Or it is output_gradient itself, with the same data and strides: then only chunks of seeds that apply a
+    /// blueprint are written.
     pub input_gradient: *const kasmina_tensor,
     /// As in kasmina_forward.
     pub alpha: *const kasmina_tensor,

@@ -57,7 +57,8 @@ pub struct Backward<'a> {
     pub x: Rows,
     /// Gradient of its output, `[rows, hidden]`.
     pub output_gradient: Rows,
-    /// Gradient of x, `[rows, hidden]`; every element is written. Must not overlap the others.
+    /// Gradient of x, `[rows, hidden]`; every element is written. It may be `output_gradient` itself (same address, same layout),
+    /// and then chunks of seeds that are identity are not written; otherwise it must not overlap the others.
     pub input_gradient: Rows,
     /// How many rows; may be 0.
     pub rows: usize,
@@ -366,7 +367,7 @@ impl Layer {
         for (view, index) in banks.iter_mut().zip(&set.members) {
             *view = bank(*index as usize);
         }
-        self.device.launch(kernel, &Launch { banks, ..launch }, stream)
+        self.device.launch(kernel, &Launch { banks, ..launch }.in_memory_order(), stream)
     }
 
     fn check_type(&self, data_type: DataType) -> Result<()> {
