@@ -201,6 +201,28 @@ fn the_loops_of_a_long_program_are_not_unrolled_and_those_of_a_short_one_are() {
     assert_eq!(unrolled(40), 0);
 }
 
+/// In scratch memory, a lane has eight neighbouring elements at a time: of rows as they came they are vectors, if they begin at one.
+#[test]
+fn rows_are_read_in_vectors_where_those_begin() {
+    for (start, is_in_vectors) in [(0, true), (8, true), (4, false), (1, false)] {
+        let stop = start + 48;
+        let document = format!(
+            r#"{{"ir_version": 1, "name": "part", "chunk": 64, "output": "y", "parameters": [{{"name": "taps", "shape": [3]}}],
+                 "nodes": [{{"name": "part", "op": "slice", "inputs": ["x"], "attributes": {{"start": {start}, "stop": {stop}}}}},
+                           {{"name": "rest", "op": "slice", "inputs": ["x"], "attributes": {{"stop": 16}}}},
+                           {{"name": "mixed", "op": "conv1d", "inputs": ["part", "taps"]}},
+                           {{"name": "y", "op": "concat", "inputs": ["mixed", "rest"]}}]}}"#
+        );
+        let blueprint = Blueprint::from_json(document.as_bytes()).unwrap();
+        let class = kernel_class(Pass::Forward, DataType::BF16, false, &[&blueprint]).unwrap();
+        let source = generate(&class, Architecture::Cuda(90)).unwrap().source;
+        let of_part = |function: &str, index: &str| source.contains(&format!("{function}rows_of_x, row, {index})"));
+        let index = if start == 0 { "i0".to_string() } else { format!("i0 + {start}") };
+        assert_eq!(of_part("elements_of(a0, ", &index), is_in_vectors, "from {start}");
+        assert_eq!(of_part("element_of(", &index.replace("i0", "i0 + p")), !is_in_vectors, "from {start}");
+    }
+}
+
 #[test]
 fn chunks_of_one_seven_and_a_thousand_channels_compile() {
     if may_skip() {

@@ -30,8 +30,11 @@ pub(super) struct Loops {
 }
 
 /// The largest block along one axis, and the most accumulators of a thread.
-const LARGEST_BLOCK: usize = 8;
+pub(super) const LARGEST_BLOCK: usize = 8;
 const LARGEST_PRODUCT: usize = 16;
+
+/// The most neighbours at once along two axes.
+const MOST_NEIGHBOURS: usize = 24;
 
 impl Loops {
     /// The loops of a step that `workers` threads (or groups of threads) share.
@@ -51,14 +54,35 @@ impl Loops {
     /// The loops of a step of which two lanes share the results of a row: neighbours at once, for they often read the same.
     pub(super) fn of_neighbours(step: &Step) -> Loops {
         let mut loops = Loops::new(step, 2);
-        if let Some(last) = loops.outer.last().filter(|_| loops.blocks.is_empty())
-            && (loops.reductions() > 1 || loops.outer.len() == 2)
-        {
-            let fits = |size: &usize| last.size.is_multiple_of(*size) && loops.elements() >= 2 * size;
-            let block = |size: usize| Block { axis: loops.outer.len() - 1, size };
-            loops.blocks = (2..=LARGEST_BLOCK).rfind(fits).map(block).into_iter().collect();
+        if loops.blocks.is_empty() {
+            loops.blocks = loops.neighbours();
         }
         loops
+    }
+
+    /// A block of the last axis and, where it is all of that, of the axis before: eights of results if they allow it, for then the
+    /// lanes do not meet in the banks of scratch memory.
+    fn neighbours(&self) -> Vec<Block> {
+        let fits = |axis: usize, size: usize, all: usize| {
+            self.outer[axis].size.is_multiple_of(size) && self.elements() >= 2 * all
+        };
+        let Some(last) = self.outer.len().checked_sub(1) else { return Vec::new() };
+        let Some(size) = (2..=LARGEST_BLOCK).rfind(|&size| fits(last, size, size)) else { return Vec::new() };
+        let mut blocks = vec![Block { axis: last, size }];
+        if last > 0 && size == self.outer[last].size && !size.is_multiple_of(LARGEST_BLOCK) {
+            let is_eights = |other: &usize| {
+                let all = size * other;
+                all.is_multiple_of(LARGEST_BLOCK) && all <= MOST_NEIGHBOURS && fits(last - 1, *other, all)
+            };
+            let other = (2..=LARGEST_BLOCK).find(is_eights);
+            blocks.splice(..0, other.map(|size| Block { axis: last - 1, size }));
+        }
+        blocks
+    }
+
+    /// How many combinations next to each other a worker does at once, if `workers` share those of a result.
+    pub(super) fn run(&self, workers: usize) -> usize {
+        (1..=LARGEST_BLOCK).rfind(|run| self.reductions().is_multiple_of(workers * run)).unwrap_or(1)
     }
 
     /// The loops of a step of which a thread has all results at once, if they are few and lie along one axis.

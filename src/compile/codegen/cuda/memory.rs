@@ -62,10 +62,11 @@ pub(super) fn pitch(tile: usize) -> usize {
     if tile == 1 { 1 } else { tile + 1 }
 }
 
-/// Numbers of shared memory that a value takes; integers take two, whether they need them or not.
-pub(super) fn extent(program: &Program, value: ValueId, tile: usize) -> usize {
+/// Numbers of shared memory that a value takes, of which each element is so far from the next; integers take two, whether they need
+/// them or not.
+pub(super) fn extent(program: &Program, value: ValueId, pitch: usize) -> usize {
     let value = &program.values[value.index()];
-    let elements = if value.per_row { value.elements * pitch(tile) } else { value.elements };
+    let elements = if value.per_row { value.elements * pitch } else { value.elements };
     if value.data_type.is_integer() { 2 * elements } else { elements }
 }
 
@@ -131,7 +132,7 @@ pub(super) fn lay_out(
                 Source::Row(input) => Some(Place::Row(input)),
                 _ if fragments.scratch.contains(&value) => {
                     let life = life_in_scratch(program, fragments, &times, value);
-                    Some(Place::Scratch(room(&mut scratch, life, extent(program, value, fragments::ROWS))))
+                    Some(Place::Scratch(room(&mut scratch, life, extent(program, value, fragments::SCRATCH_PITCH))))
                 }
                 _ => None,
             };
@@ -155,7 +156,7 @@ pub(super) fn lay_out(
             Source::Parameter(offset) if economy >= Economy::Parameters => Place::Parameter(offset),
             _ => match direct(program, value).filter(|_| economy >= Economy::Sums) {
                 Some(offset) => Place::Gradient(offset),
-                None => Place::Shared(room(&mut shared, life, extent(program, value, tile).next_multiple_of(4))),
+                None => Place::Shared(room(&mut shared, life, extent(program, value, pitch(tile)).next_multiple_of(4))),
             },
         };
         places[index] = Some(place);

@@ -3,7 +3,7 @@
 use super::fragments;
 use super::hazards::{Access, Hazards};
 use super::loops::{Loops, over_rows};
-use super::memory::{Place, extent, is_single};
+use super::memory::{Place, extent, is_single, pitch};
 use super::plan::{Plan, Planned};
 use super::step::Printer;
 use crate::compile::{Condition, Destination, KernelClass, Pass, Source, Step, ValueId};
@@ -245,7 +245,7 @@ impl Writer<'_> {
         self.touch(reads);
         let printer = Printer { planned: self.planned, step, loops };
         self.text += &if single {
-            printer.print_single(&format!("sum_{position}"), "GROUPS")
+            printer.print_single(&format!("sum_{position}"), "GROUPS", 1)
         } else {
             printer.print_sums(self.tile, self.threads, "threadIdx.x")
         };
@@ -278,7 +278,7 @@ impl Writer<'_> {
             Some(Place::Shared(start)) => start,
             _ => return Access { range: 0..0, writes, own: None },
         };
-        let size = extent(&self.planned.program, value, self.tile);
+        let size = extent(&self.planned.program, value, pitch(self.tile));
         Access { range: start..start + size, writes, own: own.then_some(value.0) }
     }
 

@@ -1,7 +1,7 @@
 //! Prints one step: its loops, what it reads into registers, and what it does with the result.
 
 use super::expression;
-use super::loops::{Axis, Loops};
+use super::loops::{Axis, LARGEST_BLOCK, Loops};
 use super::memory::Place;
 use super::plan::Planned;
 use super::program::row_name;
@@ -28,7 +28,8 @@ impl Printer<'_> {
     pub(super) fn print(&self, first: &str, count: &str) -> String {
         let items = self.loops.items();
         // Bounds on unrolling keep large programs small; nobody waits for a block of results but for the reads of a map.
-        let unroll = if self.loops.reduced.is_empty() && !self.planned.is_long() { 4 } else { 1 };
+        let is_single = self.loops.reduced.is_empty() && self.loops.blocks.is_empty();
+        let unroll = if is_single && !self.planned.is_long() { 4 } else { 1 };
         let mut text =
             format!("#pragma unroll {unroll}\nfor (int item = {first}; item < {items}; item += {count}) {{\n");
         text += &self.item_indices("item");
@@ -95,18 +96,26 @@ impl Printer<'_> {
         )
     }
 
-    /// A sum over the rows that is one number, or one block of them: each thread adds the share of its row and group to registers.
-    pub(super) fn print_single(&self, register: &str, groups: &str) -> String {
+    /// A sum over the rows that is one number, or one block of them: each thread adds the share of its row and group to registers,
+    /// which is a run of so many combinations at a time.
+    pub(super) fn print_single(&self, register: &str, groups: &str, run: usize) -> String {
         let reductions = self.loops.reductions();
-        let mut text =
-            format!("if (alive >> row & 1) {{\nfor (int item = group; item < {reductions}; item += {groups}) {{\n");
+        let mut text = "if (alive >> row & 1) {\n".to_string();
+        let _ = match run {
+            1 => writeln!(text, "for (int item = group; item < {reductions}; item += {groups}) {{"),
+            _ => writeln!(
+                text,
+                "#pragma unroll 1\nfor (int first = group * {run}; first < {reductions}; first += {groups} * {run}) {{\n\
+                 #pragma unroll\nfor (int item = first; item < first + {run}; ++item) {{"
+            ),
+        };
         text += &indices(&self.loops.reduced, REDUCED, |_| 1, "item");
         for axis in 0..self.loops.outer.len() {
             let _ = writeln!(text, "const int {OUTER}{axis} = 0;");
         }
         text += &self.reads();
         text += &self.in_blocks(&format!("{} += {};\n", self.of_block(register), self.term()));
-        text + "}\n}\n"
+        text + if run == 1 { "}\n}\n" } else { "}\n}\n}\n" }
     }
 
     /// What a combination begins with.
@@ -209,6 +218,15 @@ impl Printer<'_> {
             let kind = expression::type_name(self.operand_type(operand));
             if moving.is_empty() {
                 let _ = writeln!(text, "const {kind} a{operand} = {element};");
+            } else if let (Some(Place::Row(input)), true) =
+                (self.planned.layout.places[value.index()], self.is_in_vectors(operand))
+            {
+                terms.truncate(terms.len() - moving.len());
+                let (row, channel) = (row_name(input), index(offset, &terms));
+                let _ = write!(
+                    text,
+                    "{kind} a{operand}[{LARGEST_BLOCK}];\nelements_of(a{operand}, rows_of_{row}, row, {channel});\n"
+                );
             } else {
                 let size: usize = moving.iter().map(|(_, size, _)| size).product();
                 let _ = writeln!(text, "{kind} a{operand}[{size}];");
@@ -217,6 +235,16 @@ impl Printer<'_> {
             }
         }
         text
+    }
+
+    /// Whether an operand moves along blocks of eight neighbouring elements that begin at eights: vectors of any type.
+    fn is_in_vectors(&self, operand: usize) -> bool {
+        let outer = self.loops.outer.iter().enumerate();
+        let steps = outer.map(|(axis, loops)| loops.strides[operand] * self.loops.block_of(axis));
+        let reduced = self.loops.reduced.iter().map(|axis| axis.strides[operand]);
+        let mut all = steps.chain(reduced).chain([self.loops.operands[operand].1]);
+        matches!(self.moving(operand)[..], [(_, LARGEST_BLOCK, 1)])
+            && all.all(|number| number.is_multiple_of(LARGEST_BLOCK))
     }
 
     fn declare(&self, name: &str, start: &str) -> String {

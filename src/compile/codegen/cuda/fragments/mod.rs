@@ -37,6 +37,9 @@ use weight::{VECTOR_BYTES, Weight, line_vectors};
 /// Rows that a warp works on at a time.
 pub(super) const ROWS: usize = 16;
 
+/// Numbers of scratch memory from one element of a row to the next; `scratch.cu` says why.
+pub(super) const SCRATCH_PITCH: usize = ROWS + 2;
+
 /// The least compute capability with the instructions that fragments use.
 const LEAST_CAPABILITY: u32 = 80;
 

@@ -2,10 +2,12 @@
 // ---- Scratch: memory of a warp, for values whose elements are wanted in another order than they lie in registers. The rows of
 // an element are adjacent. ----
 
-// One more than there are rows, so that lanes which walk along the elements of a row do not meet in one bank.
-constexpr int SCRATCH_PITCH = FRAGMENT_ROWS + 1;
+// From one element of a row to the next. Two lanes share the elements of a row. Where they are at elements 8 apart, half of the banks
+// lie between those, and each lane of the warp has a bank of its own. Where lanes have fragments, two of them share one.
+// Addresses are multiples of it in 64 bits, of which the compiler finds what is constant; of 32 bits, it fears that they overflow.
+constexpr long long SCRATCH_PITCH = FRAGMENT_ROWS + 2;
 
-static __device__ int in_scratch(int element, int h, Place place) { return element * SCRATCH_PITCH + place.g + 8 * h; }
+static __device__ long long in_scratch(int element, int h, Place place) { return element * SCRATCH_PITCH + place.g + 8 * h; }
 
 template <int E> static __device__ void put_in_scratch(number* to, const Fragment<E>& value, Place place) {
 #pragma unroll
@@ -31,6 +33,16 @@ template <int E> static __device__ Fragment<E> fragment_in_scratch(const number*
 // An element of a tile where it came to.
 static __device__ number element_of(const uint4* rows, int row, int channel) {
   return to_number(reinterpret_cast<const element*>(rows + row * PITCH_VECTORS)[channel]);
+}
+
+// Neighbouring elements of a tile where it came to, from the start of a vector on.
+template <int N> static __device__ void elements_of(number (&to)[N], const uint4* rows, int row, int channel) {
+#pragma unroll
+  for (int i = 0; i < N; i += WIDE) {
+    const Vector<WIDE> vector = read<WIDE>(reinterpret_cast<const element*>(rows + row * PITCH_VECTORS) + channel + i);
+#pragma unroll
+    for (int n = 0; n < WIDE; ++n) to[i + n] = to_number(vector.channels[n]);
+  }
 }
 
 // A bit for each row that is alive.

@@ -88,7 +88,9 @@ impl Rows<'_> {
     }
 
     pub(super) fn step_in_scratch(&mut self, step: &Step) {
-        let printer = Printer { planned: self.planned, step, loops: Loops::of_neighbours(step) };
+        // Random numbers are too much text for several at once, and take longer than memory does.
+        let loops = if draws(&self.planned.program, step) { Loops::new(step, 2) } else { Loops::of_neighbours(step) };
+        let printer = Printer { planned: self.planned, step, loops };
         self.text += &note(step, " per row, in scratch memory");
         self.in_scratch(step, &printer.print("group", "2"));
     }
@@ -144,7 +146,10 @@ impl Rows<'_> {
     pub(super) fn sum_in_scratch(&mut self, position: usize, step: &Step) {
         let planned = self.planned;
         let text = match (Loops::at_once(step), planned.layout.scratch_sums[position]) {
-            (Some(loops), _) => Printer { planned, step, loops }.print_single(&format!("sum_{position}"), "2"),
+            (Some(loops), _) => {
+                let run = if draws(&planned.program, step) { 1 } else { loops.run(2) };
+                Printer { planned, step, loops }.print_single(&format!("sum_{position}"), "2", run)
+            }
             (None, Some(start)) => {
                 let mut of_warp: Planned = planned.clone();
                 of_warp.layout.places[step.result.index()] = Some(Place::Scratch(start));
