@@ -69,12 +69,14 @@ bool recomputing() {
 }
 
 /// Whether nobody but the caller has a gradient, which may then be written. It is the condition on which torch adds
-/// gradients up in place.
+/// gradients up in place, and holds as well for the view of a tensor that nobody else has.
 bool is_ours(const Tensor& gradient) {
-    return !at::GradMode::is_enabled() && !at::isTensorSubclassLike(gradient) && !gradient._is_zerotensor() &&
-           !gradient.is_nested() && gradient.is_non_overlapping_and_dense() &&
-           at::caching::adjusted_use_count(gradient) == 1 && gradient.has_storage() &&
-           gradient.storage().use_count() == 1;
+    if (at::GradMode::is_enabled() || at::isTensorSubclassLike(gradient) || gradient._is_zerotensor() ||
+        gradient.is_nested() || !gradient.has_storage() || !gradient.is_non_overlapping_and_dense()) {
+        return false;
+    }
+    const size_t tensors = gradient.is_view() && gradient._base().use_count() == 1 ? 2 : 1;
+    return at::caching::adjusted_use_count(gradient) == 1 && gradient.storage().use_count() == tensors;
 }
 
 /// The node that a forward pass leaves in the autograd graph. Its inputs are x, alpha and the banks, in this order.

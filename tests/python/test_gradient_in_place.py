@@ -43,6 +43,22 @@ def test_a_gradient_that_nobody_else_has_is_written(device):
     assert not torch.allclose(found[0], of_y)
 
 
+def test_behind_a_convolution_as_well(device):
+    """There the gradient is a view of one that has its channels first."""
+    layer = mixed(device)
+    layer.channels = "first"
+    after = torch.nn.Conv2d(34, 3, 1, device=device)
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(2, 34, 5, 4, device=device).to(memory_format=memory_format).requires_grad_()
+        y = after(layer(x))
+        assert operators_of(y.sum().backward) == ["kasmina::backward_"]
+        held = []
+        y = layer(x)
+        y.register_hook(held.append)
+        y = after(y)
+        assert operators_of(y.sum().backward) == ["kasmina::backward"]
+
+
 def test_a_gradient_that_the_caller_gives_is_left_alone(device):
     layer = mixed(device)
     x = torch.randn(9, 34, device=device, requires_grad=True)

@@ -64,9 +64,9 @@ template <typename number, typename vector> struct Held {
       const int i = start + k * (int)blockDim.x;
       gradient[k] = vector{};
       if (i >= slot.vectors) continue;
-      gradient[k] = __ldcs(slot.gradient + i);
-      first_moment[k] = __ldcs(slot.first_moment + i);
-      second_moment[k] = __ldcs(slot.second_moment + i);
+      gradient[k] = slot.gradient[i];
+      first_moment[k] = slot.first_moment[i];
+      second_moment[k] = slot.second_moment[i];
       parameters[k] = slot.parameters[i];
     }
   }
@@ -100,8 +100,8 @@ template <typename number, typename vector> struct Held {
         parameter =
             parameter * rates.decay + negative_step * first / (square_root(second) / correction + rates.epsilon);
       }
-      __stcs(slot.first_moment + i, first_moment[k]);
-      __stcs(slot.second_moment + i, second_moment[k]);
+      slot.first_moment[i] = first_moment[k];
+      slot.second_moment[i] = second_moment[k];
       slot.parameters[i] = parameters[k];
     }
   }

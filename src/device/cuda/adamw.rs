@@ -16,7 +16,7 @@ const MOST_THREADS: usize = 512;
 
 /// Slots that a block looks at, one after the other, where there are so many that blocks of frozen ones would cost more than
 /// they balance the work.
-const SLOTS: usize = 4;
+const SLOTS: usize = 2;
 
 /// Slots that have a block each, if there are no more: enough blocks for any card.
 const FEW_SLOTS: usize = 4096;

@@ -157,7 +157,7 @@ static __device__ void put(const uint4* from, Walk& walk, const Rows& rows, int 
     uint4 vectors[ROUNDS * OF_ROW];
     each_vector(share, walk, [&](int i, int, int place, element*) { vectors[i] = from[place]; });
     each_vector(share, walk, [&](int i, int row, int, element* to) {
-      if (row < there) __stcs(reinterpret_cast<uint4*>(to), vectors[i]);
+      if (row < there) *reinterpret_cast<uint4*>(to) = vectors[i];
     });
   } else {
     put_slowly(from, rows, seed, tiles.number(tile), there);

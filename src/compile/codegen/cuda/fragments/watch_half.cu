@@ -84,17 +84,18 @@ static __device__ bool is_less(unsigned pair, unsigned than) {
   return (pair & 0x7fff) < (than & 0x7fff) || (pair & 0x7fff0000) < (than & 0x7fff0000);
 }
 
-// How many elements of a lane's share of the tile's 16 rows are dead.
-static __device__ __noinline__ unsigned dead_of_tile(const uint4* rows) {
-  unsigned dead = 0;
-#pragma unroll 1
-  for (int i = threadIdx.x % 32; i < FRAGMENT_ROWS * VECTORS; i += 32) {
-    const uint4 vector = rows[i / VECTORS * PITCH_VECTORS + i % VECTORS];
-    // Magnitudes are ordered as their bits are: bits 15 and 31 tell which reach the least that is not dead.
-    const auto of_pair = [](unsigned pair) {
-      return 2 - __popc(((pair & 0x7fff7fff) + (0x80008000 - ALIVE)) & 0x80008000);
-    };
-    dead += of_pair(vector.x) + of_pair(vector.y) + of_pair(vector.z) + of_pair(vector.w);
+// How many of a lane's elements are dead. Magnitudes are ordered as their bits are: the highest bit of each tells whether it reaches the
+// least that is not dead. Those of sixteen words are gathered in one.
+static __device__ unsigned dead_of_tile(const Tile& tile) {
+  constexpr int TOGETHER = 16, ALL = 2 * WORDS;
+  unsigned dead = 2 * ALL, alive = 0;
+#pragma unroll
+  for (int i = 0; i < ALL; ++i) {
+    const unsigned reach = (tile.words[i / WORDS][i % WORDS] & 0x7fff7fff) + (0x80008000 - ALIVE);
+    alive = alive >> 1 | (reach & 0x80008000);
+    if (i % TOGETHER + 1 < TOGETHER && i + 1 < ALL) continue;
+    dead -= __popc(alive);
+    alive = 0;
   }
   return dead;
 }
@@ -120,7 +121,7 @@ static __device__ void watch_everything(Watching& watching, Observed& seen, cons
     watching.largest = pair_maximum(watching.largest, largest);
     multiply_ones(watching.rows, tile.words);
     multiply_channels(watching.channels, rows);
-    if (!__all_sync(0xffffffffu, !is_less(nearest, ALIVE))) seen.dead += dead_of_tile(rows);
+    if (!__all_sync(0xffffffffu, !is_less(nearest, ALIVE))) seen.dead += dead_of_tile(tile);
     ++watching.tiles;
   }
   if (last || watching.tiles == TILES_TOGETHER) settle(watching, seen, place);
