@@ -51,7 +51,6 @@ const WIDEST_CHUNK: usize = 256;
 fn comfortable_stage_bytes(pass: Pass) -> usize {
     if pass == Pass::Forward { 9 << 10 } else { 14 << 10 }
 }
-const MOST_STAGES: usize = 3;
 
 /// What the steps of a program are in fragments.
 #[derive(Clone, Debug)]
@@ -100,9 +99,12 @@ pub(super) fn stage_bytes(class: &KernelClass) -> usize {
     inputs(class.pass) * ROWS * line_vectors(class.chunk * class.data_type.bytes()) * VECTOR_BYTES
 }
 
-/// How many times those rows a warp has at a time: enough to keep memory busy, and fewer where scratch memory is wanted.
-pub(super) fn stages<'a>(class: &KernelClass, mut programs: impl Iterator<Item = &'a Fragments>) -> usize {
-    let most = if programs.any(Fragments::uses_scratch) { 2 } else { MOST_STAGES };
+/// How many times those rows a warp has at a time. Two keep memory busy; what is asked for beyond that makes it slower, on an H200,
+/// because rows of a chunk lie apart. Where products are summed, and no scratch memory wants the room, few warps do the asking.
+pub(super) fn stages<'a>(class: &KernelClass, mut programs: impl Iterator<Item = &'a Fragments> + Clone) -> usize {
+    let uses_scratch = programs.clone().any(Fragments::uses_scratch);
+    let sums_products = class.pass != Pass::Forward && programs.any(Fragments::has_products);
+    let most = if sums_products && !uses_scratch { 3 } else { 2 };
     (comfortable_stage_bytes(class.pass) / stage_bytes(class)).clamp(1, most)
 }
 
