@@ -12,10 +12,10 @@
 // - adamw_ writes what a backward pass may still need, so it bumps the version counter that lets autograd notice a
 //   stale save. train_ does not: it writes only slots of seeds in TRAINING, which no pass reads, and a network that
 //   runs a layer twice before its backward pass must not see the difference.
-// - A gradient that nobody else has is written in place: where seeds are identity, nothing is.
+// - While no seed applies a blueprint, the gradient of y is handed on as that of x, as by torch's own operators that
+//   compute nothing of it. What records a graph has the operator, which stays right when seeds change.
 // - Second derivatives are refused with a sentence, not dropped.
 
-#include <ATen/CachedTensorUtils.h>
 #include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/GradMode.h>
@@ -44,15 +44,13 @@ using ForwardInPlaceSignature = void(const Tensor& x, const Tensor& alpha, Tenso
                                      const OptionalTensor& telemetry, int64_t layer, bool deterministic,
                                      const OptionalTensor& random);
 using ObserveSignature = void(const Tensor& x, const Tensor& telemetry, int64_t layer, bool deterministic);
+using ObserveGradientSignature = bool(const Tensor& output_gradient, const OptionalTensor& telemetry, int64_t layer,
+                                      bool deterministic);
 using BackwardSignature = std::tuple<Tensor, Tensor>(const Tensor& output_gradient, const Tensor& x,
                                                      const Tensor& alpha, TensorList banks, TensorList bank_gradients,
                                                      const OptionalTensor& telemetry, int64_t layer,
                                                      bool alpha_gradient, bool deterministic,
                                                      const OptionalTensor& random);
-using BackwardInPlaceSignature = Tensor(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
-                                        TensorList banks, TensorList bank_gradients, const OptionalTensor& telemetry,
-                                        int64_t layer, bool alpha_gradient, bool deterministic,
-                                        const OptionalTensor& random);
 using TrainSignature = void(const Tensor& x, const OptionalTensor& target, TensorList banks, int64_t layer,
                             bool deterministic);
 using AdamwSignature = void(const Tensor& bank, const Tensor& gradient, int64_t layer, int64_t blueprint,
@@ -66,17 +64,6 @@ c10::TypedOperatorHandle<Signature> find(const char* name) {
 /// Whether the caller runs inside a backward pass, recomputing what a forward pass did not keep.
 bool recomputing() {
     return torch::autograd::get_current_graph_task_id() != -1;
-}
-
-/// Whether nobody but the caller has a gradient, which may then be written. It is the condition on which torch adds
-/// gradients up in place, and holds as well for the view of a tensor that nobody else has.
-bool is_ours(const Tensor& gradient) {
-    if (at::GradMode::is_enabled() || at::isTensorSubclassLike(gradient) || gradient._is_zerotensor() ||
-        gradient.is_nested() || !gradient.has_storage() || !gradient.is_non_overlapping_and_dense()) {
-        return false;
-    }
-    const size_t tensors = gradient.is_view() && gradient._base().use_count() == 1 ? 2 : 1;
-    return at::caching::adjusted_use_count(gradient) == 1 && gradient.storage().use_count() == tensors;
 }
 
 /// The node that a forward pass leaves in the autograd graph. Its inputs are x, alpha and the banks, in this order.
@@ -105,7 +92,6 @@ struct LayerBackward final : torch::autograd::Node {
 
     variable_list apply(variable_list&& gradients) override {
         static const auto backward = find<BackwardSignature>("kasmina::backward");
-        static const auto backward_in_place = find<BackwardInPlaceSignature>("kasmina::backward_");
         std::lock_guard<std::mutex> lock(mutex_);
         variable_list result(2 + banks.size());
         if (!gradients[0].defined()) {
@@ -123,11 +109,9 @@ struct LayerBackward final : torch::autograd::Node {
         const auto drawn = unpacked_random.defined() ? OptionalTensor(unpacked_random) : OptionalTensor();
         const bool alpha_gradient = task_should_compute_output(1);
         Tensor x_gradient, computed_alpha_gradient;
-        if (is_ours(gradients[0])) {
-            x_gradient = std::move(gradients[0]);
-            computed_alpha_gradient =
-                backward_in_place.call(x_gradient, unpacked_x, unpacked_alpha, unpacked_banks, bank_gradients,
-                                       telemetry, layer, alpha_gradient, deterministic, drawn);
+        if (passes(gradients[0])) {
+            x_gradient = gradients[0];
+            computed_alpha_gradient = alpha_gradient ? at::zeros_like(unpacked_alpha) : Tensor();
         } else {
             std::tie(x_gradient, computed_alpha_gradient) =
                 backward.call(gradients[0], unpacked_x, unpacked_alpha, unpacked_banks, bank_gradients, telemetry,
@@ -145,6 +129,14 @@ struct LayerBackward final : torch::autograd::Node {
             }
         }
         return result;
+    }
+
+    /// Whether the gradient of x is that of y, which then has been observed. In a graph of derivatives, or one that is
+    /// recorded, the operator has to be.
+    bool passes(const Tensor& gradient) const {
+        static const auto observe = find<ObserveGradientSignature>("kasmina::observe_gradient");
+        return !at::GradMode::is_enabled() && !at::isTensorSubclassLike(gradient) &&
+               observe.call(gradient, telemetry, layer, deterministic);
     }
 };
 
@@ -231,6 +223,13 @@ void observe(const Tensor& x, const Tensor& telemetry, int64_t layer, bool deter
     operation.call(x, telemetry, layer, deterministic);
 }
 
+bool observe_gradient(const Tensor& output_gradient, const OptionalTensor& telemetry, int64_t layer,
+                      bool deterministic) {
+    static const auto operation = find<ObserveGradientSignature>("kasmina::observe_gradient");
+    at::AutoDispatchBelowAutograd below;
+    return operation.call(output_gradient, telemetry, layer, deterministic);
+}
+
 std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
                                     TensorList banks, TensorList bank_gradients, const OptionalTensor& telemetry,
                                     int64_t layer, bool alpha_gradient, bool deterministic,
@@ -255,19 +254,6 @@ std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor&
         }
     }
     return gradients;
-}
-
-Tensor backward_in_place(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha, TensorList banks,
-                         TensorList bank_gradients, const OptionalTensor& telemetry, int64_t layer, bool alpha_gradient,
-                         bool deterministic, const OptionalTensor& random) {
-    static const auto operation = find<BackwardInPlaceSignature>("kasmina::backward_");
-    TORCH_CHECK_NOT_IMPLEMENTED(!torch::autograd::compute_requires_grad(output_gradient, x, alpha, banks),
-                                "kasmina::backward_ has no derivative: call it under torch.no_grad().");
-    at::AutoDispatchBelowAutograd below;
-    auto computed = operation.call(output_gradient, x, alpha, banks, bank_gradients, telemetry, layer, alpha_gradient,
-                                   deterministic, random);
-    torch::autograd::increment_version(output_gradient);
-    return computed;
 }
 
 void train(const Tensor& x, const OptionalTensor& target, TensorList banks, int64_t layer, bool deterministic) {
@@ -295,8 +281,8 @@ TORCH_LIBRARY_IMPL(kasmina, Autograd, library) {
     library.impl("forward", forward);
     library.impl("forward_", forward_in_place);
     library.impl("observe", observe);
+    library.impl("observe_gradient", observe_gradient);
     library.impl("backward", backward);
-    library.impl("backward_", backward_in_place);
     library.impl("train_", train);
     library.impl("adamw_", adamw);
 }

@@ -6,17 +6,17 @@
 //
 // What the schemas say beyond the obvious:
 // - A layer is an integer: the id of its handle.
-// - x is `[..., hidden]` in any strides; what is like it (y, its gradient) comes back in the same strides, if they are
-//   dense. So `[N, channels, *spatial]` is passed as `x.movedim(1, -1)`, in whatever memory format, and nothing is
-//   copied.
+// - x is `[..., hidden]` in any strides; y comes back in the same strides, if they are dense, and the gradient of x in
+//   those of y's, as it would without the layer. So `[N, channels, *spatial]` is passed as `x.movedim(1, -1)`, in
+//   whatever memory format, and nothing is copied.
 // - `forward_` writes x instead. It returns nothing, because torch cannot functionalise an operator of one's own whose
 //   result is its argument; the Python layer gives x back.
 // - Telemetry is written, so it is an argument; without it nothing is observed.
 // - `observe` is the forward pass of a layer in which no seed applies a blueprint, for who takes x itself as its
 // result.
+// - `observe_gradient` does so instead of the backward pass, if it may: it says whether the gradient of x is that of y.
 // - `backward` adds the parameters' gradients to tensors it is given. It would be natural to return a list of new ones,
 //   but torch cannot functionalise an operator that both writes to an argument and returns a list.
-// - `backward_` writes the gradient of x in the place of that of y, and returns alpha's alone.
 // - `random` is the key of what blueprints draw; without it dropout is not active. It is a tensor, so that torch's own
 //   generator makes it, a captured graph draws anew, and nothing waits.
 // - `deterministic` is an argument because the stable ABI cannot ask torch for its global setting.
@@ -114,10 +114,13 @@ void forward_in_place(const Tensor& x, const Tensor& alpha, const std::vector<Te
                       const std::optional<Tensor>& telemetry, int64_t layer, bool deterministic,
                       const std::optional<Tensor>& random) {
     const Launch launch(x);
-    refuse_repeated(x, "x");
+    refuse_repeated(x);
     const Tensor walked = readable(x);
     run_forward(walked, walked, alpha, banks, telemetry, layer, deterministic, random, launch.stream());
-    copy_back(x, walked);
+    if (walked.data_ptr() != x.data_ptr()) {
+        Tensor written = x;
+        torch::stable::copy_(written, walked);
+    }
 }
 
 void forward_in_place_meta(const Tensor&, const Tensor&, const std::vector<Tensor>&, const std::optional<Tensor>&,
@@ -137,17 +140,52 @@ void observe(const Tensor& x, const Tensor& telemetry, int64_t layer, bool deter
 
 void observe_meta(const Tensor&, const Tensor&, int64_t, bool) {}
 
-/// Runs the layer backward and writes `input_gradient`, which may be the output's. Gives the gradient of alpha, empty
-/// if it is not wanted.
-Tensor run_backward(const Tensor& output_gradient, const Tensor& input_gradient, const Tensor& x, const Tensor& alpha,
-                    const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
-                    const std::optional<Tensor>& telemetry, int64_t layer, bool alpha_gradient, bool deterministic,
-                    const std::optional<Tensor>& random, void* stream) {
+/// A graph that is being captured has to stay right when seeds change, which is what "not ready" says.
+bool observe_gradient(const Tensor& output_gradient, const std::optional<Tensor>& telemetry, int64_t layer,
+                      bool deterministic) {
+    kasmina_layer_info info{};
+    info.struct_size = sizeof(info);
+    checked([&](kasmina_error** error) { return kasmina_layer_get_info(handle(layer), &info, error); });
+    if (info.applies) {
+        return false;
+    }
+    const Launch launch(output_gradient);
+    const Tensor gradient = readable(output_gradient);
+    const Descriptor gradient_view(gradient);
+    const OptionalDescriptor telemetry_view(telemetry);
+    kasmina_backward call{};
+    call.struct_size = sizeof(call);
+    call.output_gradient = gradient_view.get();
+    call.telemetry = telemetry_view.get();
+    call.flags = flags(deterministic, telemetry.has_value());
+    bool captured = false;
+    checked([&](kasmina_error** error) {
+        const auto status = kasmina_layer_backward(handle(layer), &call, launch.stream(), error);
+        captured = status == KASMINA_STATUS_NOT_READY;
+        if (captured) {
+            kasmina_error_destroy(*error);
+        }
+        return captured ? KASMINA_STATUS_OK : status;
+    });
+    return !captured;
+}
+
+bool observe_gradient_meta(const Tensor&, const std::optional<Tensor>&, int64_t, bool) {
+    return false;
+}
+
+std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
+                                    const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
+                                    const std::optional<Tensor>& telemetry, int64_t layer, bool alpha_gradient,
+                                    bool deterministic, const std::optional<Tensor>& random) {
+    const Launch launch(x);
     const Tensor input = readable(x);
+    const Tensor gradient = readable(output_gradient);
+    Result input_gradient(output_gradient);
     const std::array<int64_t, 1> none{0}, dense{1};
     const Tensor computed_alpha_gradient =
         alpha_gradient ? torch::stable::new_zeros(alpha, {alpha.numel()}) : empty(none, dense, alpha);
-    const Descriptor x_view(input), gradient_view(output_gradient), input_gradient_view(input_gradient),
+    const Descriptor x_view(input), gradient_view(gradient), input_gradient_view(input_gradient.written()),
         alpha_view(alpha), alpha_gradient_view(computed_alpha_gradient);
     const OptionalDescriptor telemetry_view(telemetry), random_view(random);
     const Descriptors bank_views(banks), bank_gradient_views(bank_gradients);
@@ -165,52 +203,17 @@ Tensor run_backward(const Tensor& output_gradient, const Tensor& input_gradient,
     call.telemetry = telemetry_view.get();
     call.random = random_view.get();
     call.flags = flags(deterministic, telemetry.has_value());
-    checked([&](kasmina_error** error) { return kasmina_layer_backward(handle(layer), &call, stream, error); });
-    return computed_alpha_gradient;
-}
-
-/// The gradient of x lies as that of y does, which is what the next backward pass would have had without the layer.
-std::tuple<Tensor, Tensor> backward(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
-                                    const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
-                                    const std::optional<Tensor>& telemetry, int64_t layer, bool alpha_gradient,
-                                    bool deterministic, const std::optional<Tensor>& random) {
-    const Launch launch(x);
-    Result input_gradient(output_gradient);
-    const Tensor computed_alpha_gradient =
-        run_backward(readable(output_gradient), input_gradient.written(), x, alpha, banks, bank_gradients, telemetry,
-                     layer, alpha_gradient, deterministic, random, launch.stream());
+    checked(
+        [&](kasmina_error** error) { return kasmina_layer_backward(handle(layer), &call, launch.stream(), error); });
     return {input_gradient.take(), computed_alpha_gradient};
-}
-
-Tensor alpha_gradient_meta(const Tensor& alpha, bool alpha_gradient) {
-    return alpha_gradient ? torch::stable::empty_like(alpha) : torch::stable::new_zeros(alpha, {0});
 }
 
 std::tuple<Tensor, Tensor> backward_meta(const Tensor& output_gradient, const Tensor&, const Tensor& alpha,
                                          const std::vector<Tensor>&, const std::vector<Tensor>&,
                                          const std::optional<Tensor>&, int64_t, bool alpha_gradient, bool,
                                          const std::optional<Tensor>&) {
-    return {torch::stable::empty_like(output_gradient), alpha_gradient_meta(alpha, alpha_gradient)};
-}
-
-/// The library writes nothing where a seed is identity. Strides that it does not walk cost a copy in and one back.
-Tensor backward_in_place(const Tensor& output_gradient, const Tensor& x, const Tensor& alpha,
-                         const std::vector<Tensor>& banks, const std::vector<Tensor>& bank_gradients,
-                         const std::optional<Tensor>& telemetry, int64_t layer, bool alpha_gradient, bool deterministic,
-                         const std::optional<Tensor>& random) {
-    const Launch launch(x);
-    refuse_repeated(output_gradient, "output_gradient");
-    const Tensor walked = readable(output_gradient);
-    const Tensor computed_alpha_gradient = run_backward(walked, walked, x, alpha, banks, bank_gradients, telemetry,
-                                                        layer, alpha_gradient, deterministic, random, launch.stream());
-    copy_back(output_gradient, walked);
-    return computed_alpha_gradient;
-}
-
-Tensor backward_in_place_meta(const Tensor&, const Tensor&, const Tensor& alpha, const std::vector<Tensor>&,
-                              const std::vector<Tensor>&, const std::optional<Tensor>&, int64_t, bool alpha_gradient,
-                              bool, const std::optional<Tensor>&) {
-    return alpha_gradient_meta(alpha, alpha_gradient);
+    return {torch::stable::empty_like(output_gradient),
+            alpha_gradient ? torch::stable::empty_like(alpha) : torch::stable::new_zeros(alpha, {0})};
 }
 
 /// Makes a tensor of memory that the library exported; the memory lives for as long as the tensor's storage.
@@ -307,12 +310,11 @@ STABLE_TORCH_LIBRARY(kasmina, library) {
     library.def("forward_(Tensor(a!) x, Tensor alpha, Tensor[] banks, Tensor(b!)? telemetry, int layer, "
                 "bool deterministic=False, Tensor? random=None) -> ()");
     library.def("observe(Tensor x, Tensor(a!) telemetry, int layer, bool deterministic=False) -> ()");
+    library.def("observe_gradient(Tensor output_gradient, Tensor(a!)? telemetry, int layer, bool deterministic=False) "
+                "-> bool");
     library.def("backward(Tensor output_gradient, Tensor x, Tensor alpha, Tensor[] banks, "
                 "Tensor(a!)[] bank_gradients, Tensor(b!)? telemetry, int layer, bool alpha_gradient, "
                 "bool deterministic=False, Tensor? random=None) -> (Tensor, Tensor)");
-    library.def("backward_(Tensor(a!) output_gradient, Tensor x, Tensor alpha, Tensor[] banks, "
-                "Tensor(b!)[] bank_gradients, Tensor(c!)? telemetry, int layer, bool alpha_gradient, "
-                "bool deterministic=False, Tensor? random=None) -> Tensor");
     library.def("train_(Tensor x, Tensor? target, Tensor(a!)[] banks, int layer, bool deterministic=False) -> ()");
     library.def("adamw_(Tensor(a!) bank, Tensor gradient, int layer, int blueprint, float learning_rate, "
                 "float beta1, float beta2, float epsilon, float weight_decay) -> ()");
@@ -325,8 +327,8 @@ STABLE_TORCH_LIBRARY_IMPL(kasmina, CPU, library) {
     library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward));
     library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place));
     library.impl("observe", TORCH_BOX(&kasmina::torch_ops::observe));
+    library.impl("observe_gradient", TORCH_BOX(&kasmina::torch_ops::observe_gradient));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward));
-    library.impl("backward_", TORCH_BOX(&kasmina::torch_ops::backward_in_place));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw));
 }
@@ -335,8 +337,8 @@ STABLE_TORCH_LIBRARY_IMPL(kasmina, CUDA, library) {
     library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward));
     library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place));
     library.impl("observe", TORCH_BOX(&kasmina::torch_ops::observe));
+    library.impl("observe_gradient", TORCH_BOX(&kasmina::torch_ops::observe_gradient));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward));
-    library.impl("backward_", TORCH_BOX(&kasmina::torch_ops::backward_in_place));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw));
 }
@@ -345,8 +347,8 @@ STABLE_TORCH_LIBRARY_IMPL(kasmina, Meta, library) {
     library.impl("forward", TORCH_BOX(&kasmina::torch_ops::forward_meta));
     library.impl("forward_", TORCH_BOX(&kasmina::torch_ops::forward_in_place_meta));
     library.impl("observe", TORCH_BOX(&kasmina::torch_ops::observe_meta));
+    library.impl("observe_gradient", TORCH_BOX(&kasmina::torch_ops::observe_gradient_meta));
     library.impl("backward", TORCH_BOX(&kasmina::torch_ops::backward_meta));
-    library.impl("backward_", TORCH_BOX(&kasmina::torch_ops::backward_in_place_meta));
     library.impl("train_", TORCH_BOX(&kasmina::torch_ops::train_meta));
     library.impl("adamw_", TORCH_BOX(&kasmina::torch_ops::adamw_meta));
 }

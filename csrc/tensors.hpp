@@ -211,26 +211,15 @@ inline Tensor readable(const Tensor& tensor) {
     return walkable(tensor) ? tensor : torch::stable::contiguous(tensor);
 }
 
-/// Copies to a tensor that shall be written what was written to `readable` of it, unless that is the tensor itself.
-inline void copy_back(const Tensor& tensor, const Tensor& written) {
-    if (written.data_ptr() != tensor.data_ptr()) {
-        Tensor target = tensor;
-        torch::stable::copy_(target, written);
-    }
-}
-
 /// Throws if one place of a tensor that shall be written is several of its elements, as after `expand`.
-inline void refuse_repeated(const Tensor& tensor, const std::string& name) {
+inline void refuse_repeated(const Tensor& tensor) {
     const auto sizes = tensor.sizes();
     const auto strides = tensor.strides();
     for (size_t axis = 0; axis < sizes.size(); ++axis) {
         if (sizes[axis] > 1 && strides[axis] == 0 && tensor.numel() > 0) {
-            throw std::runtime_error("kasmina: " + name +
-                                     " cannot be written in place, because it repeats its elements along "
+            throw std::runtime_error("kasmina: x cannot be written in place, because it repeats its elements along "
                                      "dimension " +
-                                     std::to_string(axis) +
-                                     ": give the operator a clone of it, or call the one that writes "
-                                     "a tensor of its own (forward, backward)");
+                                     std::to_string(axis) + ": give forward_ a clone of it, or call forward");
         }
     }
 }
@@ -246,7 +235,9 @@ class Result {
 
     /// The tensor, once its elements are written.
     Tensor take() {
-        copy_back(tensor_, written_);
+        if (written_.data_ptr() != tensor_.data_ptr()) {
+            torch::stable::copy_(tensor_, written_);
+        }
         return tensor_;
     }
 

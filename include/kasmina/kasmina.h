@@ -669,13 +669,14 @@ typedef struct {
 typedef struct {
     // sizeof(kasmina_backward)
     size_t struct_size;
-    // The x of the forward call.
+    // The x of the forward call; not read without input_gradient.
     const kasmina_tensor *x;
     // Gradient of the loss with respect to y; of x's type and as many rows.
     const kasmina_tensor *output_gradient;
     // Gradient with respect to x; of its type and as many rows; written. Its elements must not overlap each other or the
-    // other tensors. Or it is output_gradient itself, with the same data and strides: then only chunks of seeds that apply a
-    // blueprint are written.
+    // other tensors. Or it is NULL: then output_gradient is observed and nothing else is read or written, which is allowed
+    // only while no seed applies a blueprint, when it would be output_gradient, and refused (KASMINA_STATUS_NOT_READY) while
+    // the stream records a graph.
     const kasmina_tensor *input_gradient;
     // As in kasmina_forward.
     const kasmina_tensor *alpha;
@@ -1052,7 +1053,7 @@ kasmina_status kasmina_layer_forward(kasmina_layer layer,
                                      kasmina_error **error);
 
 // Runs the gradient of kasmina_layer_forward: writes the input's, adds the parameters' (of seeds that train on the main
-// loss) and alpha's. Streams as in kasmina_layer_forward.
+// loss) and alpha's; without input_gradient, observes output_gradient. Streams as in kasmina_layer_forward.
 kasmina_status kasmina_layer_backward(kasmina_layer layer,
                                       const kasmina_backward *backward,
                                       void *stream,

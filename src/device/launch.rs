@@ -168,7 +168,7 @@ pub struct Launch<'a> {
     pub target: Rows,
     /// What is written: y in forward, dx in backward, nothing in train. It may be one of the inputs (same address, same
     /// layout), each row being read before it is written; any other overlap is refused, and so are rows of it that
-    /// overlap each other. Null in a forward launch that [only observes](Launch::only_observes).
+    /// overlap each other. Null in a launch that [only observes](Launch::only_observes).
     pub output: Rows,
     /// `[seeds]` i8.
     pub lifecycle: Address,
@@ -209,22 +209,28 @@ pub struct Launch<'a> {
 }
 
 impl Launch<'_> {
-    /// Whether a launch of this pass has no output: then x is looked at, and nothing but telemetry is written. It must know no
-    /// blueprint and no channels beyond its seeds, so that whatever the state arrays hold, nothing wants to be written.
+    /// Whether a forward or backward launch has no output: then x is looked at, which in a backward launch is the output gradient as
+    /// well, and nothing but telemetry is written. It must know no blueprint and no channels beyond its seeds, so that whatever the
+    /// state arrays hold, nothing wants to be written.
     ///
     /// # Errors
     ///
     /// `InvalidArgument` if it has no output and knows either.
     pub fn only_observes(&self, pass: Pass, chunk: usize) -> Result<bool> {
-        if pass != Pass::Forward || !self.output.address.is_null() {
+        if pass == Pass::Train || !self.output.address.is_null() {
             return Ok(false);
         }
         let (blueprints, tail) = (self.blueprints, self.hidden.saturating_sub(self.seeds.saturating_mul(chunk)));
         if blueprints > 0 || tail > 0 {
             crate::fail!(
                 InvalidArgument,
-                "a forward launch without an output knows {blueprints} blueprints and {tail} channels beyond its seeds; it \
-                 may know neither"
+                "a launch without an output knows {blueprints} blueprints and {tail} channels beyond its seeds; it may know neither"
+            );
+        }
+        if pass == Pass::Backward && self.x != self.output_gradient {
+            crate::fail!(
+                InvalidArgument,
+                "a backward launch without an output looks at its output gradient alone, and x is another"
             );
         }
         Ok(true)

@@ -6,6 +6,7 @@ use super::convert::{self, Growing};
 use super::error::kasmina_error;
 use super::layer::LAYERS;
 use super::{kasmina_layer, kasmina_tensor};
+use crate::compile::Pass;
 use crate::graph::DataType;
 use crate::layer::{AdamwStep, Backward, Forward, Observe, Train};
 use crate::{Status, fail};
@@ -64,13 +65,14 @@ unsafe impl Growing for kasmina_forward {
 pub struct kasmina_backward {
     /// sizeof(kasmina_backward)
     pub struct_size: usize,
-    /// The x of the forward call.
+    /// The x of the forward call; not read without input_gradient.
     pub x: *const kasmina_tensor,
     /// Gradient of the loss with respect to y; of x's type and as many rows.
     pub output_gradient: *const kasmina_tensor,
     /// Gradient with respect to x; of its type and as many rows; written. Its elements must not overlap each other or the
-    /// other tensors. Or it is output_gradient itself, with the same data and strides: then only chunks of seeds that apply a
-    /// blueprint are written.
+    /// other tensors. Or it is NULL: then output_gradient is observed and nothing else is read or written, which is allowed
+    /// only while no seed applies a blueprint, when it would be output_gradient, and refused (KASMINA_STATUS_NOT_READY) while
+    /// the stream records a graph.
     pub input_gradient: *const kasmina_tensor,
     /// As in kasmina_forward.
     pub alpha: *const kasmina_tensor,
@@ -175,8 +177,8 @@ pub unsafe extern "C" fn kasmina_layer_forward(
             let deterministic = flags & KASMINA_DETERMINISTIC != 0;
             if given.y.is_null() {
                 let RowTensor { rows: x, count: rows, data_type } = x;
-                return layer
-                    .observe(&Observe { x, rows, data_type, telemetry, deterministic }, convert::stream(stream));
+                let observe = Observe { of: Pass::Forward, passing: x, rows, data_type, telemetry, deterministic };
+                return layer.observe(&observe, convert::stream(stream));
             }
             let y = RowTensor::read_like(layer, given.y, "y", &x)?;
             let banks = Addresses::read(layer, given.banks, given.bank_count, "banks")?;
@@ -197,7 +199,7 @@ pub unsafe extern "C" fn kasmina_layer_forward(
 }
 
 /// Runs the gradient of kasmina_layer_forward: writes the input's, adds the parameters' (of seeds that train on the main
-/// loss) and alpha's. Streams as in kasmina_layer_forward.
+/// loss) and alpha's; without input_gradient, observes output_gradient. Streams as in kasmina_layer_forward.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kasmina_layer_backward(
     layer: kasmina_layer,
@@ -211,6 +213,14 @@ pub unsafe extern "C" fn kasmina_layer_backward(
         let flags = convert::flags(given.flags, KASMINA_DETERMINISTIC | KASMINA_NO_TELEMETRY)?;
         convert::flags(given.reserved, 0)?;
         LAYERS.read(layer.id, |layer| {
+            let telemetry = telemetry(layer, given.telemetry, flags)?;
+            let deterministic = flags & KASMINA_DETERMINISTIC != 0;
+            if given.input_gradient.is_null() {
+                let RowTensor { rows: passing, count: rows, data_type } =
+                    RowTensor::read(layer, given.output_gradient, "output_gradient")?;
+                let observe = Observe { of: Pass::Backward, passing, rows, data_type, telemetry, deterministic };
+                return layer.observe(&observe, convert::stream(stream));
+            }
             let x = RowTensor::read(layer, given.x, "x")?;
             let output_gradient = RowTensor::read_like(layer, given.output_gradient, "output_gradient", &x)?;
             let input_gradient = RowTensor::read_like(layer, given.input_gradient, "input_gradient", &x)?;
@@ -229,9 +239,9 @@ pub unsafe extern "C" fn kasmina_layer_backward(
                 banks: banks.as_ref().map(Addresses::as_slice),
                 bank_gradients: gradients.as_ref().map_or(&[], Addresses::as_slice),
                 alpha_gradient: per_seed(layer, given.alpha_gradient, "alpha_gradient", DataType::F32, &[])?,
-                telemetry: telemetry(layer, given.telemetry, flags)?,
+                telemetry,
                 random: random(layer, given.random)?,
-                deterministic: flags & KASMINA_DETERMINISTIC != 0,
+                deterministic,
             };
             layer.backward(&backward, convert::stream(stream))
         })

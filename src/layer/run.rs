@@ -4,6 +4,7 @@ use super::bank::{AdamwRates, Bank, mode};
 use super::kernel_set::MAXIMUM_BLUEPRINTS;
 use super::kind::Kind;
 use super::{Layer, Lifecycle, TrainingSettings};
+use crate::compile::Pass;
 use crate::device::{self, Address, Launch, Rows, Stream};
 use crate::graph::DataType;
 use crate::{Result, fail};
@@ -35,14 +36,17 @@ pub struct Forward<'a> {
     pub deterministic: bool,
 }
 
-/// A look at the input of a layer in which no seed applies a blueprint, instead of a forward pass: y would be x.
+/// A look at what passes a layer in which no seed applies a blueprint: x instead of a forward pass, for y would be x, or the
+/// gradient of y instead of a backward pass, for that of x would be the same.
 #[derive(Clone, Copy, Debug)]
 pub struct Observe {
-    /// Input, `[rows, hidden]`; its rows may overlap.
-    pub x: Rows,
+    /// Which pass it is instead of.
+    pub of: Pass,
+    /// What passes, `[rows, hidden]`; its rows may overlap.
+    pub passing: Rows,
     /// How many rows; may be 0.
     pub rows: usize,
-    /// Type of x.
+    /// Their type.
     pub data_type: DataType,
     /// As in the forward pass.
     pub telemetry: Option<Address>,
@@ -57,8 +61,7 @@ pub struct Backward<'a> {
     pub x: Rows,
     /// Gradient of its output, `[rows, hidden]`.
     pub output_gradient: Rows,
-    /// Gradient of x, `[rows, hidden]`; every element is written. It may be `output_gradient` itself (same address, same layout),
-    /// and then chunks of seeds that are identity are not written; otherwise it must not overlap the others.
+    /// Gradient of x, `[rows, hidden]`; every element is written. Must not overlap the others.
     pub input_gradient: Rows,
     /// How many rows; may be 0.
     pub rows: usize,
@@ -145,15 +148,21 @@ impl Layer {
         self.run(Kind::forward(forward.data_type), launch, bank, stream)
     }
 
-    /// Adds to telemetry what a forward pass would, and writes nothing else: it is for layers in which no seed applies a
-    /// blueprint. A stream that records a graph records no more than this, whatever seeds do later.
+    /// Adds to telemetry what a pass would, and writes nothing else: it is for layers in which no seed applies a blueprint. A stream
+    /// that records a graph records no more than this, whatever seeds do later; in place of a backward pass that is refused, since
+    /// who runs one does not choose what is recorded.
     ///
     /// # Errors
     ///
-    /// `InvalidArgument` if a seed applies a blueprint; else as [`Layer::forward`].
+    /// `InvalidArgument` if a seed applies a blueprint; `NotReady` for a gradient while the stream is capturing; else as
+    /// [`Layer::forward`].
     pub fn observe(&self, observe: &Observe, stream: Stream) -> Result<()> {
+        let (kind, passing, missing) = match observe.of {
+            Pass::Backward => (Kind::backward(observe.data_type, false), "output_gradient", "input_gradient"),
+            _ => (Kind::forward(observe.data_type), "x", "y"),
+        };
         self.check_type(observe.data_type)?;
-        self.check_rows("x", observe.x, observe.rows)?;
+        self.check_rows(passing, observe.passing, observe.rows)?;
         if self.applies() {
             let first = self.state.columns().seeds_in(Lifecycle::applies_blueprint).next();
             let who = first.map_or_else(
@@ -162,21 +171,27 @@ impl Layer {
             );
             fail!(
                 InvalidArgument,
-                "y is missing, but {who}, and what it computes needs a place: without y a layer only observes, which is for \
-                 layers in which no seed applies a blueprint"
+                "{missing} is missing, but {who}, and what it computes needs a place: without {missing} a layer only observes, \
+                 which is for layers in which no seed applies a blueprint"
+            );
+        }
+        if observe.of == Pass::Backward && self.device.is_capturing(stream) {
+            fail!(
+                NotReady,
+                "{missing} is missing, but the stream records a graph, which must stay right when seeds change; give one"
             );
         }
         let telemetry = observe.telemetry.unwrap_or(self.telemetry.array.address());
-        let kind = Kind::forward(observe.data_type);
         self.kernels.mark_used(kind);
         if observe.rows == 0 || telemetry.is_null() {
             return Ok(());
         }
-        // No backward pass comes from here, but its kernel must be there when a seed begins to graft.
+        // Perhaps no backward pass comes from here, but its kernel must be there when a seed begins to graft.
         self.kernels.mark_used(Kind::backward(observe.data_type, false));
         let launch = Launch {
             rows: observe.rows,
-            x: observe.x,
+            x: observe.passing,
+            output_gradient: if observe.of == Pass::Backward { observe.passing } else { Rows::default() },
             telemetry,
             deterministic: observe.deterministic,
             // Nobody watches the channels after the last chunk, and whatever the device's state arrays hold, no blueprint runs.

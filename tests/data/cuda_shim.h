@@ -95,8 +95,6 @@ static int __reduce_max_sync(unsigned, int value) {
 }
 static int __popc(unsigned bits) { return __builtin_popcount(bits); }
 template <class T> static T __ldg(const T* at) { return *at; }
-template <class T> static T __ldcs(const T* at) { return *at; }
-template <class T> static void __stcs(T* at, T value) { *at = value; }
 static unsigned __ballot_sync(unsigned, int predicate) {
   unsigned bits = 0;
   const unsigned warp = emulation::current / 32 * 32;

@@ -62,6 +62,7 @@ def test_any_strides_come_back_dense_in_the_same_order(device):
     views = {
         "channels first": wide[:, :14].movedim(1, -1),
         "channels first, packed": wide[:, :14].contiguous().movedim(1, -1),
+        "batches and sequences exchanged": torch.randn(5, 4, 14, device=device).transpose(0, 1),
         "padded pictures": torch.randn(4, 8, 12, 14, device=device)[:, :6, :10],
         "three strides": torch.randn(4, 8, 12, 20, device=device)[:, :6, :10, :14],
         "height and width exchanged": wide[:, :14].contiguous().movedim(1, -1).transpose(1, 2),

@@ -181,7 +181,7 @@ impl Loaded {
         let (gradient, target, output) = (launch.output_gradient, launch.target, launch.output);
         let only_observes = launch.only_observes(self.pass, self.chunk)?;
         let tensors: &[(&str, Rows)] = match self.pass {
-            Pass::Forward if only_observes => &[("x", launch.x)],
+            _ if only_observes => &[("x", launch.x)],
             Pass::Forward => &[("x", launch.x), ("output", output)],
             Pass::Backward => &[("x", launch.x), ("output gradient", gradient), ("output", output)],
             Pass::Train => &[("x", launch.x), ("target", target)],

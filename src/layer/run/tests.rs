@@ -56,7 +56,7 @@ fn a_layer_that_only_observed_has_the_kernels_of_both_passes_when_a_seed_begins_
     let x = Rows::spaced(input.address(), hidden);
     let output = Buffer::new(&device, rows * hidden * 4).unwrap();
     let y = Rows::spaced(output.address(), hidden);
-    let observe = Observe { x, rows, data_type, telemetry: None, deterministic: false };
+    let observe = Observe { of: Pass::Forward, passing: x, rows, data_type, telemetry: None, deterministic: false };
     for action in [Action::Germinate, Action::StartTraining, Action::StartGrafting] {
         for _ in 0..2 {
             layer.observe(&observe, STREAM).unwrap();
@@ -64,6 +64,10 @@ fn a_layer_that_only_observed_has_the_kernels_of_both_passes_when_a_seed_begins_
             layer.observe(&observe, STREAM).unwrap();
             layer.observe(&Observe { telemetry: Some(Address::NULL), ..observe }, STREAM).unwrap();
             assert_eq!(counting.launches() - before, 1, "without telemetry there is nothing to launch");
+            let gradient = Observe { of: Pass::Backward, ..observe };
+            layer.observe(&gradient, STREAM).unwrap();
+            let refused = layer.observe(&gradient, CAPTURING).unwrap_err();
+            assert_eq!(refused.status(), crate::Status::NotReady, "{refused}");
             layer.train(&Train { x, target: None, rows, data_type, deterministic: false }, STREAM).unwrap();
             layer.wait_for_kernels().unwrap();
             layer.end_epoch(STREAM).unwrap();

@@ -1,5 +1,6 @@
 //! A layer with tensors around it: what a trainer would have.
 
+use kasmina::compile::Pass;
 use kasmina::device::{self, Buffer, Device, DeviceKind, Rows, Stream};
 use kasmina::graph::{Attributes, Blueprint, DataType, library};
 use kasmina::layer::{
@@ -163,8 +164,17 @@ impl Bench {
 
     /// Looks at the batch, and computes nothing from it.
     pub fn observe(&self, telemetry: Option<device::Address>) -> kasmina::Result<()> {
-        let (x, rows, data_type) = (self.x.rows(), self.x.count(), DataType::F32);
-        self.layer.observe(&Observe { x, rows, data_type, telemetry, deterministic: true }, STREAM)
+        self.observe_passing(Pass::Forward, &self.x, telemetry)
+    }
+
+    /// Looks at the gradient of the output, and computes nothing from it.
+    pub fn observe_gradient(&self) -> kasmina::Result<()> {
+        self.observe_passing(Pass::Backward, &self.output_gradient, None)
+    }
+
+    fn observe_passing(&self, of: Pass, passing: &Tensor, telemetry: Option<device::Address>) -> kasmina::Result<()> {
+        let (passing, rows, data_type) = (passing.rows(), passing.count(), DataType::F32);
+        self.layer.observe(&Observe { of, passing, rows, data_type, telemetry, deterministic: true }, STREAM)
     }
 
     /// Gradient of the input and of each bank, not observed.

@@ -65,6 +65,11 @@ fn observing_alone_sees_what_a_forward_pass_sees_and_is_refused_in_states_3_to_7
             assert_eq!(error.status(), Status::InvalidArgument, "{state}");
             let words = format!("seed 0 applies blueprint 0 ({})", bench.state(0));
             assert!(error.message().contains(&words), "{error}");
+            let of_gradient = bench.observe_gradient().unwrap_err();
+            assert!(
+                of_gradient.message().contains(&format!("input_gradient is missing, but {words}")),
+                "{of_gradient}"
+            );
             assert_eq!(telemetry(&bench), unseen, "{state}");
             continue;
         }

@@ -59,6 +59,11 @@ fn the_gradient_norm_comes_from_backward() {
     assert!((bench.layer.report().seeds[0].metrics.gradient_norm - squares.sqrt()).abs() < 1e-4);
     let array: Vec<f64> = read(&bench.layer.array("telemetry").unwrap().buffer);
     assert_eq!((array.len(), array[GRADIENT_SQUARES]), (2 * COLUMNS, 0.0));
+
+    bench.observe_gradient().unwrap();
+    let array: Vec<f64> = read(&bench.layer.array("telemetry").unwrap().buffer);
+    assert!((array[GRADIENT_SQUARES] - squares).abs() < 1e-4, "observing alone sees the same");
+    assert_eq!(bench.output_gradient.read(), dy);
 }
 
 #[test]

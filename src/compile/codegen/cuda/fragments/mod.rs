@@ -46,9 +46,8 @@ const LEAST_CAPABILITY: u32 = 80;
 /// The widest chunk that is copied in fragments: what a lane has in flight must fit its registers.
 const WIDEST_CHUNK: usize = 256;
 
-/// Bytes of rows that a warp has on their way to it, where that allows the most stages. More gain nothing, on an H200; where
-/// gradients are summed, few warps wait for memory at a time, so each asks for more.
-fn comfortable_stage_bytes(pass: Pass) -> usize {
+/// Bytes of rows that a warp has room for. Where gradients are summed, there are few warps, and each has more.
+fn room_for_stages(pass: Pass) -> usize {
     if pass == Pass::Forward { 9 << 10 } else { 14 << 10 }
 }
 
@@ -100,12 +99,12 @@ pub(super) fn stage_bytes(class: &KernelClass) -> usize {
 }
 
 /// How many times those rows a warp has at a time. Two keep memory busy; what is asked for beyond that makes it slower, on an H200,
-/// because rows of a chunk lie apart. Where products are summed, and no scratch memory wants the room, few warps do the asking.
+/// because rows of a chunk lie apart. Three where products are summed, by few warps, and no scratch memory wants the room.
 pub(super) fn stages<'a>(class: &KernelClass, mut programs: impl Iterator<Item = &'a Fragments> + Clone) -> usize {
     let uses_scratch = programs.clone().any(Fragments::uses_scratch);
     let sums_products = class.pass != Pass::Forward && programs.any(Fragments::has_products);
     let most = if sums_products && !uses_scratch { 3 } else { 2 };
-    (comfortable_stage_bytes(class.pass) / stage_bytes(class)).clamp(1, most)
+    (room_for_stages(class.pass) / stage_bytes(class)).clamp(1, most)
 }
 
 /// Threads of a block whose programs run in fragments. Its warps need nothing of each other but the weights, which they make
