@@ -200,11 +200,13 @@ fn rows_that_are_not_finite_fall_back_to_the_same_bits_and_add_nothing() {
 #[test]
 fn launches_without_an_output_observe_and_write_no_row() {
     let Some(device) = card() else { return };
-    for data_type in TYPES {
-        for layout in LAYOUTS {
-            let mut case = Case::new(Pass::Forward, data_type, &["bottleneck", "squeeze_excite"]);
-            (case.observes, case.poisoned, case.chunk, case.rows, case.layout) = (true, true, 64, 700, layout);
-            check(&device, &Case { blueprint: Some(-1), ..case });
+    for pass in [Pass::Forward, Pass::Backward] {
+        for data_type in TYPES {
+            for layout in LAYOUTS {
+                let mut case = Case::new(pass, data_type, &["bottleneck", "squeeze_excite"]);
+                (case.observes, case.poisoned, case.chunk, case.rows, case.layout) = (true, true, 64, 700, layout);
+                check(&device, &Case { blueprint: Some(-1), ..case });
+            }
         }
     }
 }

@@ -147,17 +147,19 @@ fn output_in_the_place_of_the_input_agrees() {
 #[test]
 fn a_launch_without_an_output_observes_and_writes_no_row() {
     let emulator = Emulator::device(2);
-    for (data_type, chunk) in [(DataType::F32, 8), (DataType::BF16, 64)] {
-        for layout in [Layout::Even, Layout::ChannelsFirst(7), Layout::Scattered] {
-            let mut case = Case::new(Pass::Forward, data_type, &["residual", "bottleneck"]);
-            (case.observes, case.poisoned, case.chunk, case.layout) = (true, true, chunk, layout);
-            let idle = Case { blueprint: Some(-1), ..case.clone() };
-            check(&emulator, &idle);
-            let copied = Case { observes: false, ..idle.clone() };
-            let [seen, copied, damaged] = [&idle, &copied, &case].map(|case| run(&emulator, case, &[]));
-            assert_eq!(idle.output_bits(&seen), idle.output_bits(&copied), "x is as it was");
-            assert_eq!(idle.output_bits(&seen), case.output_bits(&damaged), "and with any state");
-            assert_eq!(seen.telemetry, damaged.telemetry);
+    for pass in [Pass::Forward, Pass::Backward] {
+        for (data_type, chunk) in [(DataType::F32, 8), (DataType::BF16, 64)] {
+            for layout in [Layout::Even, Layout::ChannelsFirst(7), Layout::Scattered] {
+                let mut case = Case::new(pass, data_type, &["residual", "bottleneck"]);
+                (case.observes, case.poisoned, case.chunk, case.layout) = (true, true, chunk, layout);
+                let idle = Case { blueprint: Some(-1), ..case.clone() };
+                check(&emulator, &idle);
+                let copied = Case { observes: false, ..idle.clone() };
+                let [seen, copied, damaged] = [&idle, &copied, &case].map(|case| run(&emulator, case, &[]));
+                assert_eq!(idle.output_bits(&seen), idle.output_bits(&copied), "what passes is as it was");
+                assert_eq!(idle.output_bits(&seen), case.output_bits(&damaged), "and with any state");
+                assert_eq!(seen.telemetry, damaged.telemetry);
+            }
         }
     }
 }

@@ -335,7 +335,7 @@ pub fn run(device: &Arc<dyn Device>, case: &Case, machine_code: &[u8]) -> Outcom
         rows: case.rows,
         hidden: case.hidden() - if case.observes { case.tail } else { 0 },
         seeds: case.seeds,
-        x: rows(0, &x),
+        x: if case.observes && case.pass == Pass::Backward { rows(1, &output_gradient) } else { rows(0, &x) },
         output_gradient: rows(1, &output_gradient),
         target: rows(2, &target),
         output: if case.observes { Rows::default() } else { rows(3, written) },
