@@ -109,9 +109,8 @@ struct LayerBackward final : torch::autograd::Node {
         const auto drawn = unpacked_random.defined() ? OptionalTensor(unpacked_random) : OptionalTensor();
         const bool alpha_gradient = task_should_compute_output(1);
         Tensor x_gradient, computed_alpha_gradient;
-        if (passes(gradients[0])) {
+        if (!alpha_gradient && passes(gradients[0])) {
             x_gradient = gradients[0];
-            computed_alpha_gradient = alpha_gradient ? at::zeros_like(unpacked_alpha) : Tensor();
         } else {
             std::tie(x_gradient, computed_alpha_gradient) =
                 backward.call(gradients[0], unpacked_x, unpacked_alpha, unpacked_banks, bank_gradients, telemetry,

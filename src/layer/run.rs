@@ -183,6 +183,10 @@ impl Layer {
         }
         let telemetry = observe.telemetry.unwrap_or(self.telemetry.array.address());
         self.kernels.mark_used(kind);
+        if observe.of == Pass::Backward {
+            // A graph that is captured next will have the pass itself.
+            self.kernels.current().kernel(kind, stream)?;
+        }
         if observe.rows == 0 || telemetry.is_null() {
             return Ok(());
         }

@@ -64,8 +64,9 @@ fn a_layer_that_only_observed_has_the_kernels_of_both_passes_when_a_seed_begins_
             layer.observe(&observe, STREAM).unwrap();
             layer.observe(&Observe { telemetry: Some(Address::NULL), ..observe }, STREAM).unwrap();
             assert_eq!(counting.launches() - before, 1, "without telemetry there is nothing to launch");
-            let gradient = Observe { of: Pass::Backward, ..observe };
+            let gradient = Observe { of: Pass::Backward, telemetry: Some(Address::NULL), ..observe };
             layer.observe(&gradient, STREAM).unwrap();
+            layer.kernels.current().kernel(Kind::backward(data_type, false), CAPTURING).unwrap();
             let refused = layer.observe(&gradient, CAPTURING).unwrap_err();
             assert_eq!(refused.status(), crate::Status::NotReady, "{refused}");
             layer.train(&Train { x, target: None, rows, data_type, deterministic: false }, STREAM).unwrap();
