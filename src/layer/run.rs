@@ -183,19 +183,20 @@ impl Layer {
         }
         let telemetry = observe.telemetry.unwrap_or(self.telemetry.array.address());
         self.kernels.mark_used(kind);
-        if observe.of == Pass::Backward {
-            // A graph that is captured next will have the pass itself.
-            self.kernels.current().kernel(kind, stream)?;
-        }
         if observe.rows == 0 || telemetry.is_null() {
+            if observe.of == Pass::Backward {
+                // A graph that is captured next will have the pass itself.
+                self.kernels.current().kernel(kind, stream)?;
+            }
             return Ok(());
         }
         // Perhaps no backward pass comes from here, but its kernel must be there when a seed begins to graft.
         self.kernels.mark_used(Kind::backward(observe.data_type, false));
         let launch = Launch {
             rows: observe.rows,
+            // A backward launch looks at the second of them, and a forward one knows no such thing.
             x: observe.passing,
-            output_gradient: if observe.of == Pass::Backward { observe.passing } else { Rows::default() },
+            output_gradient: observe.passing,
             telemetry,
             deterministic: observe.deterministic,
             // Nobody watches the channels after the last chunk, and whatever the device's state arrays hold, no blueprint runs.

@@ -62,8 +62,8 @@ def test_a_layer_of_which_a_seed_applies_its_blueprint_runs_backward(device):
     given = torch.randn_like(x)
     before = given.clone()
     found = []
-    run = lambda: found.extend(torch.autograd.grad(layer(x), x, given))  # noqa: E731
-    assert operators_of(run) == ["backward", "observe_gradient"]
+    names = operators_of(lambda: found.extend(torch.autograd.grad(layer(x), x, given)))
+    assert names == ["backward", "observe_gradient"]
     assert torch.equal(given, before) and not torch.equal(found[0], given)
 
 

@@ -173,6 +173,7 @@ fn print(class: &KernelClass, plan: &plan::Plan) -> String {
         text.extend([rows, include_str!("fragments/watch.cu"), watch, include_str!("fragments/identity.cu"), parts]);
         text.extend([factors, include_str!("fragments/products.cu")]);
         if plan.uses_scratch() {
+            let _ = writeln!(text, "\nconstexpr long long SCRATCH_PITCH = {};", fragments::SCRATCH_PITCH);
             text += include_str!("fragments/scratch.cu");
         }
         if plan.multiplies_together() {

@@ -37,7 +37,9 @@ use weight::{VECTOR_BYTES, Weight, line_vectors};
 /// Rows that a warp works on at a time.
 pub(super) const ROWS: usize = 16;
 
-/// Numbers of scratch memory from one element of a row to the next; `scratch.cu` says why.
+/// Numbers of scratch memory from one element of a row to the next. Two lanes share the elements of a row. Where they are at elements
+/// 8 apart, half of the banks lie between those, and each lane of the warp has a bank of its own. Where lanes have fragments, two of
+/// them share one.
 pub(super) const SCRATCH_PITCH: usize = ROWS + 2;
 
 /// The least compute capability with the instructions that fragments use.

@@ -2,11 +2,8 @@
 // ---- Scratch: memory of a warp, for values whose elements are wanted in another order than they lie in registers. The rows of
 // an element are adjacent. ----
 
-// From one element of a row to the next. Two lanes share the elements of a row. Where they are at elements 8 apart, half of the banks
-// lie between those, and each lane of the warp has a bank of its own. Where lanes have fragments, two of them share one.
-// Addresses are multiples of it in 64 bits, of which the compiler finds what is constant; of 32 bits, it fears that they overflow.
-constexpr long long SCRATCH_PITCH = FRAGMENT_ROWS + 2;
-
+// SCRATCH_PITCH numbers lie from one element of a row to the next. Addresses are multiples of it in 64 bits, of which the compiler finds
+// what is constant; of 32 bits, it fears that they overflow.
 static __device__ long long in_scratch(int element, int h, Place place) { return element * SCRATCH_PITCH + place.g + 8 * h; }
 
 template <int E> static __device__ void put_in_scratch(number* to, const Fragment<E>& value, Place place) {
